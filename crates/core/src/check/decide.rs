@@ -1,0 +1,297 @@
+//! The decision: one function from state, event and instant to what must be written down.
+//! (`healthchecks.md` section 2; the table there is the table of the tests here and of the oracle.)
+
+use uuid::Uuid;
+
+use super::{Plan, State, Status};
+use crate::flip::{Flip, Reason};
+use crate::signal::{Cause, Kind, Signal};
+use crate::time::{Span, Timestamp};
+
+/// What happened to a check.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A ping came, or a sample that counts as one.
+    Signal {
+        /// What it says.
+        signal: Signal,
+        /// Its run id.
+        rid: Option<Uuid>,
+    },
+    /// Time passed: the sweep looked.
+    Deadline,
+    /// Somebody paused it.
+    Pause,
+    /// Somebody resumed it.
+    Resume,
+    /// Somebody changed its settings.
+    Edit,
+}
+
+/// What follows from an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The state from now on.
+    pub state: State,
+    /// The change of status, if there is one.
+    pub flip: Option<Flip>,
+    /// When the check goes down if nothing more is heard.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Decides what follows from an event at `now`.
+pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decision {
+    let mut next = state.clone();
+    let flip = match event {
+        Event::Signal { signal, rid } => heard(&mut next, signal, rid, now),
+        Event::Deadline => missed(plan, state, now),
+        Event::Pause if state.status == Status::Paused => {
+            end_run(&mut next);
+            None
+        }
+        Event::Pause => {
+            end_run(&mut next);
+            Some(Change { to: Status::Paused, at: now, expected_at: None, reason: Reason::Paused })
+        }
+        Event::Resume if state.status == Status::Paused => {
+            end_run(&mut next);
+            next.last_ping = None;
+            Some(Change { to: Status::New, at: now, expected_at: None, reason: Reason::Resumed })
+        }
+        Event::Resume | Event::Edit => None,
+    };
+    let flip = flip.filter(|change| change.to != state.status).map(|change| turn(&mut next, change));
+    Decision { deadline: next.deadline(plan), state: next, flip }
+}
+
+struct Change {
+    to: Status,
+    at: Timestamp,
+    expected_at: Option<Timestamp>,
+    reason: Reason,
+}
+
+/// Makes a change of status a numbered flip of the state.
+fn turn(state: &mut State, change: Change) -> Flip {
+    // No flip is older than the one before it: a clock may have been set back, or a run may have been overdue
+    // already when the success of another run brought the check up.
+    let at = change.at.max(state.status_since);
+    state.flip_count += 1;
+    let flip = Flip {
+        seq: state.flip_count,
+        from: state.status,
+        to: change.to,
+        at,
+        expected_at: change.expected_at,
+        reason: change.reason,
+    };
+    state.status = change.to;
+    state.status_since = at;
+    flip
+}
+
+fn heard(state: &mut State, signal: Signal, rid: Option<Uuid>, now: Timestamp) -> Option<Change> {
+    state.ping_count += 1;
+    let ping = state.ping_count;
+    let change = |to, reason| Some(Change { to, at: now, expected_at: None, reason });
+    match signal.kind {
+        Kind::Log | Kind::Ignored => None,
+        Kind::Start => {
+            state.last_start = Some(now);
+            state.last_start_rid = rid;
+            None
+        }
+        Kind::Success => {
+            finish(state, rid, false, now);
+            change(Status::Up, success(ping, signal.cause))
+        }
+        Kind::Fail => {
+            finish(state, rid, true, now);
+            change(Status::Down, Reason::Fail { ping, cause: signal.cause })
+        }
+    }
+}
+
+fn success(ping: u64, cause: Cause) -> Reason {
+    Reason::Success { ping, cause }
+}
+
+/// A success or failure: when it came, and whether it ends the open run.
+fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) {
+    state.last_ping = Some(now);
+    state.last_duration = None;
+    let Some(start) = state.last_start else { return };
+    if rid == state.last_start_rid {
+        // A clock set back in mid-run gives no negative time.
+        state.last_duration = Some((now - start).max(Span::ZERO));
+        end_run(state);
+    } else if failed || rid.is_none() {
+        end_run(state);
+    }
+}
+
+fn end_run(state: &mut State) {
+    state.last_start = None;
+    state.last_start_rid = None;
+}
+
+/// The deadline, if it has passed. The change bears the deadline and not `now`: downtime must not depend on when we
+/// looked.
+fn missed(plan: &Plan, state: &State, now: Timestamp) -> Option<Change> {
+    let deadline = state.deadline(plan).filter(|deadline| *deadline <= now)?;
+    let grace = plan.grace.as_secs();
+    let expected_at = deadline - plan.grace;
+    let reason = match (state.run_open_since(), state.last_ping) {
+        (Some(start), _) if start == expected_at => Reason::RunTimeout { started: start.as_micros(), grace },
+        (_, last) => Reason::Timeout { last_ping: last.unwrap_or(expected_at).as_micros(), grace },
+    };
+    Some(Change { to: Status::Down, at: deadline, expected_at: Some(expected_at), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Schedule;
+
+    const PLAN: Plan = Plan { schedule: Schedule::Period(Span::from_secs(60)), grace: Span::from_secs(30) };
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn signal(kind: Kind) -> Event {
+        signal_of(kind, None)
+    }
+
+    fn signal_of(kind: Kind, rid: Option<u128>) -> Event {
+        Event::Signal { signal: Signal { kind, cause: Cause::Address }, rid: rid.map(Uuid::from_u128) }
+    }
+
+    /// Plays events at their seconds on a new check; gives the last decision.
+    fn play(events: &[(i64, Event)]) -> Decision {
+        let mut state = State::new(at(0));
+        let mut last = None;
+        for (secs, event) in events {
+            let decision = decide(&PLAN, &state, event.clone(), at(*secs));
+            state = decision.state.clone();
+            last = Some(decision);
+        }
+        last.expect("at least one event")
+    }
+
+    #[test]
+    fn a_first_success_brings_a_check_up_and_sets_its_deadline() {
+        let decision = play(&[(10, signal(Kind::Success))]);
+        let flip = decision.flip.expect("a flip");
+        assert_eq!((flip.seq, flip.from, flip.to, flip.at), (1, Status::New, Status::Up, at(10)));
+        assert_eq!(decision.deadline, Some(at(100)));
+        assert_eq!((decision.state.ping_count, decision.state.last_ping), (1, Some(at(10))));
+    }
+
+    #[test]
+    fn a_missed_deadline_flips_at_the_deadline_however_late_the_sweep() {
+        for sweep in [100, 101, 5_000] {
+            let decision = play(&[(10, signal(Kind::Success)), (sweep, Event::Deadline)]);
+            let flip = decision.flip.expect("a flip");
+            assert_eq!((flip.from, flip.to, flip.at), (Status::Up, Status::Down, at(100)));
+            assert_eq!(flip.expected_at, Some(at(70)));
+            assert_eq!(flip.reason, Reason::Timeout { last_ping: at(10).as_micros(), grace: 30 });
+            assert_eq!(decision.deadline, None);
+        }
+        let early = play(&[(10, signal(Kind::Success)), (99, Event::Deadline)]);
+        assert_eq!((early.flip, early.deadline), (None, Some(at(100))));
+    }
+
+    #[test]
+    fn a_late_ping_brings_the_check_back_up() {
+        let events = [(10, signal(Kind::Success)), (200, Event::Deadline), (300, signal(Kind::Success))];
+        let flip = play(&events).flip.expect("a flip");
+        assert_eq!((flip.seq, flip.from, flip.to, flip.at), (3, Status::Down, Status::Up, at(300)));
+    }
+
+    #[test]
+    fn repeated_failures_make_one_flip() {
+        let decision = play(&[(1, signal(Kind::Fail)), (2, signal(Kind::Fail))]);
+        assert_eq!((decision.flip, decision.state.flip_count, decision.state.ping_count), (None, 1, 2));
+    }
+
+    #[test]
+    fn logs_and_ignored_pings_only_count() {
+        for kind in [Kind::Log, Kind::Ignored] {
+            let before = play(&[(1, signal(Kind::Start)), (2, signal(Kind::Success))]).state;
+            let after = decide(&PLAN, &before, signal(kind), at(50)).state;
+            assert_eq!(after, State { ping_count: before.ping_count + 1, ..before });
+        }
+    }
+
+    #[test]
+    fn a_run_ends_as_its_ids_say() {
+        use Kind::{Fail, Success};
+        // (run id of the start, what ends it, its run id, is it still open, duration)
+        for (start, kind, end, open, secs) in [
+            (None, Success, None, false, Some(5)),
+            (Some(1), Success, Some(1), false, Some(5)),
+            (Some(1), Fail, Some(1), false, Some(5)),
+            (Some(1), Success, Some(2), true, None),
+            (None, Success, Some(2), true, None),
+            (Some(1), Success, None, false, None),
+            (Some(1), Fail, Some(2), false, None),
+            (Some(1), Fail, None, false, None),
+        ] {
+            let state = play(&[(10, signal_of(Kind::Start, start)), (15, signal_of(kind, end))]).state;
+            assert_eq!(state.last_start.is_some(), open, "{start:?} {kind:?} {end:?}");
+            assert_eq!(state.last_duration, secs.map(Span::from_secs), "{start:?} {kind:?} {end:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_success_forgets_the_duration() {
+        let events = [(1, signal(Kind::Start)), (3, signal(Kind::Success)), (4, signal(Kind::Success))];
+        assert_eq!(play(&events).state.last_duration, None);
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_takes_a_new_check_down() {
+        let decision = play(&[(10, signal(Kind::Start)), (45, Event::Deadline)]);
+        let flip = decision.flip.expect("a flip");
+        assert_eq!((flip.from, flip.to, flip.at), (Status::New, Status::Down, at(40)));
+        assert_eq!(flip.reason, Reason::RunTimeout { started: at(10).as_micros(), grace: 30 });
+        assert_eq!(flip.expected_at, Some(at(10)));
+    }
+
+    #[test]
+    fn pausing_and_resuming_are_flips_and_clear_what_they_should() {
+        let paused = play(&[(1, signal(Kind::Success)), (2, signal(Kind::Start)), (3, Event::Pause)]);
+        assert_eq!(paused.flip.as_ref().map(|f| (f.from, f.to)), Some((Status::Up, Status::Paused)));
+        assert_eq!((paused.state.last_start, paused.state.last_ping), (None, Some(at(1))));
+        assert_eq!(paused.deadline, None);
+        assert_eq!(decide(&PLAN, &paused.state, Event::Pause, at(4)).flip, None);
+
+        let resumed = decide(&PLAN, &paused.state, Event::Resume, at(5));
+        assert_eq!(resumed.flip.as_ref().map(|f| (f.from, f.to)), Some((Status::Paused, Status::New)));
+        assert_eq!((resumed.state.last_ping, resumed.state.ping_count), (None, 2));
+        assert_eq!(decide(&PLAN, &resumed.state, Event::Resume, at(6)).flip, None);
+    }
+
+    #[test]
+    fn an_edit_moves_the_deadline_and_leaves_the_status() {
+        let state = play(&[(10, signal(Kind::Success))]).state;
+        let shorter = Plan { grace: Span::from_secs(5), ..PLAN };
+        let decision = decide(&shorter, &state, Event::Edit, at(500));
+        assert_eq!((decision.flip, decision.deadline), (None, Some(at(75))));
+        assert_eq!(decision.state, state);
+    }
+
+    #[test]
+    fn a_clock_set_back_never_makes_a_flip_older_than_the_last() {
+        let decision = play(&[
+            (1_000, signal(Kind::Start)),
+            (1_001, signal(Kind::Fail)),
+            (500, signal(Kind::Start)),
+            (400, signal(Kind::Success)),
+        ]);
+        let flip = decision.flip.expect("a flip");
+        assert_eq!((flip.seq, flip.at), (2, at(1_001)));
+        assert_eq!(decision.state.last_duration, Some(Span::ZERO));
+    }
+}

@@ -1,0 +1,173 @@
+//! Every sequence of events up to length six, against a slow second definition of what a check is.
+//!
+//! The oracle keeps no state: it answers each question by searching the whole history backwards ("the last success or
+//! failure since the last resume", "a start that nothing ended"). It shares no code with `decide`.
+
+use uuid::Uuid;
+
+use super::{Decision, Event, Plan, State, Status, decide};
+use crate::incident::{self, Effect};
+use crate::schedule::Schedule;
+use crate::signal::{Cause, Kind, Signal};
+use crate::time::{Span, Timestamp};
+
+const PERIOD: i64 = 60;
+const GRACE: i64 = 60;
+/// Between two events: two of them outlast the grace of a run, three outlast period and grace.
+const STEP: i64 = 45;
+const LENGTH: usize = 6;
+
+#[derive(Copy, Clone, Debug, PartialEq)]
+enum What {
+    Start(Option<u128>),
+    Success(Option<u128>),
+    Fail(Option<u128>),
+    Log,
+    Ignored,
+    Pause,
+    Resume,
+    Sweep,
+}
+
+const ALPHABET: [What; 11] = [
+    What::Start(None),
+    What::Start(Some(1)),
+    What::Success(None),
+    What::Success(Some(1)),
+    What::Fail(None),
+    What::Fail(Some(2)),
+    What::Log,
+    What::Ignored,
+    What::Pause,
+    What::Resume,
+    What::Sweep,
+];
+
+fn time_of(index: usize) -> i64 {
+    1_000_000 + STEP * index as i64
+}
+
+fn was_effective_resume(history: &[What], index: usize) -> bool {
+    history[index] == What::Resume && status(&history[..index]) == Status::Paused
+}
+
+fn status(history: &[What]) -> Status {
+    let Some((last, before)) = history.split_last() else { return Status::New };
+    match last {
+        What::Success(_) => Status::Up,
+        What::Fail(_) => Status::Down,
+        What::Pause => Status::Paused,
+        What::Resume if status(before) == Status::Paused => Status::New,
+        What::Sweep if deadline(before).is_some_and(|at| at <= time_of(before.len())) => Status::Down,
+        _ => status(before),
+    }
+}
+
+fn last_ping(history: &[What]) -> Option<i64> {
+    let index = (0..history.len()).rev().find(|i| {
+        matches!(history[*i], What::Success(_) | What::Fail(_)) || was_effective_resume(history, *i)
+    })?;
+    (history[index] != What::Resume).then(|| time_of(index))
+}
+
+fn open_run(history: &[What]) -> Option<i64> {
+    let index = (0..history.len()).rev().find(|i| matches!(history[*i], What::Start(_)))?;
+    let What::Start(rid) = history[index] else { unreachable!("just matched") };
+    let ended = (index + 1..history.len()).any(|i| match history[i] {
+        What::Fail(_) | What::Success(None) | What::Pause => true,
+        What::Success(other) => other == rid,
+        _ => was_effective_resume(history, i),
+    });
+    (!ended).then(|| time_of(index))
+}
+
+fn duration(history: &[What]) -> Option<i64> {
+    let index = (0..history.len()).rev().find(|i| matches!(history[*i], What::Success(_) | What::Fail(_)))?;
+    let (What::Success(rid) | What::Fail(rid)) = history[index] else { unreachable!("just matched") };
+    let before = &history[..index];
+    let start = open_run(before)?;
+    let started = (start - time_of(0)) / STEP;
+    (history[started as usize] == What::Start(rid)).then(|| time_of(index) - start)
+}
+
+fn deadline(history: &[What]) -> Option<i64> {
+    let status = status(history);
+    let ping = last_ping(history).filter(|_| status == Status::Up).map(|at| at + PERIOD + GRACE);
+    let run = open_run(history).filter(|_| status != Status::Down).map(|at| at + GRACE);
+    match (ping, run) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn event(what: What) -> Event {
+    let signal = |kind, rid: Option<u128>| Event::Signal {
+        signal: Signal { kind, cause: Cause::Address },
+        rid: rid.map(Uuid::from_u128),
+    };
+    match what {
+        What::Start(rid) => signal(Kind::Start, rid),
+        What::Success(rid) => signal(Kind::Success, rid),
+        What::Fail(rid) => signal(Kind::Fail, rid),
+        What::Log => signal(Kind::Log, None),
+        What::Ignored => signal(Kind::Ignored, None),
+        What::Pause => Event::Pause,
+        What::Resume => Event::Resume,
+        What::Sweep => Event::Deadline,
+    }
+}
+
+fn agrees(history: &[What], before: &State, decision: &Decision) {
+    let state = &decision.state;
+    let secs = |at: Option<Timestamp>| at.map(Timestamp::as_secs);
+    assert_eq!(state.status, status(history), "status of {history:?}");
+    assert_eq!(secs(state.last_ping), last_ping(history), "last ping of {history:?}");
+    assert_eq!(secs(state.last_start), open_run(history), "open run of {history:?}");
+    assert_eq!(state.last_duration.map(Span::as_secs), duration(history), "duration of {history:?}");
+    assert_eq!(secs(decision.deadline), deadline(history), "deadline of {history:?}");
+    let pings = history.iter().filter(|w| !matches!(w, What::Pause | What::Resume | What::Sweep)).count();
+    assert_eq!(state.ping_count, pings as u64);
+
+    let now = time_of(history.len() - 1);
+    match &decision.flip {
+        None => {
+            assert_eq!((state.status, state.flip_count), (before.status, before.flip_count), "{history:?}")
+        }
+        Some(flip) => {
+            assert_eq!((flip.from, flip.to), (before.status, state.status), "flips chain in {history:?}");
+            assert_ne!(flip.from, flip.to);
+            assert_eq!((flip.seq, state.flip_count), (before.flip_count + 1, before.flip_count + 1));
+            let swept = history.last() == Some(&What::Sweep);
+            let at = if swept { deadline(&history[..history.len() - 1]).expect("it was due") } else { now };
+            // A run that was overdue when another run's success came: down since that success, not before it.
+            let at = at.max(before.status_since.as_secs());
+            assert_eq!(flip.at.as_secs(), at, "instant of the flip of {history:?}");
+            let effect = incident::effect(flip);
+            assert_eq!(effect == Some(Effect::Opens), state.status == Status::Down);
+            assert_eq!(effect == Some(Effect::Closes), before.status == Status::Down);
+        }
+    }
+}
+
+fn explore(plan: &Plan, history: &mut Vec<What>, state: &State, seen: &mut u64) {
+    if history.len() == LENGTH {
+        return;
+    }
+    for what in ALPHABET {
+        history.push(what);
+        let now = Timestamp::from_secs(time_of(history.len() - 1));
+        let decision = decide(plan, state, event(what), now);
+        agrees(history, state, &decision);
+        *seen += 1;
+        explore(plan, history, &decision.state, seen);
+        history.pop();
+    }
+}
+
+#[test]
+fn every_sequence_of_six_events_agrees_with_the_oracle() {
+    let plan = Plan { schedule: Schedule::Period(Span::from_secs(PERIOD)), grace: Span::from_secs(GRACE) };
+    let mut seen = 0;
+    explore(&plan, &mut Vec::new(), &State::new(Timestamp::from_secs(time_of(0))), &mut seen);
+    assert_eq!(seen, (1..=LENGTH as u32).map(|n| 11_u64.pow(n)).sum::<u64>());
+}

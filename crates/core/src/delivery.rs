@@ -1,0 +1,118 @@
+//! Who is told what: from a flip and the channels of its check to the deliveries it owes.
+
+use crate::check::Status;
+use crate::flip::Flip;
+use crate::id::ChannelId;
+use crate::limits;
+use crate::time::{Span, Timestamp};
+
+/// What a delivery is for. Classes have their own share of the sending (`delivery.md` section 5).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A check changed its status.
+    Alert,
+}
+
+impl Class {
+    /// The word stored.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Alert => "alert",
+        }
+    }
+}
+
+/// What routing needs to know of a channel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The channel.
+    pub channel: ChannelId,
+    /// It sends when a check goes down.
+    pub tells_down: bool,
+    /// It sends when a check comes back up.
+    pub tells_up: bool,
+    /// It was switched off, by hand or after failing for long.
+    pub disabled: bool,
+}
+
+/// A delivery to be written with its flip.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The channel that gets it.
+    pub channel: ChannelId,
+    /// What it is for.
+    pub class: Class,
+    /// After this instant it is no longer tried, and shown as expired.
+    pub expires_at: Timestamp,
+}
+
+/// Whether anybody is told of this flip: going down always, coming up only from down
+/// (`healthchecks.md` section 2.1: a first ping and a resumed check are no news).
+pub const fn is_news(flip: &Flip) -> bool {
+    matches!((flip.from, flip.to), (_, Status::Down) | (Status::Down, Status::Up))
+}
+
+/// The deliveries that this flip owes to these channels; `now` is when it was noticed.
+pub fn owed(flip: &Flip, routes: &[Route], now: Timestamp) -> Vec<Owed> {
+    if !is_news(flip) {
+        return Vec::new();
+    }
+    let wanted = |route: &&Route| {
+        !route.disabled && if flip.to == Status::Down { route.tells_down } else { route.tells_up }
+    };
+    // From the notice and not from the flip: after a long absence of ours an old flip is still news.
+    let expires_at = now + Span::from_secs(limits::ALERT_HOURS_MAX * 3_600);
+    routes
+        .iter()
+        .filter(wanted)
+        .map(|route| Owed { channel: route.channel, class: Class::Alert, expires_at })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chance::Dice;
+    use crate::flip::Reason;
+
+    fn flip(from: Status, to: Status) -> Flip {
+        Flip { seq: 1, from, to, at: Timestamp::from_secs(100), expected_at: None, reason: Reason::Paused }
+    }
+
+    #[test]
+    fn only_going_down_and_coming_back_is_news() {
+        use Status::{Down, New, Paused, Up};
+        for (from, to, news) in [
+            (New, Up, false),
+            (New, Down, true),
+            (Up, Down, true),
+            (Down, Up, true),
+            (Paused, Up, false),
+            (Paused, Down, true),
+            (Up, Paused, false),
+            (Down, Paused, false),
+            (Paused, New, false),
+        ] {
+            assert_eq!(is_news(&flip(from, to)), news, "{from:?} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn each_channel_that_wants_the_state_is_owed_one() {
+        let mut dice = Dice::from_number(1);
+        let mut route =
+            |tells_down, tells_up, disabled| Route { channel: dice.id(), tells_down, tells_up, disabled };
+        let routes = [
+            route(true, true, false),
+            route(true, false, false),
+            route(false, false, false),
+            route(true, true, true),
+        ];
+        let channels = |from, to| -> Vec<ChannelId> {
+            owed(&flip(from, to), &routes, Timestamp::from_secs(200)).iter().map(|o| o.channel).collect()
+        };
+        assert_eq!(channels(Status::Up, Status::Down), [routes[0].channel, routes[1].channel]);
+        assert_eq!(channels(Status::Down, Status::Up), [routes[0].channel]);
+        assert_eq!(channels(Status::New, Status::Up), []);
+    }
+}

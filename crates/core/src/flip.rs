@@ -1,0 +1,152 @@
+//! A flip: a change of status, with its instant and its reason.
+//!
+//! Reasons are a code and data, never prose: pages, mails and the API each say them in their own words, and a stored
+//! reason stays true when a sentence is improved.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::check::Status;
+use crate::signal::Cause;
+use crate::time::{Span, Timestamp};
+
+/// A change of status of one check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// Number within the check, from 1 without gaps.
+    pub seq: u64,
+    /// The status before; equals the previous flip's `to`.
+    pub from: Status,
+    /// The status after.
+    pub to: Status,
+    /// When it happened: for a missed deadline the deadline itself, not the instant somebody looked.
+    pub at: Timestamp,
+    /// When a signal had been expected, for a missed deadline.
+    pub expected_at: Option<Timestamp>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a check changed its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", content = "data", rename_all = "snake_case")]
+pub enum Reason {
+    /// A ping reported success.
+    Success {
+        /// Number of the ping.
+        ping: u64,
+        /// What made it a success.
+        cause: Cause,
+    },
+    /// A ping reported failure.
+    Fail {
+        /// Number of the ping.
+        ping: u64,
+        /// What made it a failure.
+        cause: Cause,
+    },
+    /// No success came by the deadline.
+    Timeout {
+        /// The last success or failure, in microseconds since 1970.
+        last_ping: i64,
+        /// The grace in seconds.
+        grace: i64,
+    },
+    /// A run started and did not end within the grace.
+    RunTimeout {
+        /// Start of the run, in microseconds since 1970.
+        started: i64,
+        /// The grace in seconds.
+        grace: i64,
+    },
+    /// Somebody paused the check.
+    Paused,
+    /// Somebody resumed the check.
+    Resumed,
+}
+
+impl Reason {
+    /// The code and the data as they are stored.
+    pub fn to_parts(&self) -> (String, String) {
+        let value = serde_json::to_value(self).expect("a reason is plain data");
+        let code = value["code"].as_str().unwrap_or_default().to_owned();
+        let data = value.get("data").map(Value::to_string).unwrap_or_default();
+        (code, data)
+    }
+
+    /// The reason of a stored code and data. `None` if a later version wrote it.
+    pub fn from_parts(code: &str, data: &str) -> Option<Self> {
+        let mut value = serde_json::json!({ "code": code });
+        if !data.is_empty() {
+            value["data"] = serde_json::from_str(data).ok()?;
+        }
+        serde_json::from_value(value).ok()
+    }
+
+    /// A sentence for people, in English.
+    pub fn sentence(&self) -> String {
+        match self {
+            Reason::Success { ping, cause } => format!("ping {ping} reported success{}", because(cause)),
+            Reason::Fail { ping, cause } => format!("ping {ping} reported failure{}", because(cause)),
+            Reason::Timeout { last_ping, grace } => format!(
+                "no ping came in time: the last was at {}, and the grace of {} is over",
+                Timestamp::from_micros(*last_ping).floor_secs(),
+                Span::from_secs(*grace)
+            ),
+            Reason::RunTimeout { started, grace } => format!(
+                "the run that started at {} did not end within {}",
+                Timestamp::from_micros(*started).floor_secs(),
+                Span::from_secs(*grace)
+            ),
+            Reason::Paused => "somebody paused the check".to_owned(),
+            Reason::Resumed => "somebody resumed the check".to_owned(),
+        }
+    }
+}
+
+fn because(cause: &Cause) -> String {
+    match cause {
+        Cause::ExitStatus(status) => format!(" (exit status {status})"),
+        Cause::Keyword(keyword) => format!(" (its body holds “{keyword}”)"),
+        Cause::NoKeyword => " (its body holds none of the keywords)".to_owned(),
+        Cause::Address | Cause::Method | Cause::ManualResume => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_storage_and_have_a_sentence() {
+        let all = [
+            Reason::Success { ping: 3, cause: Cause::Address },
+            Reason::Fail { ping: 4, cause: Cause::ExitStatus(2) },
+            Reason::Fail { ping: 5, cause: Cause::Keyword("ERROR \" '".into()) },
+            Reason::Fail { ping: 6, cause: Cause::NoKeyword },
+            Reason::Timeout { last_ping: 1_769_860_800_000_000, grace: 60 },
+            Reason::RunTimeout { started: 1_769_860_800_000_000, grace: 3_600 },
+            Reason::Paused,
+            Reason::Resumed,
+        ];
+        for reason in all {
+            let (code, data) = reason.to_parts();
+            assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert_eq!(Reason::from_parts(&code, &data), Some(reason.clone()));
+            assert!(!reason.sentence().is_empty());
+        }
+        assert_eq!(Reason::from_parts("of_the_future", ""), None);
+        assert_eq!(Reason::from_parts("fail", "not json"), None);
+    }
+
+    #[test]
+    fn sentences_say_what_happened() {
+        let late = Reason::Timeout { last_ping: 1_769_860_800_500_000, grace: 90 };
+        assert_eq!(
+            late.sentence(),
+            "no ping came in time: the last was at 2026-01-31T12:00:00Z, and the grace of 1 min 30 s is over"
+        );
+        let failed = Reason::Fail { ping: 7, cause: Cause::ExitStatus(3) };
+        assert_eq!(failed.sentence(), "ping 7 reported failure (exit status 3)");
+    }
+}

@@ -1,0 +1,20 @@
+//! The pure core of Allswell: facts go in, decisions come out.
+//!
+//! Nothing here reads a clock, rolls dice, waits, or touches a file, a socket or a database: time and chance are
+//! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
+
+pub mod chance;
+pub mod check;
+pub mod delivery;
+pub mod flip;
+pub mod id;
+pub mod incident;
+pub mod key;
+pub mod limits;
+pub mod schedule;
+pub mod scope;
+pub mod seal;
+pub mod secret;
+pub mod signal;
+pub mod slug;
+pub mod time;

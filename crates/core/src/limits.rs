@@ -1,0 +1,47 @@
+//! Every bound of the system, named, in one place. Bounds that an operator may move are settings; their defaults and
+//! reasons stand in `allswell.example.toml`.
+
+/// Characters of a check's, channel's or project's name.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Characters of a slug.
+pub const SLUG_CHARS_MAX: usize = 100;
+/// Characters of the tags of a check, spaces included.
+pub const TAGS_CHARS_MAX: usize = 500;
+/// Bytes of a check's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 100_000;
+/// Characters of a list of keywords.
+pub const KEYWORDS_CHARS_MAX: usize = 200;
+/// Characters of a cron or OnCalendar expression.
+pub const EXPRESSION_CHARS_MAX: usize = 100;
+/// Seconds of the shortest period and grace.
+pub const PERIOD_SECS_MIN: i64 = 60;
+/// Seconds of the longest period and grace: 365 days.
+pub const PERIOD_SECS_MAX: i64 = 31_536_000;
+/// Seconds of the period of a check that was made without one: a day.
+pub const PERIOD_SECS_DEFAULT: i64 = 86_400;
+/// Seconds of the grace of a check that was made without one: an hour.
+pub const GRACE_SECS_DEFAULT: i64 = 3_600;
+/// Characters of a user agent that are kept with a ping.
+pub const USER_AGENT_CHARS_MAX: usize = 200;
+/// Bytes of a request method that are kept with a ping.
+pub const METHOD_BYTES_MAX: usize = 16;
+/// Bytes of a forwarded scheme that are kept with a ping.
+pub const SCHEME_BYTES_MAX: usize = 8;
+/// Pings that the compatible API shows.
+pub const PINGS_SHOWN_MAX: i64 = 100;
+/// Hours between a start and its end for which a duration is still told.
+pub const RUN_HOURS_MAX: i64 = 72;
+/// Log entries for which a duration is looked up beyond the page that is shown (`healthchecks.md` section 2).
+pub const DURATION_LOOKUPS_MAX: usize = 10;
+/// Checks an owner may have unless told otherwise.
+pub const CHECKS_PER_OWNER_DEFAULT: i64 = 10_000;
+/// Hours after its flip for which an alert is tried.
+pub const ALERT_HOURS_MAX: i64 = 24;
+/// Characters of an e-mail address (RFC 5321 section 4.5.3.1).
+pub const EMAIL_CHARS_MAX: usize = 254;
+/// Bytes of the shortest and longest password.
+pub const PASSWORD_BYTES_MIN: usize = 12;
+/// Bytes of the longest password: hashing must not become somebody's lever.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Minutes for which a start link opens.
+pub const START_LINK_MINUTES: i64 = 30;
