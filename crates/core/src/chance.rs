@@ -51,7 +51,9 @@ impl Dice {
     /// Text of `len` characters of `alphabet` (ASCII).
     pub fn text(&mut self, alphabet: &[u8], len: usize) -> String {
         let size = u32::try_from(alphabet.len()).expect("an alphabet is small");
-        (0..len).map(|_| char::from(alphabet[self.below(size) as usize])).collect()
+        (0..len)
+            .map(|_| char::from(alphabet[self.below(size) as usize]))
+            .collect()
     }
 
     /// A new id that tells nothing (UUID version 4): for what strangers may see.
@@ -62,7 +64,9 @@ impl Dice {
     /// A new id that sorts by time (UUID version 7): for rows that are written and read in that order.
     pub fn id_at<T: From<Uuid>>(&mut self, now: Timestamp) -> T {
         let millis = u64::try_from(now.as_micros() / 1_000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid().into()
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.bytes())
+            .into_uuid()
+            .into()
     }
 }
 

@@ -49,7 +49,10 @@ pub struct Owed {
 /// Whether anybody is told of this flip: going down always, coming up only from down
 /// (`healthchecks.md` section 2.1: a first ping and a resumed check are no news).
 pub const fn is_news(flip: &Flip) -> bool {
-    matches!((flip.from, flip.to), (_, Status::Down) | (Status::Down, Status::Up))
+    matches!(
+        (flip.from, flip.to),
+        (_, Status::Down) | (Status::Down, Status::Up)
+    )
 }
 
 /// The deliveries that this flip owes to these channels; `now` is when it was noticed.
@@ -58,14 +61,23 @@ pub fn owed(flip: &Flip, routes: &[Route], now: Timestamp) -> Vec<Owed> {
         return Vec::new();
     }
     let wanted = |route: &&Route| {
-        !route.disabled && if flip.to == Status::Down { route.tells_down } else { route.tells_up }
+        !route.disabled
+            && if flip.to == Status::Down {
+                route.tells_down
+            } else {
+                route.tells_up
+            }
     };
     // From the notice and not from the flip: after a long absence of ours an old flip is still news.
     let expires_at = now + Span::from_secs(limits::ALERT_HOURS_MAX * 3_600);
     routes
         .iter()
         .filter(wanted)
-        .map(|route| Owed { channel: route.channel, class: Class::Alert, expires_at })
+        .map(|route| Owed {
+            channel: route.channel,
+            class: Class::Alert,
+            expires_at,
+        })
         .collect()
 }
 
@@ -76,7 +88,14 @@ mod tests {
     use crate::flip::Reason;
 
     fn flip(from: Status, to: Status) -> Flip {
-        Flip { seq: 1, from, to, at: Timestamp::from_secs(100), expected_at: None, reason: Reason::Paused }
+        Flip {
+            seq: 1,
+            from,
+            to,
+            at: Timestamp::from_secs(100),
+            expected_at: None,
+            reason: Reason::Paused,
+        }
     }
 
     #[test]
@@ -100,8 +119,12 @@ mod tests {
     #[test]
     fn each_channel_that_wants_the_state_is_owed_one() {
         let mut dice = Dice::from_number(1);
-        let mut route =
-            |tells_down, tells_up, disabled| Route { channel: dice.id(), tells_down, tells_up, disabled };
+        let mut route = |tells_down, tells_up, disabled| Route {
+            channel: dice.id(),
+            tells_down,
+            tells_up,
+            disabled,
+        };
         let routes = [
             route(true, true, false),
             route(true, false, false),
@@ -109,9 +132,15 @@ mod tests {
             route(true, true, true),
         ];
         let channels = |from, to| -> Vec<ChannelId> {
-            owed(&flip(from, to), &routes, Timestamp::from_secs(200)).iter().map(|o| o.channel).collect()
+            owed(&flip(from, to), &routes, Timestamp::from_secs(200))
+                .iter()
+                .map(|o| o.channel)
+                .collect()
         };
-        assert_eq!(channels(Status::Up, Status::Down), [routes[0].channel, routes[1].channel]);
+        assert_eq!(
+            channels(Status::Up, Status::Down),
+            [routes[0].channel, routes[1].channel]
+        );
         assert_eq!(channels(Status::Down, Status::Up), [routes[0].channel]);
         assert_eq!(channels(Status::New, Status::Up), []);
     }

@@ -120,18 +120,39 @@ mod tests {
     #[test]
     fn reasons_survive_storage_and_have_a_sentence() {
         let all = [
-            Reason::Success { ping: 3, cause: Cause::Address },
-            Reason::Fail { ping: 4, cause: Cause::ExitStatus(2) },
-            Reason::Fail { ping: 5, cause: Cause::Keyword("ERROR \" '".into()) },
-            Reason::Fail { ping: 6, cause: Cause::NoKeyword },
-            Reason::Timeout { last_ping: 1_769_860_800_000_000, grace: 60 },
-            Reason::RunTimeout { started: 1_769_860_800_000_000, grace: 3_600 },
+            Reason::Success {
+                ping: 3,
+                cause: Cause::Address,
+            },
+            Reason::Fail {
+                ping: 4,
+                cause: Cause::ExitStatus(2),
+            },
+            Reason::Fail {
+                ping: 5,
+                cause: Cause::Keyword("ERROR \" '".into()),
+            },
+            Reason::Fail {
+                ping: 6,
+                cause: Cause::NoKeyword,
+            },
+            Reason::Timeout {
+                last_ping: 1_769_860_800_000_000,
+                grace: 60,
+            },
+            Reason::RunTimeout {
+                started: 1_769_860_800_000_000,
+                grace: 3_600,
+            },
             Reason::Paused,
             Reason::Resumed,
         ];
         for reason in all {
             let (code, data) = reason.to_parts();
-            assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert!(
+                !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{code}"
+            );
             assert_eq!(Reason::from_parts(&code, &data), Some(reason.clone()));
             assert!(!reason.sentence().is_empty());
         }
@@ -141,12 +162,18 @@ mod tests {
 
     #[test]
     fn sentences_say_what_happened() {
-        let late = Reason::Timeout { last_ping: 1_769_860_800_500_000, grace: 90 };
+        let late = Reason::Timeout {
+            last_ping: 1_769_860_800_500_000,
+            grace: 90,
+        };
         assert_eq!(
             late.sentence(),
             "no ping came in time: the last was at 2026-01-31T12:00:00Z, and the grace of 1 min 30 s is over"
         );
-        let failed = Reason::Fail { ping: 7, cause: Cause::ExitStatus(3) };
+        let failed = Reason::Fail {
+            ping: 7,
+            cause: Cause::ExitStatus(3),
+        };
         assert_eq!(failed.sentence(), "ping 7 reported failure (exit status 3)");
     }
 }

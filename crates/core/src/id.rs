@@ -24,8 +24,12 @@ impl std::error::Error for IdError {}
 
 /// Reads a UUID in lower case with hyphens and in no other form (`healthchecks.md` section 1.1).
 pub fn parse_strict(text: &str) -> Option<Uuid> {
-    let plain = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
-    (plain && text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
+    let plain = text
+        .bytes()
+        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    (plain && text.len() == 36)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten()
 }
 
 /// Reads a run id: a UUID with hyphens in any case (`healthchecks.md` section 1.2).
@@ -106,7 +110,10 @@ mod tests {
     #[test]
     fn a_check_id_has_one_spelling() {
         let good = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70";
-        assert_eq!(good.parse::<CheckId>().map(|id| id.to_string()), Ok(good.to_owned()));
+        assert_eq!(
+            good.parse::<CheckId>().map(|id| id.to_string()),
+            Ok(good.to_owned())
+        );
         for bad in [
             "",
             "5E3F9A1C-0B7D-4C52-9D3A-6F1E2B8C4A70",
@@ -125,7 +132,11 @@ mod tests {
     #[test]
     fn a_run_id_may_be_in_any_case() {
         assert!(parse_run_id("5E3F9A1C-0b7d-4c52-9d3a-6f1e2b8c4a70").is_some());
-        for bad in ["", "5e3f9a1c0b7d4c529d3a6f1e2b8c4a70", "{5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70}"] {
+        for bad in [
+            "",
+            "5e3f9a1c0b7d4c529d3a6f1e2b8c4a70",
+            "{5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70}",
+        ] {
             assert!(parse_run_id(bad).is_none(), "{bad}");
         }
     }

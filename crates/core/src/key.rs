@@ -44,7 +44,9 @@ impl KeyKind {
 
     /// Reads the stored word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [KeyKind::ReadWrite, KeyKind::ReadOnly, KeyKind::Ping].into_iter().find(|kind| kind.word() == word)
+        [KeyKind::ReadWrite, KeyKind::ReadOnly, KeyKind::Ping]
+            .into_iter()
+            .find(|kind| kind.word() == word)
     }
 }
 
@@ -71,7 +73,10 @@ pub fn is_well_formed(key: &str) -> bool {
 
 /// The characters that name a key's row: the first eight random ones.
 pub fn lookup(key: &str) -> String {
-    let random = key.strip_prefix("asw_").or_else(|| key.strip_prefix("asr_")).unwrap_or(key);
+    let random = key
+        .strip_prefix("asw_")
+        .or_else(|| key.strip_prefix("asr_"))
+        .unwrap_or(key);
     random.chars().take(LOOKUP_CHARS).collect()
 }
 
@@ -81,7 +86,11 @@ fn checksum(text: &str) -> String {
     for byte in text.bytes() {
         crc ^= u32::from(byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            };
         }
     }
     let mut rest = !crc;
@@ -132,7 +141,10 @@ mod tests {
             let altered = format!("{}{}", &key[..31], if key.ends_with('a') { 'b' } else { 'a' });
             assert!(!is_well_formed(&altered) && !is_well_formed(&key.to_uppercase()));
         }
-        assert_ne!(new_key(KeyKind::ReadWrite, &mut dice), new_key(KeyKind::ReadWrite, &mut dice));
+        assert_ne!(
+            new_key(KeyKind::ReadWrite, &mut dice),
+            new_key(KeyKind::ReadWrite, &mut dice)
+        );
     }
 
     #[test]
@@ -146,7 +158,14 @@ mod tests {
 
     #[test]
     fn odd_keys_are_not_ours() {
-        for key in ["", "asw_", "x", &"x".repeat(32), &"ä".repeat(16), "asw_ääääääääääääää"] {
+        for key in [
+            "",
+            "asw_",
+            "x",
+            &"x".repeat(32),
+            &"ä".repeat(16),
+            "asw_ääääääääääääää",
+        ] {
             assert!(!is_well_formed(key));
             assert!(lookup(key).chars().count() <= LOOKUP_CHARS);
         }
@@ -156,7 +175,11 @@ mod tests {
     fn ping_keys_look_like_those_of_healthchecks() {
         let key = new_key(KeyKind::Ping, &mut Dice::from_number(2));
         assert_eq!(key.reveal().len(), 22);
-        assert!(key.reveal().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert!(
+            key.reveal()
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        );
     }
 
     #[test]

@@ -56,7 +56,10 @@ impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RingError::Empty => {
-                write!(f, "the key ring holds no key; make one with `allswell keys generate`")
+                write!(
+                    f,
+                    "the key ring holds no key; make one with `allswell keys generate`"
+                )
             }
             RingError::Line(n) => write!(f, "line {n} of the key ring is not NAME:BASE64"),
             RingError::Length(n) => {
@@ -77,7 +80,10 @@ impl std::error::Error for RingError {}
 impl KeyRing {
     /// A ring with one new key.
     pub fn generate(name: &str, dice: &mut Dice) -> Self {
-        KeyRing(vec![RootKey { name: name.to_owned(), key: Secret::new(dice.bytes()) }])
+        KeyRing(vec![RootKey {
+            name: name.to_owned(),
+            key: Secret::new(dice.bytes()),
+        }])
     }
 
     /// Reads the text of a ring: a line `name:base64` per key, the active one first; `#` begins a comment.
@@ -91,7 +97,9 @@ impl KeyRing {
             let (name, encoded) = line.split_once(':').ok_or(RingError::Line(n))?;
             let named = !name.is_empty()
                 && name.len() <= 64
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
             if !named {
                 return Err(RingError::Line(n));
             }
@@ -103,9 +111,16 @@ impl KeyRing {
             if keys.iter().any(|other| other.name == name) {
                 return Err(RingError::Twice(n));
             }
-            keys.push(RootKey { name: name.to_owned(), key: Secret::new(key) });
+            keys.push(RootKey {
+                name: name.to_owned(),
+                key: Secret::new(key),
+            });
         }
-        if keys.is_empty() { Err(RingError::Empty) } else { Ok(KeyRing(keys)) }
+        if keys.is_empty() {
+            Err(RingError::Empty)
+        } else {
+            Ok(KeyRing(keys))
+        }
     }
 
     /// The text that [`KeyRing::parse`] reads.
@@ -142,7 +157,9 @@ fn is_weak(key: &[u8; 32]) -> bool {
     let mut seen = [false; 256];
     key.iter().for_each(|b| seen[usize::from(*b)] = true);
     let distinct = seen.iter().filter(|s| **s).count();
-    let steps_alike = key.windows(2).all(|w| w[1].wrapping_sub(w[0]) == key[1].wrapping_sub(key[0]));
+    let steps_alike = key
+        .windows(2)
+        .all(|w| w[1].wrapping_sub(w[0]) == key[1].wrapping_sub(key[0]));
     distinct < DISTINCT_BYTES_MIN || steps_alike || key.iter().all(|b| (b' '..=b'~').contains(b))
 }
 
@@ -162,7 +179,10 @@ pub struct Place<'a> {
 impl Place<'_> {
     /// Each part with its length in front, so that no two places share their bytes.
     fn bytes(&self) -> Vec<u8> {
-        let project = self.project.map(|id| *id.as_uuid().as_bytes()).unwrap_or_default();
+        let project = self
+            .project
+            .map(|id| *id.as_uuid().as_bytes())
+            .unwrap_or_default();
         let mut out = Vec::with_capacity(96);
         for part in [self.table.as_bytes(), self.column.as_bytes(), self.row, &project] {
             out.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -197,14 +217,23 @@ pub struct DataKey {
 impl DataKey {
     /// A new data key.
     pub fn generate(project: Option<ProjectId>, dice: &mut Dice) -> Self {
-        DataKey { id: dice.id(), project, key: Secret::new(dice.bytes()) }
+        DataKey {
+            id: dice.id(),
+            project,
+            key: Secret::new(dice.bytes()),
+        }
     }
 
     /// The key, wrapped for its row.
     pub fn wrap(&self, root: &RootKey, dice: &mut Dice) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = dice.bytes();
         let mut out = nonce.to_vec();
-        out.extend(encrypt(root.key.reveal(), &nonce, &self.wrap_place().bytes(), self.key.reveal()));
+        out.extend(encrypt(
+            root.key.reveal(),
+            &nonce,
+            &self.wrap_place().bytes(),
+            self.key.reveal(),
+        ));
         out
     }
 
@@ -215,7 +244,11 @@ impl DataKey {
         wrapped: &[u8],
         root: &RootKey,
     ) -> Result<Self, SealError> {
-        let mut data = DataKey { id, project, key: Secret::new([0; 32]) };
+        let mut data = DataKey {
+            id,
+            project,
+            key: Secret::new([0; 32]),
+        };
         let (nonce, text) = wrapped.split_at_checked(NONCE_BYTES).ok_or(SealError)?;
         let plain = decrypt(root.key.reveal(), nonce, &data.wrap_place().bytes(), text)?;
         data.key = Secret::new(plain.as_slice().try_into().map_err(|_| SealError)?);
@@ -223,7 +256,12 @@ impl DataKey {
     }
 
     fn wrap_place(&self) -> Place<'_> {
-        Place { table: "data_keys", column: "wrapped", row: self.id.as_uuid_bytes(), project: self.project }
+        Place {
+            table: "data_keys",
+            column: "wrapped",
+            row: self.id.as_uuid_bytes(),
+            project: self.project,
+        }
     }
 
     /// Seals a value for its place.
@@ -277,14 +315,26 @@ pub fn sealed_with(sealed: &[u8]) -> Option<DataKeyId> {
 
 fn encrypt(key: &[u8; 32], nonce: &[u8; NONCE_BYTES], place: &[u8], plain: &[u8]) -> Vec<u8> {
     XChaCha20Poly1305::new(&Key::from(*key))
-        .encrypt(&XNonce::from(*nonce), Payload { msg: plain, aad: place })
+        .encrypt(
+            &XNonce::from(*nonce),
+            Payload {
+                msg: plain,
+                aad: place,
+            },
+        )
         .expect("the cipher takes any message that fits in memory")
 }
 
 fn decrypt(key: &[u8; 32], nonce: &[u8], place: &[u8], text: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| SealError)?;
     XChaCha20Poly1305::new(&Key::from(*key))
-        .decrypt(&XNonce::from(nonce), Payload { msg: text, aad: place })
+        .decrypt(
+            &XNonce::from(nonce),
+            Payload {
+                msg: text,
+                aad: place,
+            },
+        )
         .map(Zeroizing::new)
         .map_err(|_| SealError)
 }
@@ -294,7 +344,12 @@ mod tests {
     use super::*;
 
     fn place(row: &[u8]) -> Place<'_> {
-        Place { table: "ping_bodies", column: "body", row, project: None }
+        Place {
+            table: "ping_bodies",
+            column: "body",
+            row,
+            project: None,
+        }
     }
 
     #[test]
@@ -302,10 +357,19 @@ mod tests {
         let mut dice = Dice::from_number(1);
         let key = DataKey::generate(None, &mut dice);
         let sealed = key.seal(place(b"1"), b"backup done", &mut dice);
-        assert_eq!(key.open(place(b"1"), &sealed).expect("opens").as_slice(), b"backup done");
+        assert_eq!(
+            key.open(place(b"1"), &sealed).expect("opens").as_slice(),
+            b"backup done"
+        );
 
-        let other_project = Place { project: Some(dice.id()), ..place(b"1") };
-        let other_column = Place { column: "other", ..place(b"1") };
+        let other_project = Place {
+            project: Some(dice.id()),
+            ..place(b"1")
+        };
+        let other_column = Place {
+            column: "other",
+            ..place(b"1")
+        };
         for wrong in [place(b"2"), other_project, other_column] {
             assert_eq!(key.open(wrong, &sealed), Err(SealError));
         }
@@ -332,7 +396,10 @@ mod tests {
     fn no_two_sealings_are_alike() {
         let mut dice = Dice::from_number(3);
         let key = DataKey::generate(None, &mut dice);
-        assert_ne!(key.seal(place(b"1"), b"x", &mut dice), key.seal(place(b"1"), b"x", &mut dice));
+        assert_ne!(
+            key.seal(place(b"1"), b"x", &mut dice),
+            key.seal(place(b"1"), b"x", &mut dice)
+        );
     }
 
     #[test]
@@ -363,7 +430,10 @@ mod tests {
 
     #[test]
     fn a_bad_ring_is_refused_with_its_line() {
-        let good = KeyRing::generate("good", &mut Dice::from_number(6)).to_text().reveal().clone();
+        let good = KeyRing::generate("good", &mut Dice::from_number(6))
+            .to_text()
+            .reveal()
+            .clone();
         let twice = format!("{good}{good}");
         let encode = |bytes: &[u8]| format!("k:{}", STANDARD.encode(bytes));
         let counting: Vec<u8> = (0..32).collect();
@@ -376,7 +446,10 @@ mod tests {
             (encode(&[1; 16]).as_str(), RingError::Length(1)),
             (encode(&[0; 32]).as_str(), RingError::Weak(1)),
             (encode(&counting).as_str(), RingError::Weak(1)),
-            (encode(b"correct horse battery staple 42!").as_str(), RingError::Weak(1)),
+            (
+                encode(b"correct horse battery staple 42!").as_str(),
+                RingError::Weak(1),
+            ),
             (twice.as_str(), RingError::Twice(6)),
         ] {
             assert_eq!(KeyRing::parse(text).err(), Some(error), "{text}");

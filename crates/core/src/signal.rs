@@ -124,14 +124,20 @@ pub struct Filters {
 /// What an HTTP ping says under these rules. The method is case-sensitive, as HTTP has it (RFC 9110 section 9.1).
 pub fn read(action: Action, method: &str, body: &[u8], filters: &Filters, status: Status) -> Signal {
     let signal = if filters.post_only && method != "POST" {
-        Signal { kind: Kind::Ignored, cause: Cause::Method }
+        Signal {
+            kind: Kind::Ignored,
+            cause: Cause::Method,
+        }
     } else if filters.http_body {
         by_keyword(body, filters)
     } else {
         by_address(action)
     };
     if status == Status::Paused && filters.manual_resume {
-        return Signal { kind: Kind::Ignored, cause: Cause::ManualResume };
+        return Signal {
+            kind: Kind::Ignored,
+            cause: Cause::ManualResume,
+        };
     }
     signal
 }
@@ -156,11 +162,21 @@ fn by_keyword(body: &[u8], filters: &Filters) -> Signal {
     ];
     for (keywords, kind) in by_rank {
         if let Some(keyword) = found(body, keywords) {
-            return Signal { kind, cause: Cause::Keyword(keyword.to_owned()) };
+            return Signal {
+                kind,
+                cause: Cause::Keyword(keyword.to_owned()),
+            };
         }
     }
-    let kind = if filters.default_fail { Kind::Fail } else { Kind::Ignored };
-    Signal { kind, cause: Cause::NoKeyword }
+    let kind = if filters.default_fail {
+        Kind::Fail
+    } else {
+        Kind::Ignored
+    };
+    Signal {
+        kind,
+        cause: Cause::NoKeyword,
+    }
 }
 
 /// The first keyword of the comma-separated list that the body holds. The body need not be text.
@@ -219,34 +235,62 @@ mod tests {
                 assert_eq!(kind(action, "GET", body, &filters), expected, "{body:?}");
             }
         }
-        let strict = Filters { default_fail: true, ..filters };
+        let strict = Filters {
+            default_fail: true,
+            ..filters
+        };
         assert_eq!(kind(Action::Success, "GET", b"nothing", &strict), Kind::Fail);
         assert_eq!(kind(Action::Success, "GET", b"done", &strict), Kind::Success);
     }
 
     #[test]
     fn keywords_without_their_switch_do_nothing() {
-        let filters =
-            Filters { failure_keywords: "ERROR".into(), subject: true, body: true, ..Filters::default() };
+        let filters = Filters {
+            failure_keywords: "ERROR".into(),
+            subject: true,
+            body: true,
+            ..Filters::default()
+        };
         assert_eq!(kind(Action::Success, "POST", b"ERROR", &filters), Kind::Success);
     }
 
     #[test]
     fn a_check_that_wants_post_ignores_the_rest() {
-        let filters = Filters { post_only: true, ..Filters::default() };
-        for (method, expected) in
-            [("GET", Kind::Ignored), ("HEAD", Kind::Ignored), ("post", Kind::Ignored), ("POST", Kind::Fail)]
-        {
+        let filters = Filters {
+            post_only: true,
+            ..Filters::default()
+        };
+        for (method, expected) in [
+            ("GET", Kind::Ignored),
+            ("HEAD", Kind::Ignored),
+            ("post", Kind::Ignored),
+            ("POST", Kind::Fail),
+        ] {
             assert_eq!(kind(Action::Fail, method, b"", &filters), expected, "{method}");
         }
     }
 
     #[test]
     fn a_paused_check_with_manual_resume_ignores_everything() {
-        let filters = Filters { manual_resume: true, ..Filters::default() };
-        for action in [Action::Success, Action::Start, Action::Fail, Action::Log, Action::Exit(1)] {
-            assert_eq!(read(action, "GET", b"", &filters, Status::Paused).kind, Kind::Ignored);
-            assert_ne!(read(action, "GET", b"", &filters, Status::Down).kind, Kind::Ignored);
+        let filters = Filters {
+            manual_resume: true,
+            ..Filters::default()
+        };
+        for action in [
+            Action::Success,
+            Action::Start,
+            Action::Fail,
+            Action::Log,
+            Action::Exit(1),
+        ] {
+            assert_eq!(
+                read(action, "GET", b"", &filters, Status::Paused).kind,
+                Kind::Ignored
+            );
+            assert_ne!(
+                read(action, "GET", b"", &filters, Status::Down).kind,
+                Kind::Ignored
+            );
         }
     }
 

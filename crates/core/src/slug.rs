@@ -4,7 +4,8 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Whether the text may be a slug: lower-case letters, digits, hyphen and underscore. An empty one means "none".
 pub fn is_slug(text: &str) -> bool {
-    text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    text.bytes()
+        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// A slug from a name, as API versions before 3 make it (`healthchecks.md` section 3.5): decomposed, ASCII only,

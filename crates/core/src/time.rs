@@ -149,11 +149,23 @@ impl fmt::Display for Span {
         let secs = self.as_secs();
         let sign = if secs < 0 { "-" } else { "" };
         let secs = secs.unsigned_abs();
-        let parts =
-            [(secs / 86_400, "d"), (secs / 3_600 % 24, "h"), (secs / 60 % 60, "min"), (secs % 60, "s")];
-        let shown: Vec<String> =
-            parts.iter().filter(|(n, _)| *n > 0).take(2).map(|(n, unit)| format!("{n} {unit}")).collect();
-        if shown.is_empty() { write!(f, "0 s") } else { write!(f, "{sign}{}", shown.join(" ")) }
+        let parts = [
+            (secs / 86_400, "d"),
+            (secs / 3_600 % 24, "h"),
+            (secs / 60 % 60, "min"),
+            (secs % 60, "s"),
+        ];
+        let shown: Vec<String> = parts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .take(2)
+            .map(|(n, unit)| format!("{n} {unit}"))
+            .collect();
+        if shown.is_empty() {
+            write!(f, "0 s")
+        } else {
+            write!(f, "{sign}{}", shown.join(" "))
+        }
     }
 }
 
@@ -166,7 +178,10 @@ mod tests {
         let at = Timestamp::from_micros(1_769_860_800_123_456);
         assert_eq!(at.to_rfc3339_secs(), "2026-01-31T12:00:00+00:00");
         assert_eq!(at.to_rfc3339_micros(), "2026-01-31T12:00:00.123456+00:00");
-        assert_eq!(Timestamp::parse_rfc3339("2026-01-31T13:00:00.123456+01:00"), Some(at));
+        assert_eq!(
+            Timestamp::parse_rfc3339("2026-01-31T13:00:00.123456+01:00"),
+            Some(at)
+        );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }
 
@@ -175,7 +190,10 @@ mod tests {
         for micros in [i64::MIN, i64::MAX] {
             assert!(!Timestamp::from_micros(micros).to_string().is_empty());
         }
-        assert_eq!(Timestamp::from_micros(i64::MAX) + Span::from_secs(5), Timestamp::from_micros(i64::MAX));
+        assert_eq!(
+            Timestamp::from_micros(i64::MAX) + Span::from_secs(5),
+            Timestamp::from_micros(i64::MAX)
+        );
     }
 
     #[test]

@@ -51,17 +51,33 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
         }
         Event::Pause => {
             end_run(&mut next);
-            Some(Change { to: Status::Paused, at: now, expected_at: None, reason: Reason::Paused })
+            Some(Change {
+                to: Status::Paused,
+                at: now,
+                expected_at: None,
+                reason: Reason::Paused,
+            })
         }
         Event::Resume if state.status == Status::Paused => {
             end_run(&mut next);
             next.last_ping = None;
-            Some(Change { to: Status::New, at: now, expected_at: None, reason: Reason::Resumed })
+            Some(Change {
+                to: Status::New,
+                at: now,
+                expected_at: None,
+                reason: Reason::Resumed,
+            })
         }
         Event::Resume | Event::Edit => None,
     };
-    let flip = flip.filter(|change| change.to != state.status).map(|change| turn(&mut next, change));
-    Decision { deadline: next.deadline(plan), state: next, flip }
+    let flip = flip
+        .filter(|change| change.to != state.status)
+        .map(|change| turn(&mut next, change));
+    Decision {
+        deadline: next.deadline(plan),
+        state: next,
+        flip,
+    }
 }
 
 struct Change {
@@ -93,7 +109,14 @@ fn turn(state: &mut State, change: Change) -> Flip {
 fn heard(state: &mut State, signal: Signal, rid: Option<Uuid>, now: Timestamp) -> Option<Change> {
     state.ping_count += 1;
     let ping = state.ping_count;
-    let change = |to, reason| Some(Change { to, at: now, expected_at: None, reason });
+    let change = |to, reason| {
+        Some(Change {
+            to,
+            at: now,
+            expected_at: None,
+            reason,
+        })
+    };
     match signal.kind {
         Kind::Log | Kind::Ignored => None,
         Kind::Start => {
@@ -107,7 +130,13 @@ fn heard(state: &mut State, signal: Signal, rid: Option<Uuid>, now: Timestamp) -
         }
         Kind::Fail => {
             finish(state, rid, true, now);
-            change(Status::Down, Reason::Fail { ping, cause: signal.cause })
+            change(
+                Status::Down,
+                Reason::Fail {
+                    ping,
+                    cause: signal.cause,
+                },
+            )
         }
     }
 }
@@ -142,10 +171,21 @@ fn missed(plan: &Plan, state: &State, now: Timestamp) -> Option<Change> {
     let grace = plan.grace.as_secs();
     let expected_at = deadline - plan.grace;
     let reason = match (state.run_open_since(), state.last_ping) {
-        (Some(start), _) if start == expected_at => Reason::RunTimeout { started: start.as_micros(), grace },
-        (_, last) => Reason::Timeout { last_ping: last.unwrap_or(expected_at).as_micros(), grace },
+        (Some(start), _) if start == expected_at => Reason::RunTimeout {
+            started: start.as_micros(),
+            grace,
+        },
+        (_, last) => Reason::Timeout {
+            last_ping: last.unwrap_or(expected_at).as_micros(),
+            grace,
+        },
     };
-    Some(Change { to: Status::Down, at: deadline, expected_at: Some(expected_at), reason })
+    Some(Change {
+        to: Status::Down,
+        at: deadline,
+        expected_at: Some(expected_at),
+        reason,
+    })
 }
 
 #[cfg(test)]
@@ -153,7 +193,10 @@ mod tests {
     use super::*;
     use crate::schedule::Schedule;
 
-    const PLAN: Plan = Plan { schedule: Schedule::Period(Span::from_secs(60)), grace: Span::from_secs(30) };
+    const PLAN: Plan = Plan {
+        schedule: Schedule::Period(Span::from_secs(60)),
+        grace: Span::from_secs(30),
+    };
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)
@@ -164,7 +207,13 @@ mod tests {
     }
 
     fn signal_of(kind: Kind, rid: Option<u128>) -> Event {
-        Event::Signal { signal: Signal { kind, cause: Cause::Address }, rid: rid.map(Uuid::from_u128) }
+        Event::Signal {
+            signal: Signal {
+                kind,
+                cause: Cause::Address,
+            },
+            rid: rid.map(Uuid::from_u128),
+        }
     }
 
     /// Plays events at their seconds on a new check; gives the last decision.
@@ -183,9 +232,15 @@ mod tests {
     fn a_first_success_brings_a_check_up_and_sets_its_deadline() {
         let decision = play(&[(10, signal(Kind::Success))]);
         let flip = decision.flip.expect("a flip");
-        assert_eq!((flip.seq, flip.from, flip.to, flip.at), (1, Status::New, Status::Up, at(10)));
+        assert_eq!(
+            (flip.seq, flip.from, flip.to, flip.at),
+            (1, Status::New, Status::Up, at(10))
+        );
         assert_eq!(decision.deadline, Some(at(100)));
-        assert_eq!((decision.state.ping_count, decision.state.last_ping), (1, Some(at(10))));
+        assert_eq!(
+            (decision.state.ping_count, decision.state.last_ping),
+            (1, Some(at(10)))
+        );
     }
 
     #[test]
@@ -195,7 +250,13 @@ mod tests {
             let flip = decision.flip.expect("a flip");
             assert_eq!((flip.from, flip.to, flip.at), (Status::Up, Status::Down, at(100)));
             assert_eq!(flip.expected_at, Some(at(70)));
-            assert_eq!(flip.reason, Reason::Timeout { last_ping: at(10).as_micros(), grace: 30 });
+            assert_eq!(
+                flip.reason,
+                Reason::Timeout {
+                    last_ping: at(10).as_micros(),
+                    grace: 30
+                }
+            );
             assert_eq!(decision.deadline, None);
         }
         let early = play(&[(10, signal(Kind::Success)), (99, Event::Deadline)]);
@@ -204,15 +265,29 @@ mod tests {
 
     #[test]
     fn a_late_ping_brings_the_check_back_up() {
-        let events = [(10, signal(Kind::Success)), (200, Event::Deadline), (300, signal(Kind::Success))];
+        let events = [
+            (10, signal(Kind::Success)),
+            (200, Event::Deadline),
+            (300, signal(Kind::Success)),
+        ];
         let flip = play(&events).flip.expect("a flip");
-        assert_eq!((flip.seq, flip.from, flip.to, flip.at), (3, Status::Down, Status::Up, at(300)));
+        assert_eq!(
+            (flip.seq, flip.from, flip.to, flip.at),
+            (3, Status::Down, Status::Up, at(300))
+        );
     }
 
     #[test]
     fn repeated_failures_make_one_flip() {
         let decision = play(&[(1, signal(Kind::Fail)), (2, signal(Kind::Fail))]);
-        assert_eq!((decision.flip, decision.state.flip_count, decision.state.ping_count), (None, 1, 2));
+        assert_eq!(
+            (
+                decision.flip,
+                decision.state.flip_count,
+                decision.state.ping_count
+            ),
+            (None, 1, 2)
+        );
     }
 
     #[test]
@@ -220,7 +295,13 @@ mod tests {
         for kind in [Kind::Log, Kind::Ignored] {
             let before = play(&[(1, signal(Kind::Start)), (2, signal(Kind::Success))]).state;
             let after = decide(&PLAN, &before, signal(kind), at(50)).state;
-            assert_eq!(after, State { ping_count: before.ping_count + 1, ..before });
+            assert_eq!(
+                after,
+                State {
+                    ping_count: before.ping_count + 1,
+                    ..before
+                }
+            );
         }
     }
 
@@ -240,13 +321,21 @@ mod tests {
         ] {
             let state = play(&[(10, signal_of(Kind::Start, start)), (15, signal_of(kind, end))]).state;
             assert_eq!(state.last_start.is_some(), open, "{start:?} {kind:?} {end:?}");
-            assert_eq!(state.last_duration, secs.map(Span::from_secs), "{start:?} {kind:?} {end:?}");
+            assert_eq!(
+                state.last_duration,
+                secs.map(Span::from_secs),
+                "{start:?} {kind:?} {end:?}"
+            );
         }
     }
 
     #[test]
     fn a_second_success_forgets_the_duration() {
-        let events = [(1, signal(Kind::Start)), (3, signal(Kind::Success)), (4, signal(Kind::Success))];
+        let events = [
+            (1, signal(Kind::Start)),
+            (3, signal(Kind::Success)),
+            (4, signal(Kind::Success)),
+        ];
         assert_eq!(play(&events).state.last_duration, None);
     }
 
@@ -255,20 +344,39 @@ mod tests {
         let decision = play(&[(10, signal(Kind::Start)), (45, Event::Deadline)]);
         let flip = decision.flip.expect("a flip");
         assert_eq!((flip.from, flip.to, flip.at), (Status::New, Status::Down, at(40)));
-        assert_eq!(flip.reason, Reason::RunTimeout { started: at(10).as_micros(), grace: 30 });
+        assert_eq!(
+            flip.reason,
+            Reason::RunTimeout {
+                started: at(10).as_micros(),
+                grace: 30
+            }
+        );
         assert_eq!(flip.expected_at, Some(at(10)));
     }
 
     #[test]
     fn pausing_and_resuming_are_flips_and_clear_what_they_should() {
-        let paused = play(&[(1, signal(Kind::Success)), (2, signal(Kind::Start)), (3, Event::Pause)]);
-        assert_eq!(paused.flip.as_ref().map(|f| (f.from, f.to)), Some((Status::Up, Status::Paused)));
-        assert_eq!((paused.state.last_start, paused.state.last_ping), (None, Some(at(1))));
+        let paused = play(&[
+            (1, signal(Kind::Success)),
+            (2, signal(Kind::Start)),
+            (3, Event::Pause),
+        ]);
+        assert_eq!(
+            paused.flip.as_ref().map(|f| (f.from, f.to)),
+            Some((Status::Up, Status::Paused))
+        );
+        assert_eq!(
+            (paused.state.last_start, paused.state.last_ping),
+            (None, Some(at(1)))
+        );
         assert_eq!(paused.deadline, None);
         assert_eq!(decide(&PLAN, &paused.state, Event::Pause, at(4)).flip, None);
 
         let resumed = decide(&PLAN, &paused.state, Event::Resume, at(5));
-        assert_eq!(resumed.flip.as_ref().map(|f| (f.from, f.to)), Some((Status::Paused, Status::New)));
+        assert_eq!(
+            resumed.flip.as_ref().map(|f| (f.from, f.to)),
+            Some((Status::Paused, Status::New))
+        );
         assert_eq!((resumed.state.last_ping, resumed.state.ping_count), (None, 2));
         assert_eq!(decide(&PLAN, &resumed.state, Event::Resume, at(6)).flip, None);
     }
@@ -276,7 +384,10 @@ mod tests {
     #[test]
     fn an_edit_moves_the_deadline_and_leaves_the_status() {
         let state = play(&[(10, signal(Kind::Success))]).state;
-        let shorter = Plan { grace: Span::from_secs(5), ..PLAN };
+        let shorter = Plan {
+            grace: Span::from_secs(5),
+            ..PLAN
+        };
         let decision = decide(&shorter, &state, Event::Edit, at(500));
         assert_eq!((decision.flip, decision.deadline), (None, Some(at(75))));
         assert_eq!(decision.state, state);

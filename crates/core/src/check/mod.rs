@@ -179,7 +179,10 @@ impl Settings {
 
     /// The part of the settings that decisions need.
     pub fn plan(&self) -> Result<Plan, ScheduleError> {
-        Ok(Plan { schedule: self.timing.schedule()?, grace: self.grace })
+        Ok(Plan {
+            schedule: self.timing.schedule()?,
+            grace: self.grace,
+        })
     }
 }
 
@@ -243,7 +246,11 @@ impl State {
 
     /// The instant at which the check goes down if nothing is heard. `None`: never.
     pub fn deadline(&self, plan: &Plan) -> Option<Timestamp> {
-        [self.expected(plan), self.run_open_since()].into_iter().flatten().min().map(|at| at + plan.grace)
+        [self.expected(plan), self.run_open_since()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at + plan.grace)
     }
 
     /// What a reader is shown at this instant (`healthchecks.md` section 2, derived status).
@@ -273,7 +280,10 @@ impl State {
         if self.shown_at(plan, now) == Shown::Down {
             return None;
         }
-        [self.expected(plan), self.run_open_since()].into_iter().flatten().min()
+        [self.expected(plan), self.run_open_since()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -303,7 +313,10 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        Plan { schedule: Schedule::Period(Span::from_secs(60)), grace: Span::from_secs(30) }
+        Plan {
+            schedule: Schedule::Period(Span::from_secs(60)),
+            grace: Span::from_secs(30),
+        }
     }
 
     fn at(secs: i64) -> Timestamp {
@@ -312,7 +325,11 @@ mod tests {
 
     #[test]
     fn an_up_check_is_late_and_then_down() {
-        let state = State { status: Status::Up, last_ping: Some(at(0)), ..State::new(at(0)) };
+        let state = State {
+            status: Status::Up,
+            last_ping: Some(at(0)),
+            ..State::new(at(0))
+        };
         for (secs, shown, next) in [
             (59, Shown::Up, Some(60)),
             (60, Shown::Late, Some(60)),
@@ -328,8 +345,12 @@ mod tests {
     #[test]
     fn an_open_run_takes_a_check_down_from_any_status() {
         for status in Status::ALL {
-            let state =
-                State { status, last_ping: Some(at(0)), last_start: Some(at(20)), ..State::new(at(0)) };
+            let state = State {
+                status,
+                last_ping: Some(at(0)),
+                last_start: Some(at(20)),
+                ..State::new(at(0))
+            };
             assert_eq!(state.shown_at(&plan(), at(50)), Shown::Down);
             let deadline = (status != Status::Down).then(|| at(50));
             assert_eq!(state.deadline(&plan()), deadline, "{status:?}");
@@ -341,7 +362,11 @@ mod tests {
     #[test]
     fn a_check_that_expects_nothing_has_no_deadline() {
         for status in [Status::New, Status::Paused, Status::Down] {
-            let state = State { status, last_ping: Some(at(0)), ..State::new(at(0)) };
+            let state = State {
+                status,
+                last_ping: Some(at(0)),
+                ..State::new(at(0))
+            };
             assert_eq!(state.deadline(&plan()), None);
             assert_eq!(state.next_ping_at(&plan(), at(5)), None);
         }
@@ -349,7 +374,10 @@ mod tests {
 
     #[test]
     fn tags_are_listed_once_each() {
-        let settings = Settings { tags: "  prod db  prod ".into(), ..Settings::default() };
+        let settings = Settings {
+            tags: "  prod db  prod ".into(),
+            ..Settings::default()
+        };
         assert_eq!(settings.tag_list(), ["prod", "db"]);
     }
 }

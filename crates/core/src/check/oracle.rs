@@ -52,7 +52,9 @@ fn was_effective_resume(history: &[What], index: usize) -> bool {
 }
 
 fn status(history: &[What]) -> Status {
-    let Some((last, before)) = history.split_last() else { return Status::New };
+    let Some((last, before)) = history.split_last() else {
+        return Status::New;
+    };
     match last {
         What::Success(_) => Status::Up,
         What::Fail(_) => Status::Down,
@@ -71,8 +73,12 @@ fn last_ping(history: &[What]) -> Option<i64> {
 }
 
 fn open_run(history: &[What]) -> Option<i64> {
-    let index = (0..history.len()).rev().find(|i| matches!(history[*i], What::Start(_)))?;
-    let What::Start(rid) = history[index] else { unreachable!("just matched") };
+    let index = (0..history.len())
+        .rev()
+        .find(|i| matches!(history[*i], What::Start(_)))?;
+    let What::Start(rid) = history[index] else {
+        unreachable!("just matched")
+    };
     let ended = (index + 1..history.len()).any(|i| match history[i] {
         What::Fail(_) | What::Success(None) | What::Pause => true,
         What::Success(other) => other == rid,
@@ -82,8 +88,12 @@ fn open_run(history: &[What]) -> Option<i64> {
 }
 
 fn duration(history: &[What]) -> Option<i64> {
-    let index = (0..history.len()).rev().find(|i| matches!(history[*i], What::Success(_) | What::Fail(_)))?;
-    let (What::Success(rid) | What::Fail(rid)) = history[index] else { unreachable!("just matched") };
+    let index = (0..history.len())
+        .rev()
+        .find(|i| matches!(history[*i], What::Success(_) | What::Fail(_)))?;
+    let (What::Success(rid) | What::Fail(rid)) = history[index] else {
+        unreachable!("just matched")
+    };
     let before = &history[..index];
     let start = open_run(before)?;
     let started = (start - time_of(0)) / STEP;
@@ -92,8 +102,12 @@ fn duration(history: &[What]) -> Option<i64> {
 
 fn deadline(history: &[What]) -> Option<i64> {
     let status = status(history);
-    let ping = last_ping(history).filter(|_| status == Status::Up).map(|at| at + PERIOD + GRACE);
-    let run = open_run(history).filter(|_| status != Status::Down).map(|at| at + GRACE);
+    let ping = last_ping(history)
+        .filter(|_| status == Status::Up)
+        .map(|at| at + PERIOD + GRACE);
+    let run = open_run(history)
+        .filter(|_| status != Status::Down)
+        .map(|at| at + GRACE);
     match (ping, run) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -102,7 +116,10 @@ fn deadline(history: &[What]) -> Option<i64> {
 
 fn event(what: What) -> Event {
     let signal = |kind, rid: Option<u128>| Event::Signal {
-        signal: Signal { kind, cause: Cause::Address },
+        signal: Signal {
+            kind,
+            cause: Cause::Address,
+        },
         rid: rid.map(Uuid::from_u128),
     };
     match what {
@@ -121,24 +138,58 @@ fn agrees(history: &[What], before: &State, decision: &Decision) {
     let state = &decision.state;
     let secs = |at: Option<Timestamp>| at.map(Timestamp::as_secs);
     assert_eq!(state.status, status(history), "status of {history:?}");
-    assert_eq!(secs(state.last_ping), last_ping(history), "last ping of {history:?}");
-    assert_eq!(secs(state.last_start), open_run(history), "open run of {history:?}");
-    assert_eq!(state.last_duration.map(Span::as_secs), duration(history), "duration of {history:?}");
-    assert_eq!(secs(decision.deadline), deadline(history), "deadline of {history:?}");
-    let pings = history.iter().filter(|w| !matches!(w, What::Pause | What::Resume | What::Sweep)).count();
+    assert_eq!(
+        secs(state.last_ping),
+        last_ping(history),
+        "last ping of {history:?}"
+    );
+    assert_eq!(
+        secs(state.last_start),
+        open_run(history),
+        "open run of {history:?}"
+    );
+    assert_eq!(
+        state.last_duration.map(Span::as_secs),
+        duration(history),
+        "duration of {history:?}"
+    );
+    assert_eq!(
+        secs(decision.deadline),
+        deadline(history),
+        "deadline of {history:?}"
+    );
+    let pings = history
+        .iter()
+        .filter(|w| !matches!(w, What::Pause | What::Resume | What::Sweep))
+        .count();
     assert_eq!(state.ping_count, pings as u64);
 
     let now = time_of(history.len() - 1);
     match &decision.flip {
         None => {
-            assert_eq!((state.status, state.flip_count), (before.status, before.flip_count), "{history:?}")
+            assert_eq!(
+                (state.status, state.flip_count),
+                (before.status, before.flip_count),
+                "{history:?}"
+            )
         }
         Some(flip) => {
-            assert_eq!((flip.from, flip.to), (before.status, state.status), "flips chain in {history:?}");
+            assert_eq!(
+                (flip.from, flip.to),
+                (before.status, state.status),
+                "flips chain in {history:?}"
+            );
             assert_ne!(flip.from, flip.to);
-            assert_eq!((flip.seq, state.flip_count), (before.flip_count + 1, before.flip_count + 1));
+            assert_eq!(
+                (flip.seq, state.flip_count),
+                (before.flip_count + 1, before.flip_count + 1)
+            );
             let swept = history.last() == Some(&What::Sweep);
-            let at = if swept { deadline(&history[..history.len() - 1]).expect("it was due") } else { now };
+            let at = if swept {
+                deadline(&history[..history.len() - 1]).expect("it was due")
+            } else {
+                now
+            };
             // A run that was overdue when another run's success came: down since that success, not before it.
             let at = at.max(before.status_since.as_secs());
             assert_eq!(flip.at.as_secs(), at, "instant of the flip of {history:?}");
@@ -166,8 +217,16 @@ fn explore(plan: &Plan, history: &mut Vec<What>, state: &State, seen: &mut u64) 
 
 #[test]
 fn every_sequence_of_six_events_agrees_with_the_oracle() {
-    let plan = Plan { schedule: Schedule::Period(Span::from_secs(PERIOD)), grace: Span::from_secs(GRACE) };
+    let plan = Plan {
+        schedule: Schedule::Period(Span::from_secs(PERIOD)),
+        grace: Span::from_secs(GRACE),
+    };
     let mut seen = 0;
-    explore(&plan, &mut Vec::new(), &State::new(Timestamp::from_secs(time_of(0))), &mut seen);
+    explore(
+        &plan,
+        &mut Vec::new(),
+        &State::new(Timestamp::from_secs(time_of(0))),
+        &mut seen,
+    );
     assert_eq!(seen, (1..=LENGTH as u32).map(|n| 11_u64.pow(n)).sum::<u64>());
 }

@@ -1,0 +1,71 @@
+# Allswell's recipes. `make` alone lists them. CI runs `make test` and nothing else.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# One recipe at a time, also under `make -j`: cargo uses the cores by itself.
+.NOTPARALLEL:
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PYTHON := target/venv/bin/python
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+# Where the server keeps the database and the key ring unless it is told otherwise.
+ALLSWELL_DATA_DIR ?= allswell-data
+# The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
+export TEST_BINARY ?= $(TARGET)/debug/allswell
+
+.PHONY: help run build build-debug setup test check unit conformance first-light browser screenshot bench clean-data
+
+help: ## list the recipes
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+run: build ## build and start the server on 127.0.0.1:8000, data in ./allswell-data
+	exec "$(TARGET)/release/allswell" serve
+
+build: ## build the release binary, target/release/allswell
+	cargo build --release --locked -p allswell
+
+build-debug:
+	cargo build --locked -p allswell
+
+setup: ## install what the tests need and this machine lacks
+	@bash tests/setup.sh
+
+test: setup ## everything: setup, check, unit, conformance, first-light, browser
+	$(MAKE) check
+	$(MAKE) unit
+	$(MAKE) conformance
+	$(MAKE) first-light
+	$(MAKE) browser
+
+check: ## format, clippy, documentation, what dependencies may come in
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo deny --workspace --locked check bans licenses sources
+
+unit: ## the tests of all crates, by cargo-nextest if it is there, and those in the documentation
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --locked; \
+	else cargo test --workspace --locked --lib --bins --tests; fi
+	cargo test --workspace --locked --doc
+
+conformance: build-debug ## the Healthchecks protocol, against a server seeded for it (ARGS='-k slug test_ping.py')
+	$(PYTHON) tests/conformance/run.py -n 4 $(ARGS)
+
+first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py $(ARGS)
+
+browser: build-debug ## the pages in Chromium
+	cd tests/browser && npm test --silent
+
+screenshot: build-debug ## make docs/images/start.png again
+	node tests/browser/screenshot.mjs
+
+bench: ## pings per second and CPU per ping, beside the empty handler of the same stack
+	cargo bench --locked -p allswell --bench pings
+
+clean-data: ## remove ./allswell-data with its key ring; needs YES=1
+	@if [ "$(YES)" != 1 ]; then \
+	  echo 'This removes $(ALLSWELL_DATA_DIR): all checks, and the key ring without which no backup can be read.'; \
+	  echo 'Stop the server first. If you mean it: make clean-data YES=1'; exit 1; fi
+	rm -rf -- "$(ALLSWELL_DATA_DIR)"

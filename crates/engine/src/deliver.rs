@@ -1,0 +1,102 @@
+//! Deliveries that are due: claimed with a lease, carried out, recorded.
+//!
+//! The kinds of today stay in the process, so an attempt cannot hang. What goes over the network joins with the crate
+//! `outbound`: between the claim and the record, with no database connection held.
+
+use allswell_core::id::NodeId;
+use allswell_core::scope::SystemScope;
+use allswell_core::time::{Span, Timestamp};
+use allswell_integrations::{Kind, log};
+use allswell_store::outbox::{Claimed, End, Message};
+use allswell_store::{Result, Store};
+
+use crate::Due;
+use crate::loops::Step;
+use crate::meters::Meters;
+
+const BATCH: i64 = 200;
+/// At least twice the longest attempt, so that two owners never overlap.
+const LEASE: Span = Span::from_secs(60);
+
+/// Keeps the promises of the outbox.
+pub struct Deliver {
+    store: Store,
+    node: NodeId,
+    meters: Meters,
+}
+
+impl Deliver {
+    /// `node` owns the leases.
+    pub const fn new(store: Store, node: NodeId, meters: Meters) -> Self {
+        Deliver { store, node, meters }
+    }
+}
+
+impl Step for Deliver {
+    const NAME: &'static str = "deliver";
+
+    async fn step(&self, now: Timestamp) -> Result<Due> {
+        let system = SystemScope::engine();
+        let next = self
+            .store
+            .read(async move |reader| reader.delivery_next_at(system).await)
+            .await?;
+        match next {
+            None => return Ok(Due::WhenNudged),
+            Some(at) if at > now => return Ok(Due::At(at)),
+            Some(_) => {}
+        }
+        let node = self.node;
+        let claimed: Vec<(Claimed, Option<Message>)> = self
+            .store
+            .write(async move |tx| {
+                tx.deliveries_release(system, now, BATCH).await?;
+                let mut claimed = Vec::new();
+                for delivery in tx.deliveries_claim(system, now, BATCH, node, LEASE).await? {
+                    let message = tx.delivery_message(system, &delivery).await?;
+                    claimed.push((delivery, message));
+                }
+                Ok::<_, allswell_store::Error>(claimed)
+            })
+            .await?;
+        let full = claimed.len() as i64 == BATCH;
+        let ended: Vec<(Claimed, End, &'static str)> = claimed
+            .into_iter()
+            .map(|(delivery, message)| {
+                let (end, outcome) = attempt(&delivery, message.as_ref(), now);
+                self.meters.delivered(end);
+                (delivery, end, outcome)
+            })
+            .collect();
+        self.store
+            .write(async move |tx| {
+                for (delivery, end, outcome) in &ended {
+                    tx.delivery_finish(delivery, node, *end, outcome, now, now)
+                        .await?;
+                }
+                Ok::<_, allswell_store::Error>(())
+            })
+            .await?;
+        Ok(if full { Due::Now } else { Due::At(now) })
+    }
+}
+
+/// Tries a delivery once; gives how it ended and the word for it.
+fn attempt(delivery: &Claimed, message: Option<&Message>, now: Timestamp) -> (End, &'static str) {
+    let Some(message) = message else {
+        return (End::Cancelled, "gone");
+    };
+    if delivery.expires_at <= now {
+        return (End::Expired, "expired");
+    }
+    match Kind::from_word(&message.kind) {
+        Some(Kind::Log) => {
+            let id = delivery.check.to_string();
+            let line = log::line(&message.check_name, &id, &message.flip);
+            tracing::warn!(check.id = id, delivery.id = %delivery.id, "{line}");
+            (End::Delivered, "written to the log")
+        }
+        Some(Kind::Silent) => (End::Cancelled, "this kind sends nothing"),
+        None => (End::Cancelled, "a kind this version does not know"),
+    }
+}

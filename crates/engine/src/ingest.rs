@@ -1,0 +1,462 @@
+//! Pings on their way in: a bounded inbox, group commit, the answer after the commit.
+//!
+//! Everything that waits goes into one transaction; nothing waits on a timer. While a commit flushes, the next batch
+//! gathers. Only this file knows how pings become rows, so that a faster way can take its place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allswell_core::chance::Dice;
+use allswell_core::check::{Check, Event, Plan, Settings, State};
+use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::limits;
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::secret::Secret;
+use allswell_core::signal::{self, Action};
+use allswell_core::time::Timestamp;
+use allswell_store::checks::Found;
+use allswell_store::pings::{Ping, Source};
+use allswell_store::{Error, Result, Store, Tx};
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::meters::Meters;
+use crate::record;
+
+/// Pings of a check after which its log is looked at by retention.
+const LOG_PAGE: u64 = 100;
+/// How often a batch is tried again that lost a row to another writer.
+const TRIES_MAX: u32 = 3;
+
+/// Where a ping is addressed.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// A check by its id.
+    Check(CheckId),
+    /// A check by its slug, in the project of the ping key.
+    Slug {
+        /// The ping key.
+        key: Secret<String>,
+        /// The slug.
+        slug: String,
+        /// Make the check if there is none.
+        create: bool,
+    },
+}
+
+/// A ping that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// When.
+    pub at: Timestamp,
+    /// For which check.
+    pub address: Address,
+    /// What its address says.
+    pub action: Action,
+    /// Its run id.
+    pub rid: Option<Uuid>,
+    /// `http` or `https`, as the client saw it.
+    pub scheme: String,
+    /// The request method.
+    pub method: String,
+    /// Where it came from.
+    pub remote_addr: Option<String>,
+    /// The client's name for itself, already cut.
+    pub user_agent: String,
+    /// The body, already cut.
+    pub body: Bytes,
+}
+
+/// What became of a ping.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is stored.
+    Stored,
+    /// It is stored, and its check was made for it.
+    Created,
+    /// There is no such check.
+    NotFound,
+    /// Several checks share the slug.
+    Ambiguous,
+}
+
+/// Why a ping could not be taken. The client should try again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many pings wait already, or the database is away.
+    Busy,
+    /// It could not be stored; the log says why.
+    Failed,
+}
+
+struct Waiting {
+    arrival: Arrival,
+    answer: oneshot::Sender<std::result::Result<Answer, Refusal>>,
+}
+
+/// Where pings wait for their commit. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    sender: mpsc::Sender<Waiting>,
+    patience: Duration,
+}
+
+impl Inbox {
+    /// Hands a ping in and waits until it is on disk.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if the inbox stays full for its short allowance.
+    pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { arrival, answer };
+        match self.sender.try_send(waiting) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(waiting)) => {
+                let place = tokio::time::timeout(self.patience, self.sender.reserve()).await;
+                place
+                    .map_err(|_| Refusal::Busy)?
+                    .map_err(|_| Refusal::Busy)?
+                    .send(waiting);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Busy),
+        }
+        answered.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    /// Pings that wait.
+    pub fn depth(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+}
+
+/// Takes batches out of the inbox and stores them.
+pub struct Ingest {
+    store: Store,
+    receiver: mpsc::Receiver<Waiting>,
+    batch_max: usize,
+    dice: Dice,
+    deliver: Arc<Notify>,
+    meters: Meters,
+}
+
+impl Ingest {
+    /// An inbox for up to `capacity` pings, and what empties it in batches of up to `batch_max`. `deliver` is nudged
+    /// when a promise was made.
+    pub fn new(
+        store: Store,
+        capacity: usize,
+        patience: Duration,
+        batch_max: usize,
+        dice: Dice,
+        deliver: Arc<Notify>,
+        meters: Meters,
+    ) -> (Inbox, Ingest) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (
+            Inbox { sender, patience },
+            Ingest {
+                store,
+                receiver,
+                batch_max,
+                dice,
+                deliver,
+                meters,
+            },
+        )
+    }
+
+    /// Stores batches until every [`Inbox`] is gone and what waited is answered.
+    pub async fn run(mut self, clock: fn() -> Timestamp) {
+        let mut waiting = Vec::with_capacity(self.batch_max);
+        while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
+            let (arrivals, answers): (Vec<_>, Vec<_>) = waiting
+                .drain(..)
+                .map(|waiting| (waiting.arrival, waiting.answer))
+                .unzip();
+            let begun = clock();
+            let results = self.take(arrivals.into()).await;
+            self.meters.batch(answers.len(), clock() - begun);
+            for (answer, result) in answers.into_iter().zip(results) {
+                self.meters.ping(result);
+                // A client that went away no longer waits; its ping is stored.
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    /// Stores a batch. A row that breaks it is tried alone, and only it fails.
+    async fn take(&mut self, arrivals: Arc<[Arrival]>) -> Vec<std::result::Result<Answer, Refusal>> {
+        match self.commit(Arc::clone(&arrivals)).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) if error.is_passing() || arrivals.len() == 1 => {
+                tracing::error!("could not store {} pings: {error}", arrivals.len());
+                let refusal = if error.is_passing() {
+                    Refusal::Busy
+                } else {
+                    Refusal::Failed
+                };
+                vec![Err(refusal); arrivals.len()]
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "a batch of {} pings failed and is stored one by one: {error}",
+                    arrivals.len()
+                );
+                let mut results = Vec::with_capacity(arrivals.len());
+                for arrival in arrivals.iter() {
+                    let alone: Arc<[Arrival]> = Arc::new([arrival.clone()]);
+                    let stored = self.commit(alone).await.map(|answers| answers[0]);
+                    results.push(stored.map_err(|error| {
+                        tracing::error!("could not store a ping: {error}");
+                        if error.is_passing() {
+                            Refusal::Busy
+                        } else {
+                            Refusal::Failed
+                        }
+                    }));
+                }
+                results
+            }
+        }
+    }
+
+    async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Answer>> {
+        let mut tries = 0;
+        loop {
+            let (arrivals, dice) = (Arc::clone(&arrivals), self.dice.fork());
+            let stored = self
+                .store
+                .write(async move |tx| store_batch(tx, &arrivals, dice).await)
+                .await;
+            match stored {
+                Ok((answers, promised)) => {
+                    if promised > 0 {
+                        self.deliver.notify_one();
+                    }
+                    return Ok(answers);
+                }
+                Err(Error::Conflict(_)) if tries < TRIES_MAX => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A check that pings of this batch are for.
+struct Touched {
+    check: Check,
+    plan: Plan,
+    deadline: Option<Timestamp>,
+}
+
+/// One batch on its way into the database.
+struct Batch<'t, 'c> {
+    tx: &'t mut Tx<'c>,
+    dice: Dice,
+    touched: HashMap<CheckId, Touched>,
+    projects: HashMap<String, Option<ProjectId>>,
+    promised: usize,
+}
+
+/// Stores pings in their order; gives their answers and how many deliveries were promised.
+async fn store_batch(tx: &mut Tx<'_>, arrivals: &[Arrival], dice: Dice) -> Result<(Vec<Answer>, usize)> {
+    let mut batch = Batch {
+        tx,
+        dice,
+        touched: HashMap::new(),
+        projects: HashMap::new(),
+        promised: 0,
+    };
+    let mut answers = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        answers.push(batch.store(arrival).await?);
+    }
+    let Batch {
+        tx,
+        touched,
+        promised,
+        ..
+    } = batch;
+    for (id, mut touched) in touched {
+        if !tx.check_save_state(&mut touched.check, touched.deadline).await? {
+            return Err(Error::Conflict(format!(
+                "check {id} was changed by another writer"
+            )));
+        }
+    }
+    Ok((answers, promised))
+}
+
+impl Batch<'_, '_> {
+    async fn store(&mut self, arrival: &Arrival) -> Result<Answer> {
+        let (id, answer) = match self.find(arrival).await? {
+            Ok(found) => found,
+            Err(answer) => return Ok(answer),
+        };
+        let touched = self
+            .touched
+            .get_mut(&id)
+            .expect("a found check is among the touched");
+        let Touched {
+            check,
+            plan,
+            deadline,
+        } = touched;
+        let filters = &check.settings.filters;
+        let signal = signal::read(
+            arrival.action,
+            &arrival.method,
+            &arrival.body,
+            filters,
+            check.state.status,
+        );
+        let kind = signal.kind;
+        let event = Event::Signal {
+            signal,
+            rid: arrival.rid,
+        };
+        let applied = record::apply(self.tx, check, plan, event, arrival.at, &mut self.dice).await?;
+        *deadline = applied.deadline;
+        self.promised += applied.promised;
+
+        let n = check.state.ping_count;
+        let ping = Ping {
+            n,
+            at: arrival.at,
+            kind,
+            source: Source::Http,
+            exit_status: arrival.action.exit_status(),
+            rid: arrival.rid,
+            scheme: arrival.scheme.clone(),
+            method: arrival.method.clone(),
+            remote_addr: arrival.remote_addr.clone(),
+            user_agent: arrival.user_agent.clone(),
+            body_bytes: arrival.body.len() as u64,
+        };
+        self.tx
+            .ping_insert(check.project, id, &ping, &arrival.body, &mut self.dice)
+            .await?;
+        if n.is_multiple_of(LOG_PAGE) {
+            self.tx.ping_log_mark(id).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Finds the check of a ping, or makes it, and puts it among the touched. The inner error is an answer.
+    async fn find(&mut self, arrival: &Arrival) -> Result<std::result::Result<(CheckId, Answer), Answer>> {
+        match &arrival.address {
+            Address::Check(id) => {
+                if !self.touched.contains_key(id) {
+                    let Some(check) = self.tx.check_any(SystemScope::engine(), *id).await? else {
+                        return Ok(Err(Answer::NotFound));
+                    };
+                    self.touch(check);
+                }
+                Ok(Ok((*id, Answer::Stored)))
+            }
+            Address::Slug { key, slug, create } => {
+                self.find_by_slug(key.reveal(), slug, *create, arrival.at).await
+            }
+        }
+    }
+
+    async fn find_by_slug(
+        &mut self,
+        key: &str,
+        slug: &str,
+        create: bool,
+        now: Timestamp,
+    ) -> Result<std::result::Result<(CheckId, Answer), Answer>> {
+        let project = match self.projects.get(key) {
+            Some(known) => *known,
+            None => {
+                let found = self
+                    .tx
+                    .project_by_ping_key(SystemScope::engine(), key, now)
+                    .await?;
+                self.projects.insert(key.to_owned(), found);
+                found
+            }
+        };
+        let Some(project) = project else {
+            return Ok(Err(Answer::NotFound));
+        };
+        let scope = ProjectScope::granted(project);
+        match self.tx.check_by_slug(scope, slug).await? {
+            Found::One(check) => {
+                let id = check.id;
+                if !self.touched.contains_key(&id) {
+                    self.touch(*check);
+                }
+                Ok(Ok((id, Answer::Stored)))
+            }
+            Found::Ambiguous => Ok(Err(Answer::Ambiguous)),
+            Found::None if create => match self.provision(scope, slug, now).await? {
+                Some(id) => Ok(Ok((id, Answer::Created))),
+                None => Ok(Err(Answer::NotFound)),
+            },
+            Found::None => Ok(Err(Answer::NotFound)),
+        }
+    }
+
+    /// Makes a check for a ping that asked for it, telling all channels of the project. `None` if the owner has twice
+    /// as many checks as allowed (`healthchecks.md` section 1.2).
+    async fn provision(
+        &mut self,
+        scope: ProjectScope,
+        slug: &str,
+        now: Timestamp,
+    ) -> Result<Option<CheckId>> {
+        let (count, limit) = self.tx.check_quota(scope).await?;
+        if count >= limit.saturating_mul(2) {
+            return Ok(None);
+        }
+        let settings = Settings {
+            name: slug.to_owned(),
+            slug: slug.to_owned(),
+            ..Settings::default()
+        };
+        let check = Check {
+            id: self.dice.id(),
+            project: scope.project(),
+            badge: self.dice.id(),
+            settings,
+            state: State::new(now),
+            deadline: None,
+            version: 1,
+            created_at: now,
+        };
+        self.tx.check_insert(&check).await?;
+        let channels: Vec<_> = self
+            .tx
+            .channels(scope)
+            .await?
+            .into_iter()
+            .map(|channel| channel.id)
+            .collect();
+        self.tx.check_set_channels(check.id, &channels).await?;
+        let id = check.id;
+        self.touch(check);
+        Ok(Some(id))
+    }
+
+    fn touch(&mut self, check: Check) {
+        let plan = record::plan_or_postpone(&check);
+        let deadline = check.state.deadline(&plan);
+        self.touched.insert(
+            check.id,
+            Touched {
+                check,
+                plan,
+                deadline,
+            },
+        );
+    }
+}
+
+/// Cuts a user agent to what is kept of it.
+pub fn cut_user_agent(text: &str) -> String {
+    text.chars().take(limits::USER_AGENT_CHARS_MAX).collect()
+}

@@ -1,0 +1,74 @@
+//! The one shape of a loop: run a step, sleep until it is due again or somebody nudges, stop on shutdown.
+//!
+//! Here, and nowhere else in the engine, the clock is read and time is slept away. A nudge carries no data: losing one
+//! costs at most the longest sleep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allswell_core::time::Timestamp;
+use allswell_store::Result;
+use tokio::sync::{Notify, watch};
+
+use crate::Due;
+use crate::meters::Meters;
+
+/// The longest sleep. Short, since commands of the operator and other nodes cannot nudge us, and a clock that was set
+/// must be noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// The wait after a failure.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// What a loop does, again and again.
+pub trait Step {
+    /// Its name in log and metrics.
+    const NAME: &'static str;
+
+    /// Looks what is due at `now`, acts, records. Takes no other input, so that it works the same after a crash.
+    fn step(&self, now: Timestamp) -> impl Future<Output = Result<Due>> + Send;
+}
+
+/// The system's clock.
+#[expect(clippy::disallowed_methods, reason = "this is the clock's home")]
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock before 1970 is a broken clock; zero keeps the order of what follows.
+    let micros = since.map(|since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+    Timestamp::from_micros(micros.unwrap_or(0))
+}
+
+/// Runs a step until `stop` says so. A step that fails is logged once and run again a little later.
+pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver<bool>, meters: Meters) {
+    while !*stop.borrow() {
+        let sleep = match step.step(now()).await {
+            Ok(Due::Now) => {
+                // Others wait for the database too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Ok(Due::At(at)) => until(at),
+            Ok(Due::WhenNudged) => SLEEP_MAX,
+            Err(error) => {
+                tracing::error!("{} failed and runs again soon: {error}", S::NAME);
+                meters.step_failed(S::NAME);
+                AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = pause(sleep) => {}
+            () = nudge.notified() => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+fn until(at: Timestamp) -> Duration {
+    let micros = u64::try_from((at - now()).as_micros()).unwrap_or(0);
+    // Never none at all: a step that is due again at an instant already past must not spin.
+    Duration::from_micros(micros).clamp(Duration::from_millis(1), SLEEP_MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the engine sleeps")]
+async fn pause(sleep: Duration) {
+    tokio::time::sleep(sleep).await;
+}

@@ -1,0 +1,123 @@
+//! What the engine counts, for `/metrics`.
+
+use allswell_core::time::Span;
+use allswell_store::outbox::End;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::ingest::{Answer, Refusal};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// The engine's counters. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Meters {
+    pings: Family<Outcome, Counter>,
+    batch_pings: Histogram,
+    commit: Histogram,
+    down: Counter,
+    deliveries: Family<Outcome, Counter>,
+    errors: Family<Loop, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Loop {
+    step: &'static str,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Meters {
+            pings: Family::default(),
+            batch_pings: Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0]),
+            commit: Histogram::new([
+                0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+            ]),
+            down: Counter::default(),
+            deliveries: Family::default(),
+            errors: Family::default(),
+        }
+    }
+}
+
+impl Meters {
+    /// Puts the counters into a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("pings", "Pings by what became of them", self.pings.clone());
+        registry.register(
+            "batch_pings",
+            "Pings in one transaction",
+            self.batch_pings.clone(),
+        );
+        registry.register_with_unit(
+            "ping_commit",
+            "Time from taking a batch of pings to its commit",
+            Unit::Seconds,
+            self.commit.clone(),
+        );
+        registry.register(
+            "checks_missed",
+            "Checks that went down by silence",
+            self.down.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Deliveries by how they ended",
+            self.deliveries.clone(),
+        );
+        registry.register(
+            "step_errors",
+            "Steps of the engine's loops that failed",
+            self.errors.clone(),
+        );
+    }
+
+    pub(crate) fn ping(&self, result: Result<Answer, Refusal>) {
+        let outcome = match result {
+            Ok(Answer::Stored) => "stored",
+            Ok(Answer::Created) => "created",
+            Ok(Answer::NotFound) => "not_found",
+            Ok(Answer::Ambiguous) => "ambiguous",
+            Err(Refusal::Busy) => "busy",
+            Err(Refusal::Failed) => "failed",
+        };
+        self.pings.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A ping that found the inbox full.
+    pub fn ping_refused(&self) {
+        self.pings
+            .get_or_create(&Outcome {
+                outcome: "inbox_full",
+            })
+            .inc();
+    }
+
+    pub(crate) fn batch(&self, pings: usize, took: Span) {
+        self.batch_pings.observe(pings as f64);
+        self.commit.observe(took.as_micros() as f64 / 1e6);
+    }
+
+    pub(crate) fn swept(&self, flips: usize) {
+        self.down.inc_by(flips as u64);
+    }
+
+    pub(crate) fn delivered(&self, end: End) {
+        let outcome = match end {
+            End::Delivered => "delivered",
+            End::Expired => "expired",
+            End::Cancelled => "cancelled",
+        };
+        self.deliveries.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn step_failed(&self, step: &'static str) {
+        self.errors.get_or_create(&Loop { step }).inc();
+    }
+}

@@ -1,0 +1,63 @@
+//! From a decision to rows: state, flip, incident, deliveries, all in the transaction of the caller.
+
+use allswell_core::chance::Dice;
+use allswell_core::check::{Check, Event, Plan, decide};
+use allswell_core::delivery;
+use allswell_core::flip::Flip;
+use allswell_core::schedule::Schedule;
+use allswell_core::time::{Span, Timestamp};
+use allswell_store::{Result, Tx};
+
+/// How long a check waits that cannot be computed, since newer zone data does not know its zone.
+pub const POSTPONED: Span = Span::from_secs(3_600);
+
+/// What an event did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// When the check goes down if nothing more is heard.
+    pub deadline: Option<Timestamp>,
+    /// The flip, if the status changed.
+    pub flip: Option<Flip>,
+    /// Deliveries that were promised.
+    pub promised: usize,
+}
+
+/// Decides about an event and writes what follows from it, except the check's own row: the caller may have more events
+/// of the same check, and saves it once.
+pub async fn apply(
+    tx: &mut Tx<'_>,
+    check: &mut Check,
+    plan: &Plan,
+    event: Event,
+    now: Timestamp,
+    dice: &mut Dice,
+) -> Result<Applied> {
+    let decision = decide(plan, &check.state, event, now);
+    check.state = decision.state;
+    let mut promised = 0;
+    if let Some(flip) = &decision.flip {
+        tx.flip_insert(check, flip, now).await?;
+        if delivery::is_news(flip) {
+            let routes = tx.routes(check.id).await?;
+            for owed in delivery::owed(flip, &routes, now) {
+                tx.delivery_insert(check, flip, &owed, dice.id_at(now), now)
+                    .await?;
+                promised += 1;
+            }
+        }
+    }
+    Ok(Applied {
+        deadline: decision.deadline,
+        flip: decision.flip,
+        promised,
+    })
+}
+
+/// The plan of a check. One that cannot be computed is looked at again within the hour: its pings are kept all the
+/// same, and the sweep writes into the log what is wrong.
+pub fn plan_or_postpone(check: &Check) -> Plan {
+    check.settings.plan().unwrap_or(Plan {
+        schedule: Schedule::Period(POSTPONED),
+        grace: check.settings.grace,
+    })
+}

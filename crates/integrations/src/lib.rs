@@ -1,0 +1,53 @@
+//! Kinds of destinations, one file each: what they are configured with and how a message looks there.
+//!
+//! Pure: nothing here opens a connection. Two kinds exist today, and neither leaves the process: `silent` and `log`.
+
+pub mod log;
+
+/// A kind of destination.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Sends nothing; it shows on the check which group would be told. For trials, and for what only reads the API.
+    Silent,
+    /// Writes a line into the server's own log, for those who already watch it.
+    Log,
+}
+
+impl Kind {
+    /// All kinds, in the order they are offered.
+    pub const ALL: [Kind; 2] = [Kind::Silent, Kind::Log];
+
+    /// The word stored and typed.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Silent => "silent",
+            Kind::Log => "log",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Kind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// Whether a channel of this kind sends anything.
+    pub const fn sends(self) -> bool {
+        match self {
+            Kind::Silent => false,
+            Kind::Log => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_survive_their_word() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_word(kind.word()), Some(kind));
+        }
+        assert_eq!(Kind::from_word("pigeon"), None);
+    }
+}

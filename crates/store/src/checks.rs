@@ -1,0 +1,404 @@
+//! Checks. One row each, settings and state together: a ping reads and writes one row.
+
+use allswell_core::check::{Check, Settings, State, Status, Timing, TimingKind};
+use allswell_core::id::{ChannelId, CheckId, ProjectId};
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::signal::Filters;
+use allswell_core::time::Timestamp;
+
+use crate::db::{Param, Reader, Row, Tx, statements};
+use crate::{Error, Result};
+
+macro_rules! columns {
+    () => {
+        "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
+         last_start_rid, last_duration, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
+         post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
+         start_keywords, success_keywords, failure_keywords, name, slug, tags, description"
+    };
+}
+
+statements! {
+    BY_ID = concat!("select ", columns!(), " from checks where id = $1 and deleted_at is null");
+    BY_SLUG = concat!("select ", columns!(), " from checks
+        where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id limit 2");
+    OF_PROJECT = concat!("select ", columns!(), " from checks
+        where project_id = $1 and deleted_at is null order by created_at, id");
+    OF_PROJECT_BY_SLUG = concat!("select ", columns!(), " from checks
+        where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
+    IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
+    DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
+    NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
+    COUNT = "select count(*) as checks from checks where deleted_at is null";
+    INSERT = concat!("insert into checks (", columns!(), ", change_seq)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)");
+    // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
+    SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
+            last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10
+        where id = $1 and version = $2 and deleted_at is null";
+    SAVE_STATE_AND_DEADLINE = "update checks set version = version + 1, status = $3, status_since = $4,
+            last_ping_at = $5, last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9,
+            flip_count = $10, deadline = $11
+        where id = $1 and version = $2 and deleted_at is null";
+    SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1";
+    SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
+            post_only = $7, manual_resume = $8, filter_http_body = $9, filter_subject = $10, filter_body = $11,
+            filter_default_fail = $12, start_keywords = $13, success_keywords = $14, failure_keywords = $15,
+            name = $16, slug = $17, tags = $18, description = $19
+        where id = $1";
+    DELETE_SOFTLY = "update checks set deleted_at = $3, deadline = null, version = version + 1
+        where id = $1 and project_id = $2 and deleted_at is null";
+    TAGS_DELETE = "delete from check_tags where check_id = $1";
+    TAG_INSERT = "insert into check_tags (check_id, tag, project_id) values ($1, $2, $3)";
+    CHANNELS_DELETE = "delete from check_channels where check_id = $1";
+    CHANNEL_INSERT = "insert into check_channels (check_id, channel_id) values ($1, $2)";
+    CHANNELS_OF_CHECK = "select channel_id from check_channels where check_id = $1 order by channel_id";
+    CHANNELS_OF_PROJECT = "select cc.check_id as check_id, cc.channel_id as channel_id
+        from check_channels cc join channels c on c.id = cc.channel_id
+        where c.project_id = $1 order by cc.check_id, cc.channel_id";
+}
+
+fn from_row(row: &Row) -> Result<Check> {
+    let id = row.get("id")?;
+    let project = row.get("project_id")?;
+    let badge = row.get("badge_id")?;
+    let created_at = row.get("created_at")?;
+    let version = row.get("version")?;
+    let deadline = row.get("deadline")?;
+    let status = Status::from_number(row.get("status")?);
+    let state = State {
+        status: status.ok_or_else(|| Error::Corrupt(format!("check {id} has an unknown status")))?,
+        status_since: row.get("status_since")?,
+        last_ping: row.get("last_ping_at")?,
+        last_start: row.get("last_start_at")?,
+        last_start_rid: row.get("last_start_rid")?,
+        last_duration: row.get("last_duration")?,
+        ping_count: row.get("ping_count")?,
+        flip_count: row.get("flip_count")?,
+    };
+    let kind: i64 = row.get("timing_kind")?;
+    let kind = if kind == 0 {
+        TimingKind::Period
+    } else {
+        TimingKind::Expression
+    };
+    let (period, grace) = (row.get("period")?, row.get("grace")?);
+    let timing = Timing {
+        kind,
+        period,
+        expression: row.get("expression")?,
+        zone: row.get("zone")?,
+    };
+    let filters = Filters {
+        post_only: row.get("post_only")?,
+        manual_resume: row.get("manual_resume")?,
+        http_body: row.get("filter_http_body")?,
+        subject: row.get("filter_subject")?,
+        body: row.get("filter_body")?,
+        default_fail: row.get("filter_default_fail")?,
+        start_keywords: row.get("start_keywords")?,
+        success_keywords: row.get("success_keywords")?,
+        failure_keywords: row.get("failure_keywords")?,
+    };
+    let settings = Settings {
+        name: row.get("name")?,
+        slug: row.get("slug")?,
+        tags: row.get("tags")?,
+        description: row.get("description")?,
+        timing,
+        grace,
+        filters,
+    };
+    Ok(Check {
+        id,
+        project,
+        badge,
+        settings,
+        state,
+        deadline,
+        version,
+        created_at,
+    })
+}
+
+const fn timing_number(kind: TimingKind) -> i64 {
+    match kind {
+        TimingKind::Period => 0,
+        TimingKind::Expression => 1,
+    }
+}
+
+fn state_values(check: &Check) -> [Param<'static>; 10] {
+    let state = &check.state;
+    [
+        check.id.into(),
+        check.version.into(),
+        state.status.number().into(),
+        state.status_since.into(),
+        state.last_ping.into(),
+        state.last_start.into(),
+        state.last_start_rid.into(),
+        state.last_duration.into(),
+        state.ping_count.into(),
+        state.flip_count.into(),
+    ]
+}
+
+/// What a ping's address found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Nothing.
+    None,
+    /// One check.
+    One(Box<Check>),
+    /// Several checks share the slug.
+    Ambiguous,
+}
+
+impl Reader<'_> {
+    /// A check of any project: for pings, whose address is their right.
+    pub async fn check_any(&mut self, _: SystemScope, id: CheckId) -> Result<Option<Check>> {
+        self.first(&BY_ID, &[id.into()])
+            .await?
+            .as_ref()
+            .map(from_row)
+            .transpose()
+    }
+
+    /// The check of a project with this slug.
+    pub async fn check_by_slug(&mut self, scope: ProjectScope, slug: &str) -> Result<Found> {
+        let rows = self.all(&BY_SLUG, &[scope.project().into(), slug.into()]).await?;
+        match rows.as_slice() {
+            [] => Ok(Found::None),
+            [row] => Ok(Found::One(Box::new(from_row(row)?))),
+            _ => Ok(Found::Ambiguous),
+        }
+    }
+
+    /// A check of this project.
+    pub async fn check(&mut self, scope: ProjectScope, id: CheckId) -> Result<Option<Check>> {
+        let check = self.check_any(SystemScope::engine(), id).await?;
+        Ok(check.filter(|check| check.project == scope.project()))
+    }
+
+    /// All checks of a project in the order of their making.
+    pub async fn checks(&mut self, scope: ProjectScope) -> Result<Vec<Check>> {
+        self.all(&OF_PROJECT, &[scope.project().into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// The checks of a project with this slug, in the order of their making.
+    pub async fn checks_by_slug(&mut self, scope: ProjectScope, slug: &str) -> Result<Vec<Check>> {
+        let rows = self
+            .all(&OF_PROJECT_BY_SLUG, &[scope.project().into(), slug.into()])
+            .await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// The ids of a project's checks in the order of their making.
+    pub async fn check_ids(&mut self, scope: ProjectScope) -> Result<Vec<CheckId>> {
+        self.all(&IDS_OF_PROJECT, &[scope.project().into()])
+            .await?
+            .iter()
+            .map(|row| row.get("id"))
+            .collect()
+    }
+
+    /// Checks whose stored wake-up has come, the earliest first.
+    pub async fn checks_due(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<Vec<Check>> {
+        self.all(&DUE, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// The earliest stored wake-up of all checks.
+    pub async fn check_next_deadline(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
+        self.first(&NEXT_DEADLINE, &[])
+            .await?
+            .map(|row| row.get("deadline"))
+            .transpose()
+    }
+
+    /// How many checks there are.
+    pub async fn check_count(&mut self, _: SystemScope) -> Result<i64> {
+        Ok(self
+            .first(&COUNT, &[])
+            .await?
+            .map(|row| row.get("checks"))
+            .transpose()?
+            .unwrap_or(0))
+    }
+
+    /// The channels a check tells, by id.
+    pub async fn check_channels(&mut self, _: ProjectScope, id: CheckId) -> Result<Vec<ChannelId>> {
+        self.all(&CHANNELS_OF_CHECK, &[id.into()])
+            .await?
+            .iter()
+            .map(|row| row.get("channel_id"))
+            .collect()
+    }
+
+    /// The channels of all checks of a project, sorted by check and channel.
+    pub async fn check_channels_of_project(
+        &mut self,
+        scope: ProjectScope,
+    ) -> Result<Vec<(CheckId, ChannelId)>> {
+        let rows = self.all(&CHANNELS_OF_PROJECT, &[scope.project().into()]).await?;
+        rows.iter()
+            .map(|row| Ok((row.get("check_id")?, row.get("channel_id")?)))
+            .collect()
+    }
+}
+
+impl Tx<'_> {
+    /// Writes a new check with its tags.
+    pub async fn check_insert(&mut self, check: &Check) -> Result<()> {
+        let seq = self.change_next(ProjectScope::granted(check.project)).await?;
+        let (settings, state) = (&check.settings, &check.state);
+        let (timing, filters) = (&settings.timing, &settings.filters);
+        let values = [
+            check.id.into(),
+            check.project.into(),
+            check.badge.into(),
+            check.created_at.into(),
+            check.version.into(),
+            check.deadline.into(),
+            state.status.number().into(),
+            state.status_since.into(),
+            state.last_ping.into(),
+            state.last_start.into(),
+            state.last_start_rid.into(),
+            state.last_duration.into(),
+            state.ping_count.into(),
+            state.flip_count.into(),
+            timing_number(timing.kind).into(),
+            timing.period.into(),
+            settings.grace.into(),
+            (&timing.expression).into(),
+            (&timing.zone).into(),
+            filters.post_only.into(),
+            filters.manual_resume.into(),
+            filters.http_body.into(),
+            filters.subject.into(),
+            filters.body.into(),
+            filters.default_fail.into(),
+            (&filters.start_keywords).into(),
+            (&filters.success_keywords).into(),
+            (&filters.failure_keywords).into(),
+            (&settings.name).into(),
+            (&settings.slug).into(),
+            (&settings.tags).into(),
+            (&settings.description).into(),
+            seq.into(),
+        ];
+        self.run(&INSERT, &values).await?;
+        self.tags_insert(check).await
+    }
+
+    /// Writes the state of a check, if nobody changed the row since it was read: `false` if somebody did. On success
+    /// the check carries its new version and stored wake-up.
+    ///
+    /// `deadline` is the true one. The stored wake-up may be earlier, so one that only moves away is left alone: the
+    /// sweep will look, and move on (spec/stack.md B.2).
+    pub async fn check_save_state(&mut self, check: &mut Check, deadline: Option<Timestamp>) -> Result<bool> {
+        let may_stay = match (check.deadline, deadline) {
+            (Some(stored), Some(new)) => stored <= new,
+            (stored, new) => stored == new,
+        };
+        if may_stay {
+            let changed = self.run(&SAVE_STATE, &state_values(check)).await?;
+            check.version += i64::from(changed > 0);
+            return Ok(changed > 0);
+        }
+        self.check_save_state_and_deadline(check, deadline).await
+    }
+
+    /// Like [`Tx::check_save_state`], and moves the stored wake-up to the true deadline in any case: for the sweep,
+    /// which would find the check again at once otherwise.
+    pub async fn check_save_state_and_deadline(
+        &mut self,
+        check: &mut Check,
+        deadline: Option<Timestamp>,
+    ) -> Result<bool> {
+        let mut values = state_values(check).to_vec();
+        values.push(deadline.into());
+        if self.run(&SAVE_STATE_AND_DEADLINE, &values).await? == 0 {
+            return Ok(false);
+        }
+        check.version += 1;
+        check.deadline = deadline;
+        Ok(true)
+    }
+
+    /// Notes the project's change number on a check whose status or settings changed.
+    pub async fn check_mark_changed(&mut self, check: &Check, seq: i64) -> Result<()> {
+        self.run(&SAVE_CHANGE_SEQ, &[check.id.into(), seq.into()])
+            .await
+            .map(drop)
+    }
+
+    /// Writes the settings of a check and its tags.
+    pub async fn check_save_settings(&mut self, check: &Check) -> Result<()> {
+        let settings = &check.settings;
+        let (timing, filters) = (&settings.timing, &settings.filters);
+        let values = [
+            check.id.into(),
+            timing_number(timing.kind).into(),
+            timing.period.into(),
+            settings.grace.into(),
+            (&timing.expression).into(),
+            (&timing.zone).into(),
+            filters.post_only.into(),
+            filters.manual_resume.into(),
+            filters.http_body.into(),
+            filters.subject.into(),
+            filters.body.into(),
+            filters.default_fail.into(),
+            (&filters.start_keywords).into(),
+            (&filters.success_keywords).into(),
+            (&filters.failure_keywords).into(),
+            (&settings.name).into(),
+            (&settings.slug).into(),
+            (&settings.tags).into(),
+            (&settings.description).into(),
+        ];
+        self.run(&SAVE_SETTINGS, &values).await?;
+        self.run(&TAGS_DELETE, &[check.id.into()]).await?;
+        self.tags_insert(check).await
+    }
+
+    async fn tags_insert(&mut self, check: &Check) -> Result<()> {
+        for tag in check.settings.tag_list() {
+            self.run(&TAG_INSERT, &[check.id.into(), tag.into(), check.project.into()])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the channels a check tells. They must belong to its project.
+    pub async fn check_set_channels(&mut self, id: CheckId, channels: &[ChannelId]) -> Result<()> {
+        self.run(&CHANNELS_DELETE, &[id.into()]).await?;
+        for channel in channels {
+            self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks a check as deleted: it is gone for everybody, and its rows go when the days for undoing are over.
+    pub async fn check_delete(&mut self, scope: ProjectScope, id: CheckId, now: Timestamp) -> Result<bool> {
+        let project: ProjectId = scope.project();
+        let changed = self
+            .run(&DELETE_SOFTLY, &[id.into(), project.into(), now.into()])
+            .await?;
+        if changed > 0 {
+            self.change_next(scope).await?;
+        }
+        Ok(changed > 0)
+    }
+}

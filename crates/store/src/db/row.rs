@@ -1,0 +1,238 @@
+//! Values on their way in and out.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use allswell_core::id;
+use allswell_core::time::{Span, Timestamp};
+use uuid::Uuid;
+
+use crate::{Error, Result};
+
+/// A value that is bound to a statement.
+#[derive(Copy, Clone)]
+pub(crate) enum Param<'a> {
+    Null,
+    Integer(i64),
+    Bool(bool),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Uuid(Uuid),
+}
+
+/// A value that came back.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Integer(_) => "integer",
+            Value::Text(_) => "text",
+            Value::Bytes(_) => "bytes",
+        }
+    }
+}
+
+impl From<i64> for Param<'_> {
+    fn from(value: i64) -> Self {
+        Param::Integer(value)
+    }
+}
+
+impl From<u64> for Param<'_> {
+    fn from(value: u64) -> Self {
+        Param::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<bool> for Param<'_> {
+    fn from(value: bool) -> Self {
+        Param::Bool(value)
+    }
+}
+
+impl From<Timestamp> for Param<'_> {
+    fn from(value: Timestamp) -> Self {
+        Param::Integer(value.as_micros())
+    }
+}
+
+impl From<Span> for Param<'_> {
+    fn from(value: Span) -> Self {
+        Param::Integer(value.as_micros())
+    }
+}
+
+impl From<Uuid> for Param<'_> {
+    fn from(value: Uuid) -> Self {
+        Param::Uuid(value)
+    }
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(value: &'a str) -> Self {
+        Param::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Param<'a> {
+    fn from(value: &'a String) -> Self {
+        Param::Text(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Param<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Param::Bytes(value)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Param<'a> {
+    fn from(value: &'a Vec<u8>) -> Self {
+        Param::Bytes(value)
+    }
+}
+
+impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Param::Null, Into::into)
+    }
+}
+
+/// A row of a result.
+pub(crate) struct Row {
+    columns: Arc<[String]>,
+    values: Vec<Value>,
+    /// Where the next column is looked for first: columns are mostly read in the order they were selected.
+    next: Cell<usize>,
+}
+
+impl Row {
+    pub(crate) fn new(columns: Arc<[String]>, values: Vec<Value>) -> Self {
+        Row {
+            columns,
+            values,
+            next: Cell::new(0),
+        }
+    }
+
+    /// The value of a column.
+    pub(crate) fn get<T: FromValue>(&self, column: &str) -> Result<T> {
+        let hint = self.next.get();
+        let index = if self.columns.get(hint).is_some_and(|name| name == column) {
+            hint
+        } else {
+            let found = self.columns.iter().position(|name| name == column);
+            found.ok_or_else(|| Error::Internal(format!("the result has no column {column}")))?
+        };
+        self.next.set(index + 1);
+        let value = &self.values[index];
+        T::from_value(value)
+            .ok_or_else(|| Error::Corrupt(format!("column {column} holds an unexpected {}", value.kind())))
+    }
+}
+
+/// A type that a column can be read as.
+pub(crate) trait FromValue: Sized {
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+impl FromValue for i64 {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for u64 {
+    fn from_value(value: &Value) -> Option<Self> {
+        i64::from_value(value).and_then(|number| u64::try_from(number).ok())
+    }
+}
+
+impl FromValue for u8 {
+    fn from_value(value: &Value) -> Option<Self> {
+        i64::from_value(value).and_then(|number| u8::try_from(number).ok())
+    }
+}
+
+impl FromValue for bool {
+    fn from_value(value: &Value) -> Option<Self> {
+        i64::from_value(value).map(|number| number != 0)
+    }
+}
+
+impl FromValue for Timestamp {
+    fn from_value(value: &Value) -> Option<Self> {
+        i64::from_value(value).map(Timestamp::from_micros)
+    }
+}
+
+impl FromValue for Span {
+    fn from_value(value: &Value) -> Option<Self> {
+        i64::from_value(value).map(Span::from_micros)
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for Vec<u8> {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for Uuid {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Uuid::from_slice(bytes).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(None),
+            other => T::from_value(other).map(Some),
+        }
+    }
+}
+
+macro_rules! ids {
+    ($($name:ident),*) => {$(
+        impl FromValue for id::$name {
+            fn from_value(value: &Value) -> Option<Self> {
+                Uuid::from_value(value).map(Into::into)
+            }
+        }
+        impl From<id::$name> for Param<'_> {
+            fn from(value: id::$name) -> Self {
+                Param::Uuid(value.as_uuid())
+            }
+        }
+    )*};
+}
+ids!(
+    CheckId, ProjectId, UserId, ChannelId, DeliveryId, KeyId, DataKeyId, NodeId, AuditId
+);

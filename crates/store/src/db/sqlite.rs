@@ -1,0 +1,230 @@
+//! SQLite: one thread that owns the only writing connection, and a few that own read-only ones.
+//!
+//! A transaction is a closure that travels to a thread and runs there to its end; on these threads every await is ready
+//! at once, so no transaction is ever held open by a task that waits for something else. What waits for the writer is
+//! first come, first served.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ToSql};
+use tokio::sync::mpsc;
+
+use super::row::{Param, Row, Value};
+use super::stmt::Stmt;
+use crate::{Error, Result};
+
+type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Work that may wait for one thread before senders wait in turn.
+const QUEUE_MAX: usize = 1024;
+const READERS: usize = 2;
+const STATEMENTS_CACHED_MAX: usize = 256;
+/// How long a write waits for another process, such as a command of the operator.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages of write-ahead log before a checkpoint; 16 MB.
+const CHECKPOINT_PAGES: i64 = 4_000;
+const CACHE_KIB: i64 = 32 * 1024;
+const MMAP_BYTES: i64 = 0;
+
+/// The threads of one SQLite database.
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    writer: mpsc::Sender<Job>,
+    readers: mpsc::Sender<Job>,
+}
+
+impl Sqlite {
+    /// Opens a database file, making it if it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let writer = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_CREATE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        configure(&writer)?;
+        let readers = (0..READERS)
+            .map(|_| {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let reader = Connection::open_with_flags(path, flags)?;
+                configure_any(&reader)?;
+                Ok(reader)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Sqlite {
+            writer: spawn("store-writer", vec![writer]),
+            readers: spawn("store-reader", readers),
+        })
+    }
+
+    /// A database in memory, for tests and the simulator: reader and writer are one connection.
+    pub(crate) fn in_memory() -> Result<Self> {
+        let only = Connection::open_in_memory()?;
+        configure(&only)?;
+        let writer = spawn("store-memory", vec![only]);
+        Ok(Sqlite {
+            readers: writer.clone(),
+            writer,
+        })
+    }
+
+    /// Runs work on the writing connection. `Unavailable` if its thread has ended.
+    pub(crate) async fn on_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> T + Send + 'static,
+    ) -> Result<T> {
+        send(&self.writer, work).await
+    }
+
+    /// Runs work on a reading connection.
+    pub(crate) async fn on_reader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> T + Send + 'static,
+    ) -> Result<T> {
+        send(&self.readers, work).await
+    }
+}
+
+async fn send<T: Send + 'static>(
+    threads: &mpsc::Sender<Job>,
+    work: impl FnOnce(&Connection) -> T + Send + 'static,
+) -> Result<T> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let job: Job = Box::new(move |conn| {
+        // Nobody waits any more when a client went away; the work is done all the same.
+        let _ = reply.send(work(conn));
+    });
+    let gone = || Error::Unavailable("the database is closed".to_owned());
+    threads.send(job).await.map_err(|_| gone())?;
+    // The reply is dropped unsent when the work panicked.
+    answer
+        .await
+        .map_err(|_| Error::Internal("a transaction broke off; the log says why".to_owned()))
+}
+
+fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
+    let (sender, receiver) = mpsc::channel::<Job>(QUEUE_MAX);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for (index, conn) in connections.into_iter().enumerate() {
+        let receiver = Arc::clone(&receiver);
+        let run = move || {
+            loop {
+                let job = receiver
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .blocking_recv();
+                let Some(job) = job else { return };
+                let work = std::panic::AssertUnwindSafe(|| job(&conn));
+                if std::panic::catch_unwind(work).is_err() {
+                    // The panic hook has written why. Whatever the work had begun is taken back.
+                    let _ = conn.execute_batch("rollback");
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name(format!("{name}-{index}"))
+            .spawn(run)
+            .expect("the system gives the store its threads");
+    }
+    sender
+}
+
+fn configure(conn: &Connection) -> Result<()> {
+    configure_any(conn)?;
+    // Incremental vacuum can only be chosen before the first table; on an existing database this does nothing.
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    // In memory the answer is "memory", which is fine.
+    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    // FULL and not NORMAL: an answered ping must survive a power cut.
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    Ok(())
+}
+
+fn configure_any(conn: &Connection) -> Result<()> {
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "temp_store", "memory")?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "mmap_size", MMAP_BYTES)?;
+    Ok(())
+}
+
+/// Runs a future that never waits. Waiting inside a transaction would hold the writer for everybody.
+pub(crate) fn run_to_end<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a transaction waited for something that is not the database"),
+    }
+}
+
+pub(crate) fn all(conn: &Connection, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+    let mut statement = conn.prepare_cached(stmt.sqlite())?;
+    let columns = stmt.columns(|| statement.column_names().map(str::to_owned).collect());
+    bind(&mut statement, params)?;
+    let mut rows = statement.raw_query();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns.len())
+            .map(|i| Ok(owned(row.get_ref(i)?)))
+            .collect::<Result<_>>()?;
+        found.push(Row::new(Arc::clone(&columns), values));
+    }
+    Ok(found)
+}
+
+pub(crate) fn run(conn: &Connection, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
+    let mut statement = conn.prepare_cached(stmt.sqlite())?;
+    bind(&mut statement, params)?;
+    Ok(statement.raw_execute()? as u64)
+}
+
+fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> Result<()> {
+    let wanted = statement.parameter_count();
+    if wanted != params.len() {
+        return Err(Error::Internal(format!(
+            "a statement takes {wanted} values and got {}",
+            params.len()
+        )));
+    }
+    for (index, param) in params.iter().enumerate() {
+        statement.raw_bind_parameter(index + 1, param)?;
+    }
+    Ok(())
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Param::Null => ValueRef::Null,
+            Param::Integer(number) => ValueRef::Integer(*number),
+            Param::Bool(truth) => ValueRef::Integer(i64::from(*truth)),
+            Param::Text(text) => ValueRef::Text(text.as_bytes()),
+            Param::Bytes(bytes) => ValueRef::Blob(bytes),
+            Param::Uuid(id) => ValueRef::Blob(id.as_bytes()),
+        }))
+    }
+}
+
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        // No column of ours is real: the schema is strict.
+        ValueRef::Real(_) => Value::Null,
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}

@@ -1,0 +1,163 @@
+//! What belongs to the instance: facts, its data keys, start links; and the unlocking of the vault.
+
+use allswell_core::chance::Dice;
+use allswell_core::id::{DataKeyId, ProjectId};
+use allswell_core::seal::{DataKey, KeyRing};
+use allswell_core::time::Timestamp;
+
+use crate::db::{Reader, Tx, statements};
+use crate::{Error, Result, Store};
+
+statements! {
+    GET = "select value from instance where name = $1";
+    SET = "insert into instance (name, value) values ($1, $2)
+           on conflict (name) do update set value = excluded.value";
+    DATA_KEY_ANY = "select id from data_keys limit 1";
+    DATA_KEY_OF_INSTANCE = "select id, root_key, wrapped from data_keys
+                            where project_id is null and retired_at is null";
+    DATA_KEY_OF_PROJECT = "select id, root_key, wrapped from data_keys
+                           where project_id = $1 and retired_at is null";
+    DATA_KEY_INSERT = "insert into data_keys (id, project_id, root_key, wrapped, created_at)
+                       values ($1, $2, $3, $4, $5)";
+    ROOT_KEYS_IN_USE = "select root_key, count(*) as wraps from data_keys group by root_key order by root_key";
+    LINK_INSERT = "insert into start_links (hash, created_at, expires_at) values ($1, $2, $3)";
+    LINK_EXPIRES_AT = "select expires_at from start_links where hash = $1";
+    LINKS_FORGET = "delete from start_links where expires_at <= $1";
+}
+
+/// Why the vault stays closed.
+#[derive(Debug, thiserror::Error)]
+pub enum UnlockError {
+    /// The database's data keys were wrapped by a root key that the ring lacks.
+    #[error(
+        "the database was encrypted with the root key “{0}”, and the key ring does not hold it. Point keys.ring_file \
+         (ALLSWELL_KEYS_RING_FILE) at the ring this database was made with"
+    )]
+    Missing(String),
+    /// The ring has a key of that name, but it is another key.
+    #[error(
+        "the root key “{0}” of the key ring is not the one this database was encrypted with. Point keys.ring_file \
+         (ALLSWELL_KEYS_RING_FILE) at the ring this database was made with"
+    )]
+    Wrong(String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Store {
+    /// Whether the database holds a key record: then a ring must exist, and must not be made anew.
+    pub async fn has_data_keys(&self) -> Result<bool> {
+        self.read(async |reader| Ok(reader.first(&DATA_KEY_ANY, &[]).await?.is_some()))
+            .await
+    }
+
+    /// Opens the vault with a key ring. On a new database this makes the instance's data key.
+    pub async fn unlock(&self, ring: KeyRing, mut dice: Dice, now: Timestamp) -> Result<(), UnlockError> {
+        let kept = ring.clone();
+        let instance = self
+            .write(async move |tx| -> Result<DataKey, UnlockError> {
+                if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
+                    return unwrap(&ring, None, &row);
+                }
+                if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
+                    return Err(Error::Corrupt("the instance's data key is gone".to_owned()).into());
+                }
+                let key = DataKey::generate(None, &mut dice);
+                tx.data_key_insert(&key, &ring, &mut dice, now).await?;
+                Ok(key)
+            })
+            .await?;
+        self.vault.unlock(kept, &instance);
+        Ok(())
+    }
+}
+
+fn unwrap(ring: &KeyRing, project: Option<ProjectId>, row: &crate::db::Row) -> Result<DataKey, UnlockError> {
+    let id: DataKeyId = row.get("id")?;
+    let name: String = row.get("root_key")?;
+    let wrapped: Vec<u8> = row.get("wrapped")?;
+    let root = ring
+        .named(&name)
+        .ok_or_else(|| UnlockError::Missing(name.clone()))?;
+    DataKey::unwrap(id, project, &wrapped, root).map_err(|_| UnlockError::Wrong(name.clone()))
+}
+
+impl Reader<'_> {
+    /// A fact about the instance.
+    pub async fn instance_get(&mut self, name: &str) -> Result<Option<String>> {
+        self.first(&GET, &[name.into()])
+            .await?
+            .map(|row| row.get("value"))
+            .transpose()
+    }
+
+    /// The root keys that wrap data keys, with how many each.
+    pub async fn root_keys_in_use(&mut self) -> Result<Vec<(String, i64)>> {
+        let rows = self.all(&ROOT_KEYS_IN_USE, &[]).await?;
+        rows.iter()
+            .map(|row| Ok((row.get("root_key")?, row.get("wraps")?)))
+            .collect()
+    }
+
+    /// The data key that seals a project's fields.
+    pub(crate) async fn data_key(&mut self, project: ProjectId) -> Result<std::sync::Arc<DataKey>> {
+        if let Some(key) = self.vault.cached(project) {
+            return Ok(key);
+        }
+        let row = self.first(&DATA_KEY_OF_PROJECT, &[project.into()]).await?;
+        let row = row.ok_or_else(|| Error::Corrupt(format!("project {project} has no data key")))?;
+        let key = unwrap(self.vault.ring()?, Some(project), &row).map_err(|error| match error {
+            UnlockError::Store(error) => error,
+            other => Error::Corrupt(other.to_string()),
+        })?;
+        Ok(self.vault.remember(project, key))
+    }
+
+    /// Until when a start link opens, if there is one with this hash.
+    pub async fn start_link_expires_at(&mut self, hash: &[u8]) -> Result<Option<Timestamp>> {
+        self.first(&LINK_EXPIRES_AT, &[hash.into()])
+            .await?
+            .map(|row| row.get("expires_at"))
+            .transpose()
+    }
+}
+
+impl Tx<'_> {
+    /// Sets a fact about the instance.
+    pub async fn instance_set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.run(&SET, &[name.into(), value.into()]).await.map(drop)
+    }
+
+    pub(crate) async fn data_key_insert(
+        &mut self,
+        key: &DataKey,
+        ring: &KeyRing,
+        dice: &mut Dice,
+        now: Timestamp,
+    ) -> Result<()> {
+        let root = ring.active();
+        let wrapped = key.wrap(root, dice);
+        let values = [
+            key.id.into(),
+            key.project.into(),
+            (&root.name).into(),
+            (&wrapped).into(),
+            now.into(),
+        ];
+        self.run(&DATA_KEY_INSERT, &values).await.map(drop)
+    }
+
+    /// Remembers a start link by the hash of its secret, and forgets those that have lapsed.
+    pub async fn start_link_insert(
+        &mut self,
+        hash: &[u8],
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<()> {
+        self.run(&LINKS_FORGET, &[now.into()]).await?;
+        self.run(&LINK_INSERT, &[hash.into(), now.into(), expires_at.into()])
+            .await
+            .map(drop)
+    }
+}

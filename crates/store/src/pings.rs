@@ -1,0 +1,199 @@
+//! Pings and their bodies. Appended in the transaction that moves their check; bodies are sealed and kept apart, so
+//! that a page of the log does not read them.
+
+use std::sync::Arc;
+
+use allswell_core::chance::Dice;
+use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::scope::ProjectScope;
+use allswell_core::seal::Place;
+use allswell_core::signal::Kind;
+use allswell_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::db::{Reader, Row, Tx, statements};
+use crate::{Error, Result};
+
+statements! {
+    INSERT = "insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr,
+                                 user_agent, body_bytes)
+              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    BODY_INSERT = "insert into ping_bodies (check_id, n, sealed) values ($1, $2, $3)";
+    BODY = "select sealed from ping_bodies where check_id = $1 and n = $2";
+    NEWEST = "select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
+              from pings where check_id = $1 order by n desc limit $2";
+    BEFORE = "select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
+              from pings where check_id = $1 and n < $2 order by n desc limit $3";
+    MARK_FOR_PRUNING = "insert into prune_due (check_id) values ($1) on conflict (check_id) do nothing";
+}
+
+/// How a ping came in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Over HTTP.
+    Http,
+}
+
+impl Source {
+    const fn number(self) -> i64 {
+        match self {
+            Source::Http => 0,
+        }
+    }
+
+    const fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Source::Http),
+            _ => None,
+        }
+    }
+}
+
+/// One message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// Number within the check, from 1, never reused.
+    pub n: u64,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// What it said.
+    pub kind: Kind,
+    /// How it came.
+    pub source: Source,
+    /// The exit status in its address.
+    pub exit_status: Option<u8>,
+    /// Its run id.
+    pub rid: Option<Uuid>,
+    /// `http` or `https`, as the client saw it.
+    pub scheme: String,
+    /// The request method.
+    pub method: String,
+    /// Where it came from.
+    pub remote_addr: Option<String>,
+    /// The client's name for itself.
+    pub user_agent: String,
+    /// Bytes of its body that are kept.
+    pub body_bytes: u64,
+}
+
+fn from_row(row: &Row) -> Result<Ping> {
+    let n = row.get("n")?;
+    let at = row.get("at")?;
+    let kind = Kind::from_number(row.get("kind")?);
+    let source = Source::from_number(row.get("source")?);
+    Ok(Ping {
+        n,
+        at,
+        kind: kind.ok_or_else(|| Error::Corrupt(format!("ping {n} has an unknown kind")))?,
+        source: source.ok_or_else(|| Error::Corrupt(format!("ping {n} has an unknown source")))?,
+        exit_status: row.get("exit_status")?,
+        rid: row.get("rid")?,
+        scheme: row.get("scheme")?,
+        method: row.get("method")?,
+        remote_addr: row.get("remote_addr")?,
+        user_agent: row.get("user_agent")?,
+        body_bytes: row.get("body_bytes")?,
+    })
+}
+
+/// The row of a body, as associated data: check and number.
+fn body_row(check: CheckId, n: u64) -> [u8; 24] {
+    let mut row = [0; 24];
+    row[..16].copy_from_slice(check.as_uuid_bytes());
+    row[16..].copy_from_slice(&n.to_be_bytes());
+    row
+}
+
+fn body_place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
+    Place {
+        table: "ping_bodies",
+        column: "sealed",
+        row,
+        project: Some(project),
+    }
+}
+
+impl Reader<'_> {
+    /// The newest pings of a check, newest first.
+    pub async fn pings(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Ping>> {
+        self.all(&NEWEST, &[check.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// Pings of a check before number `n`, newest first.
+    pub async fn pings_before(
+        &mut self,
+        _: ProjectScope,
+        check: CheckId,
+        n: u64,
+        limit: i64,
+    ) -> Result<Vec<Ping>> {
+        self.all(&BEFORE, &[check.into(), n.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// The body of a ping, if it had one and it is still kept.
+    pub async fn ping_body(
+        &mut self,
+        scope: ProjectScope,
+        check: CheckId,
+        n: u64,
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(row) = self.first(&BODY, &[check.into(), n.into()]).await? else {
+            return Ok(None);
+        };
+        let sealed: Vec<u8> = row.get("sealed")?;
+        let key = self.data_key(scope.project()).await?;
+        let place = body_row(check, n);
+        key.open(body_place(&place, scope.project()), &sealed)
+            .map(|plain| Some(plain.to_vec()))
+            .map_err(|error| Error::Corrupt(format!("body of ping {n} of check {check}: {error}")))
+    }
+}
+
+impl Tx<'_> {
+    /// Appends a ping and its body, if it has one.
+    pub async fn ping_insert(
+        &mut self,
+        project: ProjectId,
+        check: CheckId,
+        ping: &Ping,
+        body: &[u8],
+        dice: &mut Dice,
+    ) -> Result<()> {
+        let values = [
+            check.into(),
+            ping.n.into(),
+            ping.at.into(),
+            ping.kind.number().into(),
+            ping.source.number().into(),
+            ping.exit_status.map(i64::from).into(),
+            ping.rid.into(),
+            (&ping.scheme).into(),
+            (&ping.method).into(),
+            ping.remote_addr.as_ref().into(),
+            (&ping.user_agent).into(),
+            ping.body_bytes.into(),
+        ];
+        self.run(&INSERT, &values).await?;
+        if !body.is_empty() {
+            let key: Arc<_> = self.data_key(project).await?;
+            let row = body_row(check, ping.n);
+            let sealed = key.seal(body_place(&row, project), body, dice);
+            self.run(&BODY_INSERT, &[check.into(), ping.n.into(), (&sealed).into()])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves word that a check's log has grown by a page and should be looked at by retention.
+    pub async fn ping_log_mark(&mut self, check: CheckId) -> Result<()> {
+        self.run(&MARK_FOR_PRUNING, &[check.into()]).await.map(drop)
+    }
+}

@@ -1,0 +1,153 @@
+//! What is kept, and for how long. Everything is deleted in slices, so that no transaction is long.
+
+use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::scope::SystemScope;
+use allswell_core::time::Timestamp;
+
+use crate::Result;
+use crate::db::{Tx, statements};
+
+statements! {
+    MARKED = "select check_id from prune_due limit $1";
+    UNMARK = "delete from prune_due where check_id = $1";
+    NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
+    PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
+    BODIES_DELETE = "delete from ping_bodies where check_id = $1 and n <= $2";
+    BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
+    FLIPS_OLD = "delete from flips where (check_id, seq) in
+        (select check_id, seq from flips where noticed_at < $1
+           and not exists (select 1 from incidents i where i.check_id = flips.check_id and i.closed_seq is null
+                           and i.opened_seq = flips.seq)
+         limit $2)";
+    INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
+        (select check_id, opened_seq from incidents where closed_at < $1 limit $2)";
+    DELIVERIES_OLD = "delete from deliveries where (shard, id) in
+        (select shard, id from deliveries where finished_at < $1 limit $2)
+        returning shard, id";
+    ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
+    OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
+    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2)";
+    LINKS_OLD = "delete from start_links where expires_at < $1";
+    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2";
+    CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
+        where p.deleted_at < $1 limit $2";
+    CHECK_PINGS = "delete from pings where check_id = $1";
+    CHECK_BODIES = "delete from ping_bodies where check_id = $1";
+    CHECK_FLIPS = "delete from flips where check_id = $1";
+    CHECK_INCIDENTS = "delete from incidents where check_id = $1";
+    CHECK_ATTEMPTS = "delete from attempts where shard = $1";
+    CHECK_OCCASIONS = "delete from delivery_flips where check_id = $1";
+    CHECK_DELIVERIES = "delete from deliveries where shard = $1";
+    CHECK_ROW = "delete from checks where id = $1";
+    PROJECTS_DELETED = "select id from projects p where deleted_at < $1
+        and not exists (select 1 from checks c where c.project_id = p.id) limit $2";
+    PROJECT_CHANNELS = "delete from channels where project_id = $1";
+    PROJECT_AUDIT = "delete from audit where project_id = $1";
+    PROJECT_ROW = "delete from projects where id = $1";
+}
+
+/// How much of a check's log is kept.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct LogKept {
+    /// The newest pings.
+    pub pings: u64,
+    /// Bytes of their bodies, as stored, the newest first.
+    pub body_bytes: u64,
+}
+
+impl Tx<'_> {
+    /// Prunes the logs of up to `limit` checks that were marked; gives how many were looked at.
+    pub async fn prune_logs(&mut self, _: SystemScope, kept: LogKept, limit: i64) -> Result<u64> {
+        let marked = self.all(&MARKED, &[limit.into()]).await?;
+        for row in &marked {
+            let check: CheckId = row.get("check_id")?;
+            self.prune_log(check, kept).await?;
+            self.run(&UNMARK, &[check.into()]).await?;
+        }
+        Ok(marked.len() as u64)
+    }
+
+    async fn prune_log(&mut self, check: CheckId, kept: LogKept) -> Result<()> {
+        let Some(newest) = self.first(&NEWEST, &[check.into()]).await? else {
+            return Ok(());
+        };
+        let newest: u64 = newest.get("n")?;
+        let last_gone = newest.saturating_sub(kept.pings);
+        self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
+        self.run(&BODIES_DELETE, &[check.into(), last_gone.into()])
+            .await?;
+        let mut sum = 0;
+        for row in self.all(&BODIES_SIZES, &[check.into()]).await? {
+            sum += row.get::<u64>("bytes")?;
+            if sum > kept.body_bytes {
+                let n: u64 = row.get("n")?;
+                self.run(&BODIES_DELETE, &[check.into(), n.into()]).await?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a slice of history that ended before `before`: flips, incidents, deliveries with their attempts. Gives
+    /// how many rows went. The flip of an incident that still lasts is kept, however old.
+    pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
+        let (at, limit) = (before.into(), limit.into());
+        let mut gone = self.run(&FLIPS_OLD, &[at, limit]).await?;
+        gone += self.run(&INCIDENTS_OLD, &[at, limit]).await?;
+        let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
+        for row in &deliveries {
+            let (shard, id): (CheckId, allswell_core::id::DeliveryId) = (row.get("shard")?, row.get("id")?);
+            self.run(&ATTEMPTS_OF, &[shard.into(), id.into()]).await?;
+            self.run(&OCCASIONS_OF, &[shard.into(), id.into()]).await?;
+        }
+        Ok(gone + deliveries.len() as u64)
+    }
+
+    /// Deletes a slice of the audit log from before `before`, and start links that lapsed before then.
+    pub async fn prune_audit(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
+        self.run(&LINKS_OLD, &[before.into()]).await?;
+        self.run(&AUDIT_OLD, &[before.into(), limit.into()]).await
+    }
+
+    /// Deletes what was marked as deleted before `before`, with everything that belonged to it. Gives how many checks
+    /// and projects went.
+    pub async fn purge_deleted(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
+        let mut gone = 0;
+        for stmt in [&CHECKS_DELETED, &CHECKS_OF_DELETED_PROJECTS] {
+            for row in self.all(stmt, &[before.into(), limit.into()]).await? {
+                self.purge_check(row.get("id")?).await?;
+                gone += 1;
+            }
+        }
+        for row in self
+            .all(&PROJECTS_DELETED, &[before.into(), limit.into()])
+            .await?
+        {
+            let project: ProjectId = row.get("id")?;
+            for stmt in [&PROJECT_CHANNELS, &PROJECT_AUDIT, &PROJECT_ROW] {
+                self.run(stmt, &[project.into()]).await?;
+            }
+            self.vault.forget(project);
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    async fn purge_check(&mut self, check: CheckId) -> Result<()> {
+        let all = [
+            &CHECK_PINGS,
+            &CHECK_BODIES,
+            &CHECK_FLIPS,
+            &CHECK_INCIDENTS,
+            &CHECK_ATTEMPTS,
+            &CHECK_OCCASIONS,
+            &CHECK_DELIVERIES,
+            &UNMARK,
+            &CHECK_ROW,
+        ];
+        for stmt in all {
+            self.run(stmt, &[check.into()]).await?;
+        }
+        Ok(())
+    }
+}

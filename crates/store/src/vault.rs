@@ -1,0 +1,72 @@
+//! The data keys, unwrapped: what seals and opens fields inside a transaction.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use allswell_core::id::ProjectId;
+use allswell_core::key::Pepper;
+use allswell_core::seal::{DataKey, KeyRing};
+
+use crate::{Error, Result};
+
+/// Data keys of projects that are kept unwrapped; more are unwrapped again when needed.
+const KEYS_CACHED_MAX: usize = 10_000;
+
+/// Closed until [`Vault::unlock`]; then it holds the key ring and the unwrapped data keys.
+#[derive(Default)]
+pub(crate) struct Vault {
+    open: OnceLock<Open>,
+    projects: RwLock<HashMap<ProjectId, Arc<DataKey>>>,
+}
+
+struct Open {
+    ring: KeyRing,
+    pepper: Pepper,
+}
+
+impl Vault {
+    pub(crate) fn unlock(&self, ring: KeyRing, instance: &DataKey) {
+        let pepper = instance.pepper();
+        // A second unlocking with the same database changes nothing.
+        let _ = self.open.set(Open { ring, pepper });
+    }
+
+    fn opened(&self) -> Result<&Open> {
+        self.open
+            .get()
+            .ok_or_else(|| Error::Internal("the vault has not been unlocked".to_owned()))
+    }
+
+    pub(crate) fn ring(&self) -> Result<&KeyRing> {
+        Ok(&self.opened()?.ring)
+    }
+
+    pub(crate) fn pepper(&self) -> Result<&Pepper> {
+        Ok(&self.opened()?.pepper)
+    }
+
+    pub(crate) fn cached(&self, project: ProjectId) -> Option<Arc<DataKey>> {
+        self.projects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&project)
+            .cloned()
+    }
+
+    pub(crate) fn remember(&self, project: ProjectId, key: DataKey) -> Arc<DataKey> {
+        let key = Arc::new(key);
+        let mut projects = self.projects.write().unwrap_or_else(PoisonError::into_inner);
+        if projects.len() >= KEYS_CACHED_MAX {
+            projects.clear();
+        }
+        projects.insert(project, Arc::clone(&key));
+        key
+    }
+
+    pub(crate) fn forget(&self, project: ProjectId) {
+        self.projects
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&project);
+    }
+}

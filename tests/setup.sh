@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks; does nothing when all is there. Called by `make setup`.
+#
+#   Debian packages     chromium, curl, faketime, a C compiler, Python's venv     (only those missing)
+#   target/venv         pytest, requests, pytest-xdist     tests/requirements.txt
+#   node_modules        playwright-core                    tests/browser/package-lock.json
+#   target/tools        cargo-deny, built without optimisation
+#
+# Nothing outside of target/ and tests/browser/node_modules is touched but by the package manager.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Two runs at once in one tree wait for each other.
+mkdir -p target
+exec 9>target/.setup.lock
+flock 9
+
+say() { printf 'setup: %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+node_is_old() { ! have node || [ "$(node --version | tr -d v | cut -d. -f1)" -lt 20 ]; }
+
+have cargo || { say "cargo is missing. Install Rust with rustup (https://rustup.rs); rust-toolchain.toml names the version."; exit 1; }
+
+missing=()
+have chromium || missing+=(chromium)
+have curl || missing+=(curl)
+have faketime || missing+=(faketime)
+have cc || missing+=(gcc libc6-dev)
+have python3 || missing+=(python3)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+have node || missing+=(nodejs)
+have npm || missing+=(npm)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    # -n: never wait for a password that nobody is there to type.
+    if have sudo && sudo -n true 2>/dev/null; then
+      as_root=(sudo -n)
+    else
+      say "these packages are missing and need root: ${missing[*]}"
+      say "run: sudo apt-get install ${missing[*]}"
+      exit 1
+    fi
+  fi
+  have apt-get || { say "please install, by your system's own means: ${missing[*]}"; exit 1; }
+  say "installing ${missing[*]}"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+fi
+
+if node_is_old; then
+  say "node $(node --version) is too old: the browser tests need version 20 or newer"
+  exit 1
+fi
+
+if ! cmp -s tests/requirements.txt target/venv/requirements.txt; then
+  say "Python packages into target/venv"
+  rm -rf target/venv
+  python3 -m venv target/venv
+  target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+  cp tests/requirements.txt target/venv/requirements.txt
+fi
+
+if ! cmp -s tests/browser/package-lock.json tests/browser/node_modules/installed.json; then
+  say "npm packages into tests/browser/node_modules"
+  (cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund)
+  cp tests/browser/package-lock.json tests/browser/node_modules/installed.json
+fi
+
+# cargo-deny is a tool of minutes when optimised and of a good minute when not; it runs for a second either way.
+deny_version=0.20.2
+if [ "$(target/tools/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $deny_version" ] &&
+  [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $deny_version" ]; then
+  say "building cargo-deny $deny_version into target/tools"
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL=0 \
+    cargo install --quiet --locked --no-default-features --root target/tools --target-dir target/tools/build "cargo-deny@$deny_version"
+  rm -rf target/tools/build
+fi
+say "ready"

@@ -1,0 +1,189 @@
+"""The story of a first day, told to the real binary by the tools that a user has: a crontab line, curl, and
+the command line.
+
+Run by `make first-light`. Nothing here looks inside. The parts that need minutes run under Debian's
+`faketime`, which makes every clock of the server go 30 times as fast: the shortest period and grace together
+are then four seconds. What the server decides is the same; the engine's own tests look at it second by second.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from house import House  # noqa: E402
+
+SPEED = 30
+WAIT_SECS = 30
+
+
+@pytest.fixture
+def house():
+    with House() as h:
+        yield h
+
+
+@pytest.fixture
+def fast_house():
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    assert libraries, "libfaketime is missing: `make setup` installs Debian's package faketime"
+    with House(server_env={"LD_PRELOAD": str(libraries[0]), "FAKETIME": f"+0 x{SPEED}"}) as h:
+        yield h
+
+
+class Job:
+    """A check with the keys to look at it, and the crontab line that pings it."""
+
+    def __init__(self, house: House):
+        self.house = house
+        house.user("alice@example.org")
+        self.project = house.project("alice@example.org", "Home")
+        self.key = house.key(self.project, "read-write")
+        made = house.cli_json("check", "create", "--project", self.project, "--name", "Nightly backup")
+        self.id, self.ping_url = made["id"], made["ping_url"]
+
+    def cron(self, command: str = "true", suffix: str = "") -> None:
+        """What cron does with `5 3 * * * COMMAND && curl ...`: a shell with next to no environment."""
+        line = f"{command} && curl -fsS -m 10 --retry 3 -o /dev/null {self.ping_url}{suffix}"
+        bare = {"HOME": "/", "LOGNAME": "alice", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+        subprocess.run(["/bin/sh", "-c", line], env=bare, check=True, stdin=subprocess.DEVNULL, timeout=60)
+
+    def api(self, path: str = "") -> dict:
+        status, body = self.house.get(f"/api/v3/checks/{self.id}{path}", {"X-Api-Key": self.key})
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def update(self, **fields) -> None:
+        done = subprocess.run(
+            ["curl", "-fsS", "-H", f"X-Api-Key: {self.key}", "--data", json.dumps(fields), f"{self.house.url}/api/v3/checks/{self.id}"],
+            capture_output=True, text=True, timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def ups(self) -> list[int]:
+        """The flips, oldest first: 1 for up, 0 for anything else."""
+        return [f["up"] for f in reversed(self.api("/flips/")["flips"])]
+
+    def wait_for_flips(self, expected: list[int]) -> None:
+        end = time.monotonic() + WAIT_SECS
+        while self.ups() != expected:
+            assert time.monotonic() < end, f"flips are {self.ups()}, not {expected}\n{self.house.tail()}"
+            time.sleep(0.1)
+
+
+def reasons(answer) -> list:
+    """Every value under a key `reason`, however deep: the shape of the answer is the command's own affair."""
+    if isinstance(answer, dict):
+        return [v for k, v in answer.items() if k == "reason" and v] + [r for v in answer.values() for r in reasons(v)]
+    if isinstance(answer, list):
+        return [r for v in answer for r in reasons(v)]
+    return []
+
+
+def test_a_job_that_falls_silent_is_seen_down_with_its_reason(fast_house):
+    job = Job(fast_house)
+    job.update(timeout=60, grace=60)
+    assert job.api()["status"] == "new"
+
+    job.cron()
+    assert (job.api()["n_pings"], job.ups()) == (1, [1])
+
+    # The job stops here. Nobody asks for the flip: the server writes it by itself.
+    job.wait_for_flips([1, 0])
+    down = job.api()
+    assert down["status"] == "down"
+    flip = job.api("/flips/")["flips"][0]
+    late = datetime.fromisoformat(flip["timestamp"]) - datetime.fromisoformat(down["last_ping"])
+    assert late.total_seconds() == 120, "the flip bears the deadline, not the moment it was noticed"
+    assert reasons(fast_house.cli_json("check", "show", "--project", job.project, job.id))
+
+    job.cron()
+    job.wait_for_flips([1, 0, 1])
+    assert job.api()["status"] == "up"
+
+
+def test_a_job_that_fails_is_down_at_once_and_its_output_is_kept(house):
+    job = Job(house)
+    job.cron("true", "/start")
+    job.cron("true", "/1 --data-binary 'disk full'")
+    check, ping = job.api(), job.api("/pings/")["pings"][0]
+    assert (check["status"], ping["type"], job.ups()) == ("down", "fail", [0])
+    body_path = ping["body_url"].removeprefix(house.url)
+    assert house.get(body_path, {"X-Api-Key": job.key}) == (200, b"disk full")
+
+
+def test_a_job_that_does_not_reach_its_curl_is_not_counted(house):
+    job = Job(house)
+    with pytest.raises(subprocess.CalledProcessError):
+        job.cron("false")
+    assert (job.api()["status"], job.api()["n_pings"]) == ("new", 0)
+
+
+def test_what_was_answered_is_there_after_a_restart_and_after_a_kill(house):
+    job = Job(house)
+    job.cron()
+    assert house.stop(signal.SIGTERM) == 0
+    house.start()
+    assert job.api()["n_pings"] == 1
+    job.cron()
+    house.kill()
+    house.start()
+    assert job.api()["n_pings"] == 2
+    assert house.stop(signal.SIGINT) == 0
+    house.start()
+
+
+def test_a_second_server_on_one_data_directory_is_refused_with_a_sentence(house):
+    second = house.run("serve")
+    said = (second.stdout + second.stderr).strip()
+    assert second.returncode != 0
+    assert str(house.data) in said and "panicked" not in said, said
+    assert house.get("/readyz")[0] == 200
+
+
+def test_the_start_tells_a_newcomer_what_is_needed_in_six_lines(house):
+    said = house.log.read_text()
+    lines = said.splitlines()
+    last = next(i for i, line in enumerate(lines) if "curl " in line)
+    first = next(i for i, line in enumerate(lines) if "allswell" in line.lower())
+    assert last - first < 6, said
+    assert house.url in said
+    assert re.search(rf"{re.escape(house.url)}/start/\S+", said), said
+    assert str(house.data) in said, "where the key ring lies"
+
+
+def test_the_data_directory_is_nobody_elses_to_read(house):
+    Job(house).cron()
+    open_to_others = [p for p in [house.data, *house.data.rglob("*")] if stat.S_IMODE(p.stat().st_mode) & 0o077]
+    assert not open_to_others
+
+
+def test_bodies_and_keys_are_found_nowhere_on_the_disk(house):
+    job = Job(house)
+    ping_key = house.key(job.project, "ping")
+    canary = "canary-6f1d0b2e94"
+    job.cron("true", f" --data-binary {canary}")
+    assert house.get(f"/api/v3/checks/{job.id}/pings/1/body", {"X-Api-Key": job.key}) == (200, canary.encode())
+    secrets_given = [s.encode() for s in (canary, ping_key, job.key)]
+    stored = {p: p.read_bytes() for p in house.data.rglob("*") if p.is_file()}
+    assert not [(p, s) for p, text in stored.items() for s in secrets_given if s in text]
+    assert not [s for s in secrets_given if s in house.log.read_bytes()]
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known_name(house):
+    house.settings["LISTEM"] = "127.0.0.1:1"
+    done = house.run("config", "check")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "ALLSWELL_LISTEM" in said and "ALLSWELL_LISTEN" in said, said
