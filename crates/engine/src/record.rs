@@ -6,7 +6,7 @@ use allswell_core::delivery;
 use allswell_core::flip::Flip;
 use allswell_core::schedule::Schedule;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::{Result, Tx};
+use allswell_store::{Error, Result, Tx};
 
 /// How long a check waits that cannot be computed, since newer zone data does not know its zone.
 pub const POSTPONED: Span = Span::from_secs(3_600);
@@ -51,6 +51,29 @@ pub async fn apply(
         flip: decision.flip,
         promised,
     })
+}
+
+/// Decides about one event of a check and writes everything, its row included.
+///
+/// # Errors
+/// `Conflict` if another writer changed the check since it was read.
+pub async fn apply_and_save(
+    tx: &mut Tx<'_>,
+    check: &mut Check,
+    event: Event,
+    now: Timestamp,
+    dice: &mut Dice,
+) -> Result<Applied> {
+    let plan = plan_or_postpone(check);
+    let applied = apply(tx, check, &plan, event, now, dice).await?;
+    if tx.check_save_state_and_deadline(check, applied.deadline).await? {
+        Ok(applied)
+    } else {
+        Err(Error::Conflict(format!(
+            "check {} was changed by another writer",
+            check.id
+        )))
+    }
 }
 
 /// The plan of a check. One that cannot be computed is looked at again within the hour: its pings are kept all the

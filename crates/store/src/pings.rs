@@ -22,8 +22,9 @@ statements! {
     BODY = "select sealed from ping_bodies where check_id = $1 and n = $2";
     NEWEST = "select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
               from pings where check_id = $1 order by n desc limit $2";
-    BEFORE = "select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
-              from pings where check_id = $1 and n < $2 order by n desc limit $3";
+    RUN_EVENT_BEFORE = "select at, kind from pings
+              where check_id = $1 and n < $2 and kind in (0, 1, 2) and rid is not distinct from $3
+              order by n desc limit 1";
     MARK_FOR_PRUNING = "insert into prune_due (check_id) values ($1) on conflict (check_id) do nothing";
 }
 
@@ -123,19 +124,23 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// Pings of a check before number `n`, newest first.
-    pub async fn pings_before(
+    /// When the run of this id started that was open before ping `n`; `None` if it had ended, or is not in the log.
+    pub async fn run_start_before(
         &mut self,
         _: ProjectScope,
         check: CheckId,
         n: u64,
-        limit: i64,
-    ) -> Result<Vec<Ping>> {
-        self.all(&BEFORE, &[check.into(), n.into(), limit.into()])
-            .await?
-            .iter()
-            .map(from_row)
-            .collect()
+        rid: Option<Uuid>,
+    ) -> Result<Option<Timestamp>> {
+        let row = self
+            .first(&RUN_EVENT_BEFORE, &[check.into(), n.into(), rid.into()])
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let at = row.get("at")?;
+        Ok(Some(at).filter(|_| {
+            row.get("kind")
+                .is_ok_and(|kind: i64| kind == Kind::Start.number())
+        }))
     }
 
     /// The body of a ping, if it had one and it is still kept.

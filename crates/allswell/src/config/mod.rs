@@ -1,0 +1,137 @@
+//! Everything an operator can set, parsed once at start into fields that are already valid.
+//!
+//! `settings.rs` is the one table: the keys of the file, the names of the environment, the example file and
+//! `config show` all come from it. To add a setting, add its row there and its field here.
+//! Nothing is global: `main` hands each part the piece it needs. No other module reads the environment or a
+//! configuration file, and nothing here prints a secret: what may hold one is `Secret` or passes `masked`.
+
+mod check;
+mod cidr;
+mod database_url;
+mod environment;
+mod error;
+mod example;
+mod file;
+mod load;
+mod nearest;
+mod settings;
+mod show;
+mod site_url;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::secret::Secret;
+
+pub use check::config_check;
+pub use cidr::Cidr;
+pub use database_url::DatabaseUrl;
+pub use error::ConfigErrors;
+pub use example::config_example;
+pub use load::Loaded;
+pub use show::config_show;
+pub use site_url::SiteUrl;
+
+/// The effective settings.
+#[derive(Debug)]
+pub struct Config {
+    /// Where we listen for pings, pages and both APIs.
+    pub listen: SocketAddr,
+    pub site_url: SiteUrl,
+    /// Relative to the working directory when it was written so.
+    pub data_dir: PathBuf,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    pub database: Database,
+    pub keys: Keys,
+    pub log: Log,
+    pub metrics: Metrics,
+    pub limits: Limits,
+    pub retention: Retention,
+}
+
+#[derive(Debug)]
+pub struct Database {
+    pub url: DatabaseUrl,
+}
+
+#[derive(Debug)]
+pub struct Keys {
+    pub ring: KeyRingSource,
+}
+
+/// Where the key ring is. The file is not read here: `serve` may have to make it first.
+#[derive(Debug)]
+pub enum KeyRingSource {
+    Inline(Secret<String>),
+    /// `is_default` when nobody named the file; only then may a missing ring be made by itself.
+    File {
+        path: PathBuf,
+        is_default: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Metrics {
+    /// Where Prometheus may ask; `None` is off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What one client, one request and one transaction may take. The unit is in the name.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_address: usize,
+    pub header_secs: u64,
+    pub header_bytes: usize,
+    pub idle_secs: u64,
+    pub body_secs: u64,
+    /// What is kept of a ping's body.
+    pub ping_body_bytes: usize,
+    /// What is read of a ping's body beyond that and thrown away.
+    pub ping_drain_bytes: u64,
+    pub api_body_bytes: usize,
+    /// Pings that wait for a commit.
+    pub inbox: usize,
+    pub inbox_wait_ms: u64,
+    /// Pings in one transaction.
+    pub batch: usize,
+}
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub pings_per_check: u64,
+    pub body_bytes_per_check: u64,
+    /// Flips, incidents and finished deliveries.
+    pub history_days: u64,
+    pub audit_days: u64,
+    /// Deleted checks and projects can be brought back for this long.
+    pub undo_days: u64,
+}

@@ -1,0 +1,268 @@
+//! The table of settings, in the order of the example file. A name is `section.key`, or `key` at the top.
+//!
+//! Defaults are written as TOML, the way the example file shows them. Names are a promise to operators: a new
+//! name for an old setting needs a line in `ALIASES`.
+
+use super::value::Kind;
+
+pub struct Setting {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The default as a TOML value.
+    pub default: &'static str,
+    /// For the example file, line by line; units and what an empty value means belong here.
+    pub doc: &'static [&'static str],
+}
+
+impl Setting {
+    /// The section, empty for the top level, and the key in it.
+    pub fn section_and_key(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or(("", self.name))
+    }
+
+    /// The name of the key that names a file with the value instead: `keys.ring_file`.
+    pub fn file_name(&self) -> Option<String> {
+        self.kind.is_secret().then(|| format!("{}_file", self.name))
+    }
+
+    /// `limits.inbox` is `ALLSWELL_LIMITS_INBOX`.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    pub fn file_variable(&self) -> Option<String> {
+        self.kind.is_secret().then(|| format!("{}_FILE", self.variable()))
+    }
+}
+
+/// Where each environment variable of ours begins.
+pub const PREFIX: &str = "ALLSWELL_";
+
+/// Names the configuration file; read before the settings and no setting itself.
+pub const CONFIG_VARIABLE: &str = "ALLSWELL_CONFIG";
+
+/// Variables with our prefix that commands read for themselves.
+pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
+
+/// Names that other software gives to the same setting, in the environment only.
+pub const ALIASES: &[(&str, &str)] = &[("PING_BODY_LIMIT", "limits.ping_body_bytes")];
+
+/// What the sections are about, for the example file.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("database", "Where everything is stored."),
+    (
+        "keys",
+        "The key ring encrypts what is secret in the database. Without it those secrets are lost.",
+    ),
+    ("log", "What is written to standard error."),
+    ("metrics", "Figures for Prometheus, on a port of their own."),
+    (
+        "limits",
+        "Bounds on what one client, one request and one transaction may take.",
+    ),
+    ("retention", "How much is kept, and for how long."),
+];
+
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        kind: Kind::Address,
+        default: r#""127.0.0.1:8000""#,
+        doc: &["Address and port for pings, pages and both APIs."],
+    },
+    Setting {
+        name: "site_url",
+        kind: Kind::SiteUrl,
+        default: r#""""#,
+        doc: &[
+            "The address under which others reach this server; ping addresses and links begin with it.",
+            "http or https, a path is allowed, a slash at the end is dropped. Empty: http:// and `listen`.",
+        ],
+    },
+    Setting {
+        name: "data_dir",
+        kind: Kind::Path,
+        default: r#""allswell-data""#,
+        doc: &["Directory for the database and the key ring, made at the first start."],
+    },
+    Setting {
+        name: "trusted_proxies",
+        kind: Kind::Networks,
+        default: r#"["127.0.0.0/8", "::1/128"]"#,
+        doc: &[
+            "Networks of the proxies in front of this server. Only from them is X-Forwarded-For believed.",
+            "In the environment: separated by commas.",
+        ],
+    },
+    Setting {
+        name: "database.url",
+        kind: Kind::Database,
+        default: r#""""#,
+        doc: &["sqlite:PATH. Empty: allswell.db in `data_dir`."],
+    },
+    Setting {
+        name: "keys.ring",
+        kind: Kind::KeyRing,
+        default: r#""""#,
+        doc: &[
+            "The key ring itself; a file is the better place for it.",
+            "When neither this nor `ring_file` is set: the file key-ring in `data_dir`, made at the first start.",
+        ],
+    },
+    Setting {
+        name: "log.level",
+        kind: Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        default: r#""info""#,
+        doc: &["error, warn, info, debug or trace."],
+    },
+    Setting {
+        name: "log.format",
+        kind: Kind::Word(&["text", "json"]),
+        default: r#""text""#,
+        doc: &["text, or json with one object a line."],
+    },
+    Setting {
+        name: "metrics.listen",
+        kind: Kind::AddressOrOff,
+        default: r#""""#,
+        doc: &["Address and port of /metrics; whoever reaches it may read it. Empty: off."],
+    },
+    Setting {
+        name: "limits.connections",
+        kind: Kind::Number {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "8192",
+        doc: &["Open connections in all; further ones wait. Needs as many open files."],
+    },
+    Setting {
+        name: "limits.connections_per_address",
+        kind: Kind::Number {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "8192",
+        doc: &["Open connections from one address. Behind a proxy all come from the proxy's address."],
+    },
+    Setting {
+        name: "limits.header_secs",
+        kind: Kind::Number { min: 1, max: 300 },
+        default: "10",
+        doc: &["Seconds in which the head of a request must have arrived."],
+    },
+    Setting {
+        name: "limits.header_bytes",
+        // hyper takes no read buffer below 8192 bytes and would panic.
+        kind: Kind::Number {
+            min: 8192,
+            max: 1_048_576,
+        },
+        default: "16384",
+        doc: &["Bytes that the head of a request may have."],
+    },
+    Setting {
+        name: "limits.idle_secs",
+        kind: Kind::Number { min: 1, max: 3600 },
+        default: "75",
+        doc: &["Seconds after which a connection without a request is closed."],
+    },
+    Setting {
+        name: "limits.body_secs",
+        kind: Kind::Number { min: 1, max: 3600 },
+        default: "30",
+        doc: &["Seconds in which the body of a request must have arrived."],
+    },
+    Setting {
+        name: "limits.ping_body_bytes",
+        kind: Kind::Number {
+            min: 0,
+            max: 16_777_216,
+        },
+        default: "10000",
+        doc: &["Bytes kept of a ping's body; the rest is cut off. Also PING_BODY_LIMIT in the environment."],
+    },
+    Setting {
+        name: "limits.ping_drain_bytes",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_073_741_824,
+        },
+        default: "67108864",
+        doc: &["Bytes of a longer ping body that are read and thrown away before the connection is closed."],
+    },
+    Setting {
+        name: "limits.api_body_bytes",
+        kind: Kind::Number {
+            min: 1024,
+            max: 67_108_864,
+        },
+        default: "2621440",
+        doc: &["Bytes that the body of an API request may have."],
+    },
+    Setting {
+        name: "limits.inbox",
+        kind: Kind::Number {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "8192",
+        doc: &["Pings that may wait for a commit. When it is full, pings are answered 503."],
+    },
+    Setting {
+        name: "limits.inbox_wait_ms",
+        kind: Kind::Number { min: 0, max: 10_000 },
+        default: "250",
+        doc: &["Milliseconds that a ping waits for a place in a full inbox before that answer."],
+    },
+    Setting {
+        name: "limits.batch",
+        kind: Kind::Number { min: 1, max: 65_536 },
+        default: "1024",
+        doc: &["Pings that are stored in one transaction."],
+    },
+    Setting {
+        name: "retention.pings_per_check",
+        kind: Kind::Number {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "1000",
+        doc: &["Newest pings kept for each check."],
+    },
+    Setting {
+        name: "retention.body_bytes_per_check",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_073_741_824,
+        },
+        default: "1048576",
+        doc: &["Bytes of ping bodies kept for each check, the newest first."],
+    },
+    Setting {
+        name: "retention.history_days",
+        kind: Kind::Number { min: 1, max: 36_500 },
+        default: "93",
+        doc: &["Days that flips, incidents and finished deliveries are kept."],
+    },
+    Setting {
+        name: "retention.audit_days",
+        kind: Kind::Number { min: 1, max: 36_500 },
+        default: "365",
+        doc: &["Days that the audit log is kept."],
+    },
+    Setting {
+        name: "retention.undo_days",
+        kind: Kind::Number { min: 0, max: 3650 },
+        default: "7",
+        doc: &["Days in which a deleted check or project can be brought back."],
+    },
+];
+
+/// The setting of that name. Asking for one that is not in the table is a mistake in the program.
+pub fn setting(name: &str) -> &'static Setting {
+    match SETTINGS.iter().find(|setting| setting.name == name) {
+        Some(setting) => setting,
+        None => panic!("no setting is called {name}"),
+    }
+}

@@ -1,0 +1,231 @@
+//! What a setting may be: from what was written to a valid value, or a reason why not.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
+
+const NETWORKS_MAX: usize = 256;
+const PATH_BYTES_MAX: usize = 4096;
+/// What a message repeats of a name, a path or a wrong value.
+const SHOWN_CHARS_MAX: usize = 256;
+
+/// The kinds of settings.
+pub enum Kind {
+    Address,
+    /// An address, or empty for "off".
+    AddressOrOff,
+    /// Empty: worked out from the listener.
+    SiteUrl,
+    Path,
+    Networks,
+    /// A secret, since it may hold a password. Empty: worked out from the data directory.
+    Database,
+    /// A secret whose file is left to those who make and read key rings.
+    KeyRing,
+    Word(&'static [&'static str]),
+    Number {
+        min: u64,
+        max: u64,
+    },
+}
+
+/// A valid value, before the empty ones are worked out.
+pub enum Value {
+    Address(SocketAddr),
+    AddressOrOff(Option<SocketAddr>),
+    SiteUrl(Option<SiteUrl>),
+    Path(PathBuf),
+    Networks(Vec<Cidr>),
+    Database(Option<DatabaseUrl>),
+    KeyRing(Option<KeyRingSource>),
+    Word(&'static str),
+    Number(u64),
+}
+
+/// What was written. It may be a secret, so it has no `Debug`.
+pub enum Raw {
+    /// From the environment: text that may stand for any kind.
+    Variable(String),
+    Text(String),
+    /// `value` is `None` where it exceeds an i128.
+    Number {
+        text: String,
+        value: Option<i128>,
+    },
+    List(Vec<Raw>),
+    /// Anything that no setting takes, by its name in a sentence.
+    Other(&'static str),
+}
+
+/// Why a value is refused; empty where saying what is allowed is enough.
+type Why = Cow<'static, str>;
+
+impl Kind {
+    /// Secrets can be given by file and are never repeated.
+    pub fn is_secret(&self) -> bool {
+        matches!(self, Self::Database | Self::KeyRing)
+    }
+
+    /// The end of the sentence "allowed is …".
+    pub fn allowed(&self) -> String {
+        match self {
+            Self::Address => "an IP address with a port, such as \"127.0.0.1:8000\"".to_owned(),
+            Self::AddressOrOff => {
+                "an IP address with a port, such as \"127.0.0.1:9000\", or nothing for off".to_owned()
+            }
+            Self::SiteUrl => "an http or https URL without user, query and fragment".to_owned(),
+            Self::Path => format!("a path of 1 to {PATH_BYTES_MAX} bytes"),
+            Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
+            Self::Database => "\"sqlite:PATH\"".to_owned(),
+            Self::KeyRing => "the text of a key ring".to_owned(),
+            Self::Word(words) => words.join(", "),
+            Self::Number { min, max } => format!("a whole number from {min} to {max}"),
+        }
+    }
+
+    /// The error is the whole problem, fit to be shown: a secret is not repeated in it.
+    pub fn parse(&self, raw: &Raw) -> Result<Value, String> {
+        self.value(raw).map_err(|why| {
+            let given = if self.is_secret() {
+                raw.described()
+            } else {
+                raw.shown()
+            };
+            let colon = if why.is_empty() { "" } else { ": " };
+            format!("{given} was given{colon}{why}; allowed is {}", self.allowed())
+        })
+    }
+
+    fn value(&self, raw: &Raw) -> Result<Value, Why> {
+        match self {
+            Self::Address => Ok(Value::Address(address(raw.text()?)?)),
+            Self::AddressOrOff => match raw.text()? {
+                "" => Ok(Value::AddressOrOff(None)),
+                text => Ok(Value::AddressOrOff(Some(address(text)?))),
+            },
+            Self::SiteUrl => match raw.text()? {
+                "" => Ok(Value::SiteUrl(None)),
+                text => Ok(Value::SiteUrl(Some(SiteUrl::parse(text)?))),
+            },
+            Self::Path => path(raw.text()?).map(Value::Path),
+            Self::Networks => networks(raw).map(Value::Networks),
+            Self::Database => match raw.text()? {
+                "" => Ok(Value::Database(None)),
+                text => Ok(Value::Database(Some(DatabaseUrl::parse(text)?))),
+            },
+            Self::KeyRing => match raw.text()? {
+                "" => Ok(Value::KeyRing(None)),
+                text => Ok(Value::KeyRing(Some(KeyRingSource::Inline(Secret::new(
+                    text.to_owned(),
+                ))))),
+            },
+            Self::Word(words) => {
+                let text = raw.text()?;
+                let word = words.iter().find(|word| **word == text);
+                word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
+            }
+            Self::Number { min, max } => {
+                let number = raw.number().and_then(|number| u64::try_from(number).ok());
+                let number = number.filter(|number| (*min..=*max).contains(number));
+                number.map(Value::Number).ok_or(Cow::Borrowed(""))
+            }
+        }
+    }
+}
+
+impl Raw {
+    /// Empty text, which for most settings means "work it out".
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Variable(text) | Self::Text(text) if text.is_empty())
+    }
+
+    fn text(&self) -> Result<&str, Why> {
+        match self {
+            Self::Variable(text) | Self::Text(text) => Ok(text),
+            _ => Err(Cow::Borrowed("this is not text in quotes")),
+        }
+    }
+
+    fn number(&self) -> Option<i128> {
+        match self {
+            // Digits only: no sign, blank or separator that a shell or template slipped in.
+            Self::Variable(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Self::Number { value, .. } => *value,
+            _ => None,
+        }
+    }
+
+    /// What was given, for an error about something that is not secret.
+    fn shown(&self) -> String {
+        match self {
+            Self::Variable(text) | Self::Text(text) => format!("\"{}\"", printable(text)),
+            Self::Number { text, .. } => printable(text),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().take(4).map(Self::shown).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Self::Other(name) => (*name).to_owned(),
+        }
+    }
+
+    /// The same without the content.
+    fn described(&self) -> String {
+        match self {
+            Self::Variable(_) | Self::Text(_) => "a text (not shown)".to_owned(),
+            Self::Number { .. } => "a number".to_owned(),
+            Self::List(_) => "a list".to_owned(),
+            Self::Other(name) => (*name).to_owned(),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Why> {
+    text.parse().map_err(|_| Cow::Borrowed(""))
+}
+
+/// A path that can be opened.
+pub fn path(text: &str) -> Result<PathBuf, Why> {
+    if text.contains('\0') {
+        return Err(Cow::Borrowed("it holds a zero byte"));
+    }
+    if text.is_empty() || text.len() > PATH_BYTES_MAX {
+        return Err(Cow::Borrowed(""));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn networks(raw: &Raw) -> Result<Vec<Cidr>, Why> {
+    let texts: Vec<&str> = match raw {
+        Raw::Variable(text) if text.trim().is_empty() => Vec::new(),
+        Raw::Variable(text) => text.split(',').map(str::trim).collect(),
+        Raw::List(items) => items.iter().map(Raw::text).collect::<Result<_, _>>()?,
+        _ => return Err(Cow::Borrowed("this is not a list")),
+    };
+    if texts.len() > NETWORKS_MAX {
+        return Err(Cow::Borrowed("these are too many"));
+    }
+    let network =
+        |text: &&str| Cidr::parse(text).map_err(|why| format!("\"{}\": {why}", printable(text)).into());
+    texts.iter().map(network).collect()
+}
+
+/// The text without what could move a terminal's cursor, turn its lines around or flood a log.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, letter) in text.chars().enumerate() {
+        if count == SHOWN_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        let unseen =
+            matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if letter.is_control() || unseen {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}

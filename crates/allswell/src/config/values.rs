@@ -1,0 +1,129 @@
+//! From valid values by name to the typed fields of `Config`.
+
+use std::collections::BTreeMap;
+
+use super::value::Value;
+use super::{Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention};
+
+/// A valid value for each setting, by name.
+pub struct Values {
+    pub by_name: BTreeMap<&'static str, Value>,
+}
+
+impl Values {
+    /// Every field, from the setting of its name.
+    pub fn config(mut self) -> Config {
+        Config {
+            listen: self.take("listen", |value| {
+                if let Value::Address(it) = value {
+                    Some(it)
+                } else {
+                    None
+                }
+            }),
+            site_url: self.take(
+                "site_url",
+                |value| if let Value::SiteUrl(it) = value { it } else { None },
+            ),
+            data_dir: self.take("data_dir", |value| {
+                if let Value::Path(it) = value {
+                    Some(it)
+                } else {
+                    None
+                }
+            }),
+            trusted_proxies: self.take("trusted_proxies", |value| {
+                if let Value::Networks(it) = value {
+                    Some(it)
+                } else {
+                    None
+                }
+            }),
+            database: Database {
+                url: self.take("database.url", |value| {
+                    if let Value::Database(it) = value { it } else { None }
+                }),
+            },
+            keys: Keys {
+                ring: self.take("keys.ring", |value| {
+                    if let Value::KeyRing(it) = value { it } else { None }
+                }),
+            },
+            log: Log {
+                level: self.take("log.level", log_level),
+                format: self.take("log.format", log_format),
+            },
+            metrics: Metrics {
+                listen: self.take("metrics.listen", |value| match value {
+                    Value::AddressOrOff(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            limits: self.limits(),
+            retention: self.retention(),
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        Limits {
+            connections: self.number("limits.connections"),
+            connections_per_address: self.number("limits.connections_per_address"),
+            header_secs: self.number("limits.header_secs"),
+            header_bytes: self.number("limits.header_bytes"),
+            idle_secs: self.number("limits.idle_secs"),
+            body_secs: self.number("limits.body_secs"),
+            ping_body_bytes: self.number("limits.ping_body_bytes"),
+            ping_drain_bytes: self.number("limits.ping_drain_bytes"),
+            api_body_bytes: self.number("limits.api_body_bytes"),
+            inbox: self.number("limits.inbox"),
+            inbox_wait_ms: self.number("limits.inbox_wait_ms"),
+            batch: self.number("limits.batch"),
+        }
+    }
+
+    fn retention(&mut self) -> Retention {
+        Retention {
+            pings_per_check: self.number("retention.pings_per_check"),
+            body_bytes_per_check: self.number("retention.body_bytes_per_check"),
+            history_days: self.number("retention.history_days"),
+            audit_days: self.number("retention.audit_days"),
+            undo_days: self.number("retention.undo_days"),
+        }
+    }
+
+    /// The bounds of the table keep each number within a u32, so that it fits every type asked for.
+    fn number<T: TryFrom<u64>>(&mut self, name: &str) -> T {
+        self.take(name, |value| {
+            if let Value::Number(it) = value {
+                T::try_from(it).ok()
+            } else {
+                None
+            }
+        })
+    }
+
+    /// A name or kind that the table does not have is a mistake in the program, found by any test.
+    fn take<T>(&mut self, name: &str, as_kind: impl FnOnce(Value) -> Option<T>) -> T {
+        let value = self.by_name.remove(name).and_then(as_kind);
+        value.unwrap_or_else(|| panic!("the table gives {name} a value of its kind"))
+    }
+}
+
+fn log_level(value: Value) -> Option<LogLevel> {
+    match value {
+        Value::Word("error") => Some(LogLevel::Error),
+        Value::Word("warn") => Some(LogLevel::Warn),
+        Value::Word("info") => Some(LogLevel::Info),
+        Value::Word("debug") => Some(LogLevel::Debug),
+        Value::Word("trace") => Some(LogLevel::Trace),
+        _ => None,
+    }
+}
+
+fn log_format(value: Value) -> Option<LogFormat> {
+    match value {
+        Value::Word("text") => Some(LogFormat::Text),
+        Value::Word("json") => Some(LogFormat::Json),
+        _ => None,
+    }
+}

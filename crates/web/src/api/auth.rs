@@ -1,0 +1,153 @@
+//! Who calls: keys of the compatible API as parameters of handlers (`healthchecks.md` section 3.1).
+//!
+//! A handler that takes a [`ReadKey`] serves both kinds of keys, one that takes a [`WriteKey`] only read-write ones, and
+//! [`WriteForm`] also carries the JSON of a POST, which is judged before the key.
+
+use allswell_core::key::{self, KeyKind};
+use allswell_core::scope::ProjectScope;
+use allswell_store::keys::Known;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
+
+use super::Version;
+use crate::error::Error;
+use crate::serve::body::{BodyError, read_whole};
+use crate::state::App;
+
+/// A key that may look.
+pub(crate) struct ReadKey {
+    /// What it opens.
+    pub(crate) scope: ProjectScope,
+    /// Read-only keys see no ids and addresses.
+    pub(crate) kind: KeyKind,
+    pub(crate) version: Version,
+}
+
+/// A key that may do everything in its project.
+pub(crate) struct WriteKey {
+    pub(crate) scope: ProjectScope,
+    pub(crate) version: Version,
+    /// Who did it, for the audit log.
+    pub(crate) actor: String,
+}
+
+/// A POST with a read-write key: the key and the fields.
+pub(crate) struct WriteForm {
+    pub(crate) key: WriteKey,
+    pub(crate) fields: Map<String, Value>,
+}
+
+fn missing() -> Error {
+    Error::Json(StatusCode::UNAUTHORIZED, "missing api key".to_owned())
+}
+
+fn wrong() -> Error {
+    Error::Json(StatusCode::UNAUTHORIZED, "wrong api key".to_owned())
+}
+
+/// The header, if there is one: it wins even if it is empty or wrong.
+fn from_header(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get("x-api-key")
+        .map(|value| value.to_str().unwrap_or_default().to_owned())
+}
+
+async fn recognise(app: &App, text: Option<String>) -> Result<Known, Error> {
+    let text = text
+        .filter(|text| text.chars().count() == key::API_KEY_CHARS)
+        .ok_or_else(missing)?;
+    // A typing error in one of our keys shows in its checksum: the database is not asked.
+    let ours = text.starts_with("asw_") || text.starts_with("asr_");
+    if ours && !key::is_well_formed(&text) {
+        return Err(wrong());
+    }
+    let now = app.now();
+    let known = app
+        .store()
+        .read(async move |reader| reader.key_recognise(&text, now).await)
+        .await?;
+    known
+        .filter(|known| known.kind != KeyKind::Ping)
+        .ok_or_else(wrong)
+}
+
+fn version_of(parts: &Parts) -> Version {
+    *parts
+        .extensions
+        .get::<Version>()
+        .expect("each route of the API carries its version")
+}
+
+fn write_key(known: Known, version: Version) -> Result<WriteKey, Error> {
+    match known.kind {
+        KeyKind::ReadWrite => Ok(WriteKey {
+            scope: ProjectScope::granted(known.project),
+            version,
+            actor: format!("key:{}", known.id),
+        }),
+        KeyKind::ReadOnly | KeyKind::Ping => Err(wrong()),
+    }
+}
+
+impl FromRequestParts<App> for ReadKey {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let known = recognise(app, from_header(&parts.headers)).await?;
+        Ok(ReadKey {
+            scope: ProjectScope::granted(known.project),
+            kind: known.kind,
+            version: version_of(parts),
+        })
+    }
+}
+
+impl FromRequestParts<App> for WriteKey {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        write_key(
+            recognise(app, from_header(&parts.headers)).await?,
+            version_of(parts),
+        )
+    }
+}
+
+impl FromRequest<App> for WriteForm {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        let limits = app.limits();
+        let body = read_whole(body, limits.api_body_bytes, limits.body_within)
+            .await
+            .map_err(|error| match error {
+                BodyError::TooLarge { .. } => Error::bad_request("the request is too large"),
+                BodyError::TimedOut => {
+                    Error::Text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
+                }
+                BodyError::Broken(_) => Error::Text(StatusCode::BAD_REQUEST, ""),
+            })?;
+        let fields = parse(&body)?;
+        let in_body = || fields.get("api_key").and_then(Value::as_str).map(str::to_owned);
+        let text = from_header(&parts.headers).or_else(in_body);
+        let key = write_key(recognise(app, text).await?, version_of(&parts))?;
+        Ok(WriteForm { key, fields })
+    }
+}
+
+/// The JSON object of a POST. An empty body is an empty object.
+fn parse(body: &[u8]) -> Result<Map<String, Value>, Error> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Error::bad_request(
+            "json validation error: value is not an object",
+        )),
+        Err(_) => Err(Error::bad_request("could not parse request body")),
+    }
+}

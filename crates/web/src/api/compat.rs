@@ -1,0 +1,178 @@
+//! Our words in the compatible API's: the one place that knows both.
+
+use allswell_core::check::{Check, Plan, Shown, TimingKind};
+use allswell_core::flip::Flip;
+use allswell_core::id::{ChannelId, CheckId};
+use allswell_core::key::KeyKind;
+use allswell_core::signal::Kind;
+use allswell_core::time::{Span, Timestamp};
+use allswell_engine::record::plan_or_postpone;
+use allswell_store::pings::Ping;
+use serde_json::{Map, Value, json};
+use sha1::{Digest, Sha1};
+
+use super::Version;
+use crate::state::Site;
+
+/// The key under which read-only keys see a check: SHA-1 of the first sixteen digits of its id.
+pub(crate) fn unique_key(id: CheckId) -> String {
+    let digits = id.as_uuid().simple().to_string();
+    Sha1::digest(&digits.as_bytes()[..16])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn status(check: &Check, plan: &Plan, version: Version, now: Timestamp) -> &'static str {
+    let started = check.state.last_start.is_some() && !check.state.run_is_overdue(plan, now);
+    if version == Version::V1 && started {
+        return "started";
+    }
+    match check.state.shown_at(plan, now) {
+        Shown::Late => "grace",
+        other => other.word(),
+    }
+}
+
+/// A check as the API shows it to a key of this kind.
+pub(crate) fn check(
+    check: &Check,
+    channels: &[ChannelId],
+    kind: KeyKind,
+    version: Version,
+    site: &Site,
+    now: Timestamp,
+) -> Value {
+    let (settings, state, plan) = (&check.settings, &check.state, plan_or_postpone(check));
+    let filters = &settings.filters;
+    let by_subject = |keywords: &String| {
+        if filters.subject {
+            keywords.clone()
+        } else {
+            String::new()
+        }
+    };
+    let whole_secs = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339_secs);
+    let mut shown = json!({
+        "name": settings.name,
+        "slug": settings.slug,
+        "tags": settings.tags,
+        "desc": settings.description,
+        "grace": settings.grace.as_secs(),
+        "n_pings": state.ping_count,
+        "status": status(check, &plan, version, now),
+        "started": state.last_start.is_some(),
+        "last_ping": whole_secs(state.last_ping),
+        "next_ping": whole_secs(state.next_ping_at(&plan, now)),
+        "manual_resume": filters.manual_resume,
+        "methods": if filters.post_only { "POST" } else { "" },
+        "subject": by_subject(&filters.success_keywords),
+        "subject_fail": by_subject(&filters.failure_keywords),
+        "start_kw": filters.start_keywords,
+        "success_kw": filters.success_keywords,
+        "failure_kw": filters.failure_keywords,
+        "filter_subject": filters.subject,
+        "filter_body": filters.body,
+        "filter_http_body": filters.http_body,
+        "filter_default_fail": filters.default_fail,
+        "badge_url": format!("{}/b/2/{}.svg", site.url, check.badge),
+    });
+    let fields = shown.as_object_mut().expect("just made as an object");
+    if let Some(duration) = state.last_duration {
+        fields.insert("last_duration".to_owned(), json!(duration.as_secs()));
+    }
+    match settings.timing.kind {
+        TimingKind::Period => {
+            fields.insert("timeout".to_owned(), json!(settings.timing.period.as_secs()));
+        }
+        TimingKind::Expression => {
+            fields.insert("schedule".to_owned(), json!(settings.timing.expression));
+            fields.insert("tz".to_owned(), json!(settings.timing.zone));
+        }
+    }
+    match kind {
+        KeyKind::ReadWrite => addresses(fields, check, channels, version, site),
+        KeyKind::ReadOnly | KeyKind::Ping => {
+            fields.insert("unique_key".to_owned(), json!(unique_key(check.id)));
+        }
+    }
+    shown
+}
+
+fn addresses(
+    fields: &mut Map<String, Value>,
+    check: &Check,
+    channels: &[ChannelId],
+    version: Version,
+    site: &Site,
+) {
+    let own = format!("{}/api/v{}/checks/{}", site.url, version as u8, check.id);
+    let channels: Vec<String> = channels.iter().map(ToString::to_string).collect();
+    for (name, value) in [
+        ("uuid", check.id.to_string()),
+        ("ping_url", format!("{}/{}", site.ping_base(), check.id)),
+        ("pause_url", format!("{own}/pause")),
+        ("resume_url", format!("{own}/resume")),
+        ("update_url", own),
+        ("channels", channels.join(",")),
+    ] {
+        fields.insert(name.to_owned(), Value::String(value));
+    }
+}
+
+/// A ping as the API shows it; `duration` is that of the run it ended.
+pub(crate) fn ping(
+    check: CheckId,
+    ping: &Ping,
+    duration: Option<Span>,
+    version: Version,
+    site: &Site,
+) -> Value {
+    let kind = match ping.kind {
+        Kind::Success => "success",
+        Kind::Start => "start",
+        Kind::Fail => "fail",
+        Kind::Log => "log",
+        Kind::Ignored => "ign",
+    };
+    let body_url = (ping.body_bytes > 0).then(|| {
+        format!(
+            "{}/api/v{}/checks/{check}/pings/{}/body",
+            site.url, version as u8, ping.n
+        )
+    });
+    let mut shown = json!({
+        "type": kind,
+        "date": ping.at.to_rfc3339_micros(),
+        "n": ping.n,
+        "scheme": ping.scheme,
+        "remote_addr": ping.remote_addr,
+        "method": ping.method,
+        "ua": ping.user_agent,
+        "rid": ping.rid.map(|rid| rid.hyphenated().to_string()),
+        "body_url": body_url,
+    });
+    if let Some(duration) = duration {
+        let hundredths = (duration.as_micros() as f64 / 10_000.0).round();
+        shown["duration"] = json!(hundredths / 100.0);
+    }
+    shown
+}
+
+/// A flip as the API shows it: anything but up counts as not up.
+pub(crate) fn flip(flip: &Flip) -> Value {
+    let up = u8::from(flip.to == allswell_core::check::Status::Up);
+    json!({ "timestamp": flip.at.to_rfc3339_secs(), "up": up })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unique_key_is_that_of_healthchecks() {
+        // sha1("5e3f9a1c0b7d4c52"), by coreutils' sha1sum.
+        let id: CheckId = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70".parse().expect("an id");
+        assert_eq!(unique_key(id), "48cd3204010fddc1c32625536e2fe3ee4da8474c");
+    }
+}

@@ -1,0 +1,35 @@
+//! The management API that Healthchecks' clients speak, versions 1 to 3 (`healthchecks.md` section 3).
+//!
+//! One file per noun; `compat` alone knows the wire's names for our words.
+
+pub(crate) mod auth;
+pub(crate) mod channels;
+pub(crate) mod checks;
+pub(crate) mod compat;
+pub(crate) mod fields;
+pub(crate) mod flips;
+pub(crate) mod pings;
+pub(crate) mod resource;
+pub(crate) mod status;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+/// Which version of the API a request speaks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    V1 = 1,
+    V2 = 2,
+    V3 = 3,
+}
+
+impl Version {
+    pub(crate) const ALL: [Version; 3] = [Version::V1, Version::V2, Version::V3];
+}
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}

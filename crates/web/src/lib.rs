@@ -1,0 +1,29 @@
+//! HTTP in: the ping endpoints, the compatible management API, and the pages.
+//!
+//! `routes` is the table of contents. A handler is a straight line: parse, authorise, read or decide, respond; what it
+//! may do is a parameter. Nothing here opens a connection outward, and only here are HTTP statuses known.
+
+mod api;
+mod client;
+mod error;
+mod headers;
+mod metrics;
+mod pages;
+mod ping;
+mod query;
+mod state;
+
+pub mod auth;
+pub mod routes;
+pub mod serve;
+
+pub use client::Network;
+pub use metrics::metrics_app;
+pub use routes::app;
+pub use state::{App, Site, WebLimits};
+
+/// The hash under which the secret of a start link is kept.
+pub fn start_link_hash(secret: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(secret.as_bytes()).into()
+}

@@ -1,0 +1,289 @@
+//! The ping endpoints and nothing else: address, method, run id, exit status and body in; `OK` out, after the commit
+//! (`healthchecks.md` section 1).
+
+use allswell_core::id::{self, CheckId};
+use allswell_core::limits;
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::secret::Secret;
+use allswell_core::signal::Action;
+use allswell_engine::ingest::{Address, Answer, Arrival, Refusal, cut_user_agent};
+use allswell_store::checks::Found;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::error::{self, Error};
+use crate::headers;
+use crate::query::Query;
+use crate::serve::Peer;
+use crate::serve::body::{BodyError, read_cut};
+use crate::state::App;
+
+const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not found");
+const BAD_ADDRESS: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid url format");
+const BAD_RUN_ID: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid uuid format");
+const AMBIGUOUS: (StatusCode, &str) = (StatusCode::CONFLICT, "ambiguous slug");
+
+/// Any method on `/ping/...`.
+pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let limits = app.limits();
+    // Read before anything is decided: a client in the middle of sending hears no answer.
+    let body = read_cut(
+        body,
+        limits.ping_body_bytes,
+        limits.ping_drain_bytes,
+        limits.body_within,
+    )
+    .await;
+    let body = match body {
+        Ok(cut) => cut.bytes,
+        Err(BodyError::TimedOut) => {
+            return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time").into_response();
+        }
+        Err(BodyError::Broken(_) | BodyError::TooLarge { .. }) => {
+            return StatusCode::BAD_REQUEST.into_response();
+        }
+    };
+
+    let query = Query::of(&parts.uri);
+    let path = parts.uri.path().strip_prefix("/ping/").unwrap_or_default();
+    let (address, action) = match parse(path, query.last("create") == Some("1")) {
+        Parsed::Ping(address, action) => (address, action),
+        Parsed::UpperCaseSlug => return BAD_ADDRESS.into_response(),
+        Parsed::Nothing => return NOT_FOUND.into_response(),
+    };
+    let rid = query.last("rid").map(id::parse_run_id);
+    let flaw = match (action, rid) {
+        (None, _) => Some(BAD_ADDRESS),
+        (_, Some(None)) => Some(BAD_RUN_ID),
+        _ => None,
+    };
+    let (Some(action), None) = (action, flaw) else {
+        return flawed(&app, address, flaw.unwrap_or(BAD_ADDRESS)).await;
+    };
+
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+    let arrival = Arrival {
+        at: app.now(),
+        address,
+        action,
+        rid: rid.flatten(),
+        scheme: peer.map_or_else(
+            || "http".to_owned(),
+            |peer| app.network().scheme(peer, &parts.headers),
+        ),
+        method: parts
+            .method
+            .as_str()
+            .chars()
+            .take(limits::METHOD_BYTES_MAX)
+            .collect(),
+        remote_addr: peer.and_then(|peer| app.network().claimed_address(peer, &parts.headers)),
+        user_agent: cut_user_agent(&text_of(&parts.headers, USER_AGENT.as_str())),
+        body,
+    };
+    match app.inbox().put(arrival).await {
+        Ok(Answer::Stored) => accepted(&app, StatusCode::OK, "OK"),
+        Ok(Answer::Created) => accepted(&app, StatusCode::CREATED, "Created"),
+        Ok(Answer::NotFound) => NOT_FOUND.into_response(),
+        Ok(Answer::Ambiguous) => AMBIGUOUS.into_response(),
+        Err(Refusal::Busy) => {
+            app.meters().ping_refused();
+            error::try_again()
+        }
+        Err(Refusal::Failed) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the ping could not be stored").into_response()
+        }
+    }
+}
+
+fn accepted(app: &App, status: StatusCode, text: &'static str) -> Response {
+    let mut response = (status, text).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CACHE_CONTROL, headers::NEVER_CACHED);
+    headers.insert("ping-body-limit", HeaderValue::from(app.limits().ping_body_bytes));
+    response
+}
+
+/// A header as text: UTF-8, else each byte as its Latin-1 character.
+fn text_of(headers: &HeaderMap, name: &str) -> String {
+    let bytes = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|b| char::from(*b)).collect(),
+    }
+}
+
+/// A ping with a bad exit status or run id: what its address names decides the answer first.
+async fn flawed(app: &App, address: Address, flaw: (StatusCode, &'static str)) -> Response {
+    let now = app.now();
+    let answer = app.store().read(async move |reader| {
+        let system = SystemScope::engine();
+        let (found, create) = match address {
+            Address::Check(id) => {
+                let check = reader.check_any(system, id).await?;
+                (
+                    check.map_or(Found::None, |check| Found::One(Box::new(check))),
+                    false,
+                )
+            }
+            Address::Slug { key, slug, create } => {
+                let project = reader.project_by_ping_key(system, key.reveal(), now).await?;
+                let Some(project) = project else {
+                    return Ok(NOT_FOUND);
+                };
+                (
+                    reader
+                        .check_by_slug(ProjectScope::granted(project), &slug)
+                        .await?,
+                    create,
+                )
+            }
+        };
+        Ok::<_, allswell_store::Error>(match found {
+            Found::Ambiguous => AMBIGUOUS,
+            Found::None if !create => NOT_FOUND,
+            // With `create=1` the check would have been made, had the rest been right.
+            Found::None | Found::One(_) => flaw,
+        })
+    });
+    answer.await.map_or_else(
+        |error| Error::from(error).into_response(),
+        IntoResponse::into_response,
+    )
+}
+
+enum Parsed {
+    /// The action is `None` for an exit status above 255.
+    Ping(Address, Option<Action>),
+    /// Healthchecks 4 refuses these before it looks for anything.
+    UpperCaseSlug,
+    Nothing,
+}
+
+/// Reads the path behind `/ping/`.
+fn parse(path: &str, create: bool) -> Parsed {
+    let parts: Vec<&str> = path.splitn(4, '/').collect();
+    if let Some(check) = id::parse_strict(parts[0]).map(CheckId::from) {
+        let action = match parts.as_slice() {
+            [_] | [_, ""] => Some(Some(Action::Success)),
+            [_, suffix] => action_of(suffix),
+            _ => None,
+        };
+        if let Some(action) = action {
+            return Parsed::Ping(Address::Check(check), action);
+        }
+    }
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    let (key, slug, action) = match parts.as_slice() {
+        [key, slug] => (*key, *slug, Some(Some(Action::Success))),
+        [key, slug, suffix] => (*key, *slug, action_of(suffix)),
+        _ => return Parsed::Nothing,
+    };
+    let Some(action) = action.filter(|_| is_word(key) && is_word(slug)) else {
+        return Parsed::Nothing;
+    };
+    if slug.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Parsed::UpperCaseSlug;
+    }
+    let key = Secret::new(key.to_owned());
+    Parsed::Ping(
+        Address::Slug {
+            key,
+            slug: slug.to_owned(),
+            create,
+        },
+        action,
+    )
+}
+
+/// What stands behind the check in an address. The inner `None`: an exit status above 255.
+fn action_of(suffix: &str) -> Option<Option<Action>> {
+    match suffix {
+        "start" => Some(Some(Action::Start)),
+        "fail" => Some(Some(Action::Fail)),
+        "log" => Some(Some(Action::Log)),
+        digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            // Leading zeros are fine, and a number may be longer than any integer.
+            let digits = digits.trim_start_matches('0');
+            let status = if digits.is_empty() {
+                Some(0)
+            } else {
+                digits.parse::<u8>().ok()
+            };
+            Some(status.map(Action::Exit))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70";
+
+    fn say(path: &str) -> String {
+        match parse(path, false) {
+            Parsed::Ping(Address::Check(_), action) => format!("check {action:?}"),
+            Parsed::Ping(Address::Slug { slug, .. }, action) => format!("slug {slug} {action:?}"),
+            Parsed::UpperCaseSlug => "upper case".to_owned(),
+            Parsed::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn addresses_mean_what_healthchecks_says() {
+        for (suffix, meaning) in [
+            ("", "check Some(Success)"),
+            ("/", "check Some(Success)"),
+            ("/start", "check Some(Start)"),
+            ("/fail", "check Some(Fail)"),
+            ("/log", "check Some(Log)"),
+            ("/0", "check Some(Exit(0))"),
+            ("/007", "check Some(Exit(7))"),
+            ("/255", "check Some(Exit(255))"),
+            ("/256", "check None"),
+            ("/99999999999999999999999999", "check None"),
+            ("/000000000000000000000000000000000001", "check Some(Exit(1))"),
+            // What is no action is read as ping key and slug.
+            ("/success", "slug success Some(Success)"),
+            ("/FAIL", "upper case"),
+            ("/-1", "slug -1 Some(Success)"),
+            ("/1.5", "nothing"),
+            ("/start/", "nothing"),
+            ("/1/", "nothing"),
+            ("/a/b/c", "nothing"),
+        ] {
+            assert_eq!(say(&format!("{ID}{suffix}")), meaning, "{suffix}");
+        }
+        for (path, meaning) in [
+            ("key/backup", "slug backup Some(Success)"),
+            ("key/backup/start", "slug backup Some(Start)"),
+            ("key/backup/3", "slug backup Some(Exit(3))"),
+            ("key/backup/300", "slug backup None"),
+            ("key/backup/", "nothing"),
+            ("key/Backup", "upper case"),
+            ("key/Backup/fail", "upper case"),
+            ("KEY_x-1/backup", "slug backup Some(Success)"),
+            ("key/back%20up", "nothing"),
+            ("key//start", "nothing"),
+            ("/backup", "nothing"),
+            ("key", "nothing"),
+            ("", "nothing"),
+            ("5E3F9A1C-0B7D-4C52-9D3A-6F1E2B8C4A70", "nothing"),
+            ("5e3f9a1c0b7d4c529d3a6f1e2b8c4a70", "nothing"),
+        ] {
+            assert_eq!(say(path), meaning, "{path}");
+        }
+    }
+}

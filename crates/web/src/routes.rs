@@ -1,0 +1,186 @@
+//! The table of contents: every route, and who may use it.
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{MethodRouter, any, get, post};
+
+use crate::api::resource::{resource, to_slash};
+use crate::api::{Version, channels, checks, flips, pings, status};
+use crate::state::App;
+use crate::{headers, pages, ping};
+
+/// Who may use a route.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Anyone,
+    /// Whoever has the unguessable address: a check's id, or a ping key with a slug.
+    Address,
+    /// Whoever was given a start link.
+    StartLink,
+    /// A read-only or a read-write key of the project.
+    ReadKey,
+    /// A read-write key of the project.
+    WriteKey,
+}
+
+impl Access {
+    /// The word in `allswell routes`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Access::Anyone => "anyone",
+            Access::Address => "address",
+            Access::StartLink => "start link",
+            Access::ReadKey => "read-only key",
+            Access::WriteKey => "read-write key",
+        }
+    }
+}
+
+/// A method on a path, and who may use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The method; `*` for all.
+    pub method: &'static str,
+    /// The path, parameters in braces.
+    pub path: String,
+    /// Who may.
+    pub access: Access,
+}
+
+/// A row of the table: one path with its methods and what serves them.
+struct Entry {
+    path: String,
+    methods: &'static [(&'static str, Access)],
+    version: Option<Version>,
+    serve: fn() -> MethodRouter<App>,
+}
+
+use Access::{Address, Anyone, ReadKey, StartLink, WriteKey};
+
+fn entry(path: &str, methods: &'static [(&'static str, Access)], serve: fn() -> MethodRouter<App>) -> Entry {
+    Entry {
+        path: path.to_owned(),
+        methods,
+        version: None,
+        serve,
+    }
+}
+
+fn table() -> Vec<Entry> {
+    let mut all = vec![
+        entry("/", &[("GET", Anyone)], || {
+            get(pages::start::page).layer(middleware::from_fn(headers::on_pages))
+        }),
+        entry("/start/{secret}", &[("GET", StartLink)], || {
+            get(pages::start_link::page).layer(middleware::from_fn(headers::on_pages))
+        }),
+        entry("/static/{file}", &[("GET", Anyone)], || get(pages::assets::file)),
+        entry("/favicon.ico", &[("GET", Anyone)], || get(pages::assets::favicon)),
+        entry("/ping/{*address}", &[("*", Address)], || any(ping::ping)),
+        entry("/healthz", &[("GET", Anyone)], || get(status::alive)),
+        entry("/readyz", &[("GET", Anyone)], || get(status::ready)),
+    ];
+    for version in Version::ALL {
+        let resources = api().into_iter().map(|row| Entry {
+            path: format!("/api/v{}/{}", version as u8, row.path),
+            version: Some(version),
+            ..row
+        });
+        all.extend(resources);
+    }
+    all
+}
+
+/// The compatible API, below `/api/v1/`, `/api/v2/` and `/api/v3/`.
+fn api() -> Vec<Entry> {
+    vec![
+        entry("checks/", &[("GET", ReadKey), ("POST", WriteKey)], || {
+            resource("GET, POST, OPTIONS", get(checks::list).post(checks::create))
+        }),
+        entry(
+            "checks/{code}",
+            &[("GET", ReadKey), ("POST", WriteKey), ("DELETE", WriteKey)],
+            || {
+                let all = get(checks::show).post(checks::update).delete(checks::delete);
+                resource("GET, POST, DELETE, OPTIONS", all)
+            },
+        ),
+        entry("checks/{code}/pause", &[("POST", WriteKey)], || {
+            resource("POST, OPTIONS", post(checks::pause))
+        }),
+        entry("checks/{code}/resume", &[("POST", WriteKey)], || {
+            resource("POST, OPTIONS", post(checks::resume))
+        }),
+        entry("checks/{code}/pings/", &[("GET", WriteKey)], || {
+            resource("GET, OPTIONS", get(pings::list))
+        }),
+        entry("checks/{code}/pings/{n}/body", &[("GET", WriteKey)], || {
+            resource("GET, OPTIONS", get(pings::body))
+        }),
+        entry("checks/{code}/flips/", &[("GET", ReadKey)], || {
+            resource("GET, OPTIONS", get(flips::list))
+        }),
+        entry("channels/", &[("GET", WriteKey)], || {
+            resource("GET, OPTIONS", get(channels::list))
+        }),
+        entry("status/", &[("GET", Anyone)], || get(status::ready)),
+        entry("checks", &[("*", Anyone)], to_slash),
+        entry("channels", &[("*", Anyone)], to_slash),
+        entry("checks/{code}/pings", &[("*", Anyone)], to_slash),
+        entry("checks/{code}/flips", &[("*", Anyone)], to_slash),
+    ]
+}
+
+/// Every route, for `allswell routes` and for the test that asks each who may use it.
+pub fn routes() -> Vec<Route> {
+    let rows = table().into_iter().flat_map(|row| {
+        let path = row.path;
+        row.methods.iter().map(move |(method, access)| Route {
+            method,
+            path: path.clone(),
+            access: *access,
+        })
+    });
+    rows.collect()
+}
+
+/// The application: all routes with their handlers.
+pub fn app(app: App) -> Router {
+    let router = table().into_iter().fold(Router::new(), |router, row| {
+        let served = (row.serve)();
+        let served = match row.version {
+            Some(version) => served.layer(axum::Extension(version)),
+            None => served,
+        };
+        router.route(&row.path, served)
+    });
+    let nothing = any(pages::nothing::page).layer(middleware::from_fn(headers::on_pages));
+    router
+        .fallback_service(nothing.with_state(app.clone()))
+        .layer(middleware::from_fn(headers::on_all))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_says_who_may_use_it() {
+        let routes = routes();
+        assert!(
+            routes
+                .iter()
+                .any(|route| route.path == "/ping/{*address}" && route.access == Address)
+        );
+        for version in 1..=3 {
+            let writes = |route: &&Route| {
+                route.path.starts_with(&format!("/api/v{version}/"))
+                    && ["POST", "DELETE"].contains(&route.method)
+            };
+            assert!(routes.iter().filter(writes).all(|route| route.access == WriteKey));
+            assert_eq!(routes.iter().filter(writes).count(), 5);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Reading request bodies: never more than was asked for, never longer than was granted.
+//!
+//! Two manners. `read_cut` is for pings: the beginning of a log is worth keeping, so a long body is cut and its
+//! sender still gets an answer. `read_whole` is for the API: half a document is worth nothing, so a body that
+//! is too large is refused, if possible before it is sent. Bytes that are kept are copied out of the
+//! connection's buffer; a few bytes in a queue must not pin all of it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::Body as _;
+use tokio::time::timeout;
+
+/// The beginning of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The first bytes, at most as many as were asked for.
+    pub bytes: Bytes,
+    /// Bytes that came, with those thrown away. If `finished` is false, there would have been more.
+    pub total: u64,
+    /// The body was read to its end. If not, hyper closes the connection after the answer.
+    pub finished: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The body did not come in the time granted. 408.
+    #[error("the body did not arrive in time")]
+    TimedOut,
+    /// The connection ended or the chunks were malformed: there is nobody left to answer.
+    #[error("the body could not be read")]
+    Broken(#[source] axum::Error),
+    /// 413. Only `read_whole` says this.
+    #[error("the body is larger than {max} bytes")]
+    TooLarge { max: usize },
+}
+
+/// Keeps the first `keep` bytes and reads on past up to `drain` more, all of it in `within`.
+///
+/// A client that sends a body longer than both gets its answer too, then the connection is closed.
+/// Memory: `keep` bytes and one frame.
+pub async fn read_cut(body: Body, keep: usize, drain: usize, within: Duration) -> Result<Cut, BodyError> {
+    if body.is_end_stream() {
+        return Ok(Cut {
+            bytes: Bytes::new(),
+            total: 0,
+            finished: true,
+        });
+    }
+    timeout(within, cut(body, keep, drain))
+        .await
+        .unwrap_or(Err(BodyError::TimedOut))
+}
+
+/// The whole body, in `within`, or `TooLarge` as soon as it is known to be above `max` bytes: from its declared
+/// length before anything is read, else after `max` bytes.
+pub async fn read_whole(body: Body, max: usize, within: Duration) -> Result<Bytes, BodyError> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    if body.size_hint().lower() > max as u64 {
+        return Err(BodyError::TooLarge { max });
+    }
+    timeout(within, whole(body, max))
+        .await
+        .unwrap_or(Err(BodyError::TimedOut))
+}
+
+async fn cut(mut body: Body, keep: usize, drain: usize) -> Result<Cut, BodyError> {
+    let most = keep as u64 + drain as u64;
+    let mut kept = Kept::new(keep);
+    let mut total = 0;
+    while let Some(data) = next_data(&mut body).await? {
+        total += data.len() as u64;
+        kept.take(&data);
+        if total > most {
+            return Ok(Cut {
+                bytes: kept.into_bytes(),
+                total,
+                finished: false,
+            });
+        }
+    }
+    Ok(Cut {
+        bytes: kept.into_bytes(),
+        total,
+        finished: true,
+    })
+}
+
+async fn whole(mut body: Body, max: usize) -> Result<Bytes, BodyError> {
+    let mut kept = Kept::new(max);
+    while let Some(data) = next_data(&mut body).await? {
+        if kept.take(&data) < data.len() {
+            return Err(BodyError::TooLarge { max });
+        }
+    }
+    Ok(kept.into_bytes())
+}
+
+/// The next bytes; None at the end. Trailers are passed over.
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
+    loop {
+        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(BodyError::Broken(error)),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes up to a bound. Its memory grows with what has come, not with what was announced, and not past the bound.
+struct Kept {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Kept {
+    fn new(most: usize) -> Self {
+        Kept {
+            bytes: Vec::new(),
+            most,
+        }
+    }
+
+    /// Takes as much of `data` as there is room for and returns how much that was.
+    fn take(&mut self, data: &[u8]) -> usize {
+        let room = self.most - self.bytes.len();
+        let data = &data[..data.len().min(room)];
+        let needed = self.bytes.len() + data.len();
+        if needed > self.bytes.capacity() {
+            let capacity = needed.max(self.bytes.capacity() * 2).min(self.most);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(data);
+        data.len()
+    }
+
+    fn into_bytes(self) -> Bytes {
+        Bytes::from(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_never_needs_more_memory_than_its_bound() {
+        let mut kept = Kept::new(1000);
+        let taken: Vec<usize> = (0..5).map(|_| kept.take(&[7; 300])).collect();
+        assert_eq!(taken, [300, 300, 300, 100, 0]);
+        assert_eq!(kept.bytes.capacity(), 1000);
+        assert_eq!(kept.into_bytes().len(), 1000);
+    }
+
+    #[test]
+    fn a_small_body_takes_little_memory_however_large_the_bound() {
+        let mut kept = Kept::new(1 << 30);
+        kept.take(b"ok");
+        assert_eq!(kept.bytes.capacity(), 2);
+    }
+}

@@ -1,0 +1,116 @@
+//! What handlers share: the store, the inbox, the clock, the settings they need. Built once, by the binary.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use allswell_core::chance::Dice;
+use allswell_core::time::Timestamp;
+use allswell_engine::ingest::Inbox;
+use allswell_engine::meters::Meters;
+use allswell_store::Store;
+
+use crate::client::Network;
+
+/// The bounds of what a request may send.
+#[derive(Copy, Clone, Debug)]
+pub struct WebLimits {
+    /// Bytes of a ping's body that are kept.
+    pub ping_body_bytes: usize,
+    /// Bytes of a longer body that are read and thrown away, so that its sender gets an answer.
+    pub ping_drain_bytes: usize,
+    /// Bytes of a request to the API.
+    pub api_body_bytes: usize,
+    /// Time for a body to arrive.
+    pub body_within: Duration,
+}
+
+/// How the instance is reached.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The public address without a slash at its end: `https://hc.example.org`.
+    pub url: String,
+}
+
+impl Site {
+    /// The prefix of every ping address.
+    pub fn ping_base(&self) -> String {
+        format!("{}/ping", self.url)
+    }
+}
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    inbox: Inbox,
+    meters: Meters,
+    clock: fn() -> Timestamp,
+    dice: Mutex<Dice>,
+    site: Site,
+    network: Network,
+    limits: WebLimits,
+}
+
+impl App {
+    /// Everything the handlers need.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, where the program is wired"
+    )]
+    pub fn new(
+        store: Store,
+        inbox: Inbox,
+        meters: Meters,
+        clock: fn() -> Timestamp,
+        dice: Dice,
+        site: Site,
+        network: Network,
+        limits: WebLimits,
+    ) -> Self {
+        App(Arc::new(Inner {
+            store,
+            inbox,
+            meters,
+            clock,
+            dice: Mutex::new(dice),
+            site,
+            network,
+            limits,
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.0.inbox
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.clock)()
+    }
+
+    /// Dice for one request.
+    pub(crate) fn dice(&self) -> Dice {
+        self.0.dice.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+
+    pub(crate) fn site(&self) -> &Site {
+        &self.0.site
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    pub(crate) fn limits(&self) -> WebLimits {
+        self.0.limits
+    }
+}
