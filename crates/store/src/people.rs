@@ -11,6 +11,7 @@ statements! {
     INSERT = "insert into users (id, email, email_folded, password_hash, is_admin, check_limit, created_at)
               values ($1, $2, $3, $4, $5, $6, $7)";
     BY_EMAIL = "select id, email, is_admin, check_limit, created_at from users where email_folded = $1";
+    COUNT = "select count(*) as users from users";
     DELETE = "delete from users where id = $1";
 }
 
@@ -45,6 +46,16 @@ fn from_row(row: &Row) -> Result<User> {
 }
 
 impl Reader<'_> {
+    /// How many accounts there are.
+    pub async fn user_count(&mut self, _: SystemScope) -> Result<i64> {
+        Ok(self
+            .first(&COUNT, &[])
+            .await?
+            .map(|row| row.get("users"))
+            .transpose()?
+            .unwrap_or(0))
+    }
+
     /// The user with this address, whatever its capitals.
     pub async fn user_by_email(&mut self, _: SystemScope, email: &str) -> Result<Option<User>> {
         self.first(&BY_EMAIL, &[fold_email(email).as_str().into()])

@@ -26,7 +26,7 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::secret::Secret;
+use allswell_core::secret::Secret;
 
 pub use check::config_check;
 pub use cidr::Cidr;
@@ -36,6 +36,7 @@ pub use example::config_example;
 pub use load::Loaded;
 pub use show::config_show;
 pub use site_url::SiteUrl;
+pub use source::Source;
 
 /// The effective settings.
 #[derive(Debug)]

@@ -33,3 +33,10 @@ pub mod zone {
         (name == "UTC" || name.contains('/')).then(|| name.to_owned())
     }
 }
+
+impl Schedule {
+    /// x
+    pub fn describe(&self) -> String {
+        String::new()
+    }
+}

@@ -1,0 +1,241 @@
+//! The command line, as it is typed.
+
+use std::path::PathBuf;
+
+use allswell_core::id::{CheckId, ProjectId};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The night watch for your jobs: heartbeat checks that speak the Healthchecks protocol.
+#[derive(Parser)]
+#[command(
+    name = "allswell",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Arguments {
+    /// Configuration file [default: ALLSWELL_CONFIG, or allswell.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The key ring that encrypts at rest
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Accounts
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Projects
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Keys for the management API and for pings by slug
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
+    /// Checks
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Channels: where alerts go
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Make a link that shows the first steps; it opens for 30 minutes
+    StartLink,
+    /// What a schedule will do
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Every route of the server, with who may use it
+    Routes,
+}
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration as the server would, and say what is wrong with it
+    Check,
+    /// Print the effective values and where each came from; secrets are masked
+    Show,
+    /// Print a configuration file with every setting, its meaning and its default
+    Example,
+}
+
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Print a new key ring
+    Generate {
+        /// Name of the key in the ring
+        #[arg(long, default_value = "first")]
+        name: String,
+    },
+    /// The keys of the ring and what they are used for, without the keys themselves
+    List,
+}
+
+#[derive(Subcommand)]
+pub enum UserCommand {
+    /// Make an account
+    Create {
+        #[arg(long)]
+        email: String,
+        /// May see and change the whole instance
+        #[arg(long)]
+        admin: bool,
+        /// File with the password, at least 12 characters in its first line
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+        /// How many checks the account's projects may hold together
+        #[arg(long, value_name = "N", default_value_t = allswell_core::limits::CHECKS_PER_OWNER_DEFAULT,
+              value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+        check_limit: i64,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ProjectCommand {
+    /// Make a project with a ping key
+    Create {
+        /// E-mail address of the owner's account
+        #[arg(long, value_name = "EMAIL")]
+        owner: String,
+        #[arg(long)]
+        name: String,
+    },
+    /// List all projects
+    List,
+}
+
+#[derive(Subcommand)]
+pub enum ApiKeyCommand {
+    /// Make a key; it is shown once
+    Create {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        #[arg(long)]
+        scope: Scope,
+        /// What the key is for, to tell it from others
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+}
+
+#[derive(Copy, Clone, ValueEnum)]
+pub enum Scope {
+    /// Everything in the management API
+    ReadWrite,
+    /// Looking
+    ReadOnly,
+    /// Pings by slug
+    Ping,
+}
+
+#[derive(Subcommand)]
+pub enum CheckCommand {
+    /// Make a check; prints its id and its ping address
+    Create {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        #[arg(long)]
+        name: String,
+        /// Readable part of its address for pings by slug
+        #[arg(long, default_value = "")]
+        slug: String,
+        /// Tags, separated by spaces
+        #[arg(long, default_value = "")]
+        tags: String,
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+        /// Seconds between two pings, 60 to 31536000
+        #[arg(long, value_name = "SECONDS", conflicts_with = "schedule",
+              default_value_t = allswell_core::limits::PERIOD_SECS_DEFAULT, value_parser = secs())]
+        period: i64,
+        /// Cron or OnCalendar expression, instead of a period
+        #[arg(long, value_name = "EXPRESSION")]
+        schedule: Option<String>,
+        /// Time zone of the schedule
+        #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "schedule")]
+        tz: String,
+        /// Seconds that a ping may be late, 60 to 31536000
+        #[arg(long, value_name = "SECONDS", default_value_t = allswell_core::limits::GRACE_SECS_DEFAULT,
+              value_parser = secs())]
+        grace: i64,
+        /// Channels to tell: `all`, or their ids; may be given several times
+        #[arg(long = "channel", value_name = "ID")]
+        channels: Vec<String>,
+    },
+    /// The checks of a project
+    List {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+    },
+    /// A check with its latest pings, flips and deliveries, and why each flip happened
+    Show(OneCheck),
+    /// Expect nothing of a check until it is pinged or resumed
+    Pause(OneCheck),
+    /// Begin anew with a paused check
+    Resume(OneCheck),
+}
+
+fn secs() -> clap::builder::RangedI64ValueParser {
+    use allswell_core::limits::{PERIOD_SECS_MAX, PERIOD_SECS_MIN};
+    clap::value_parser!(i64).range(PERIOD_SECS_MIN..=PERIOD_SECS_MAX)
+}
+
+#[derive(Args)]
+pub struct OneCheck {
+    #[arg(long, value_name = "ID")]
+    pub project: ProjectId,
+    /// Id of the check
+    pub check: CheckId,
+}
+
+#[derive(Subcommand)]
+pub enum ChannelCommand {
+    /// Make a channel
+    Create {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        /// `log` writes a line into the server's log; `silent` sends nothing
+        #[arg(long)]
+        kind: String,
+        #[arg(long)]
+        name: String,
+        /// A field of the kind's configuration; may be given several times
+        #[arg(long = "set", value_name = "FIELD=VALUE")]
+        fields: Vec<String>,
+    },
+    /// The channels of a project
+    List {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ScheduleCommand {
+    /// The next instants of an expression
+    Next {
+        /// Cron or OnCalendar expression
+        #[arg(long, value_name = "EXPRESSION", required_unless_present = "stdin")]
+        expr: Option<String>,
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        tz: String,
+        /// Instant to begin after, in RFC 3339 [default: now]
+        #[arg(long, value_name = "INSTANT")]
+        after: Option<String>,
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+        count: u16,
+        /// Read lines of EXPRESSION<TAB>ZONE<TAB>AFTER and answer each with a line of JSON; a line break inside an
+        /// expression is written \n
+        #[arg(long, conflicts_with_all = ["expr", "after"])]
+        stdin: bool,
+    },
+}

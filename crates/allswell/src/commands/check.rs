@@ -1,0 +1,342 @@
+//! `allswell check`
+
+use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
+use allswell_core::id::{ChannelId, CheckId, ProjectId};
+use allswell_core::limits;
+use allswell_core::schedule::{Schedule, zone};
+use allswell_core::slug::is_slug;
+use allswell_core::time::{Span, Timestamp};
+use allswell_engine::record;
+use anyhow::{Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::{Answer, name_for_people, operators_act, printable, scope_of};
+use crate::cli::{CheckCommand, OneCheck};
+use crate::config::Config;
+use crate::house;
+
+/// Rows of each kind of history that `check show` prints.
+const HISTORY: i64 = 20;
+
+/// `allswell check create`
+pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> Result<()> {
+    let CheckCommand::Create {
+        project,
+        name,
+        slug,
+        tags,
+        description,
+        period,
+        schedule,
+        tz,
+        grace,
+        channels,
+    } = command
+    else {
+        unreachable!("only called for it");
+    };
+    let settings = Settings {
+        name: name_for_people("--name", &name)?,
+        slug: checked_slug(slug)?,
+        tags: bounded("--tags", tags, limits::TAGS_CHARS_MAX)?,
+        description: bounded("--description", description, limits::DESCRIPTION_BYTES_MAX)?,
+        timing: timing(period, schedule, &tz)?,
+        grace: Span::from_secs(grace),
+        ..Settings::default()
+    };
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    let check = Check {
+        id: dice.id(),
+        project,
+        badge: dice.id(),
+        settings,
+        state: State::new(now),
+        deadline: None,
+        version: 1,
+        created_at: now,
+    };
+    let id = check.id;
+    let name = check.settings.name.clone();
+    house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            let (count, limit) = tx.check_quota(scope).await?;
+            if count >= limit {
+                bail!("the owner of the project has {count} checks, and {limit} are allowed");
+            }
+            let known: Vec<ChannelId> = tx
+                .channels(scope)
+                .await?
+                .into_iter()
+                .map(|channel| channel.id)
+                .collect();
+            let chosen = chosen_channels(&channels, &known)?;
+            tx.check_insert(&check).await?;
+            tx.check_set_channels(id, &chosen).await?;
+            let act = operators_act(now, Some(project), "check.create", format!("check:{id}"));
+            tx.audit(dice.id_at(now), &act).await?;
+            Ok(())
+        })
+        .await?;
+    let ping_url = format!("{}/ping/{id}", config.site_url.as_str());
+    answer.give(
+        &json!({ "id": id.to_string(), "name": name, "ping_url": ping_url }),
+        &format!("Check {id}\nPing it with: curl -fsS {ping_url}\n"),
+    )
+}
+
+fn checked_slug(slug: String) -> Result<String> {
+    if !is_slug(&slug) {
+        bail!("--slug: use lower-case letters, digits, hyphen and underscore");
+    }
+    bounded("--slug", slug, limits::SLUG_CHARS_MAX)
+}
+
+fn bounded(flag: &str, text: String, chars_max: usize) -> Result<String> {
+    if text.chars().count() > chars_max {
+        bail!("{flag} is longer than {chars_max} characters");
+    }
+    Ok(text)
+}
+
+fn timing(period: i64, schedule: Option<String>, tz: &str) -> Result<Timing> {
+    let period = Span::from_secs(period);
+    let Some(expression) = schedule else {
+        return Ok(Timing {
+            period,
+            ..Timing::default()
+        });
+    };
+    let expression = bounded("--schedule", expression, limits::EXPRESSION_CHARS_MAX)?;
+    let zone = zone::canonical_zone(tz).ok_or_else(|| {
+        anyhow!("--tz: {tz:?} is not a time zone; zones look like Europe/Riga, and UTC is one too")
+    })?;
+    Schedule::parse(&expression, &zone).map_err(|error| anyhow!("--schedule: {error}"))?;
+    Ok(Timing {
+        kind: TimingKind::Expression,
+        period,
+        expression,
+        zone: zone.to_string(),
+    })
+}
+
+fn chosen_channels(wanted: &[String], known: &[ChannelId]) -> Result<Vec<ChannelId>> {
+    if wanted.iter().any(|word| word == "all") {
+        return Ok(known.to_vec());
+    }
+    let chosen = wanted.iter().map(|word| {
+        let id = word.parse().ok().filter(|id| known.contains(id));
+        id.ok_or_else(|| {
+            anyhow!("--channel: {word:?} is no channel of this project; `allswell channel list` shows them")
+        })
+    });
+    chosen.collect()
+}
+
+fn summary(check: &Check, now: Timestamp) -> Value {
+    let plan = record::plan_or_postpone(check);
+    json!({
+        "id": check.id.to_string(),
+        "name": check.settings.name,
+        "slug": check.settings.slug,
+        "status": check.state.shown_at(&plan, now).word(),
+        "since": check.state.status_since.to_string(),
+        "last_ping": check.state.last_ping.map(|at| at.to_string()),
+        "next_ping": check.state.next_ping_at(&plan, now).map(|at| at.to_string()),
+        "deadline": check.state.deadline(&plan).map(|at| at.to_string()),
+        "pings": check.state.ping_count,
+    })
+}
+
+/// `allswell check list`
+pub async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result<()> {
+    let house = house::open(config).await?;
+    let checks = house
+        .store
+        .read(async move |reader| {
+            let scope = scope_of(reader, project).await?;
+            Ok::<_, anyhow::Error>(reader.checks(scope).await?)
+        })
+        .await?;
+    let shown: Vec<Value> = checks.iter().map(|check| summary(check, house.now)).collect();
+    let line = |check: &Check| {
+        let status = check.state.shown_at(&record::plan_or_postpone(check), house.now);
+        format!(
+            "{}  {:6}  {}\n",
+            check.id,
+            status.word(),
+            printable(&check.settings.name)
+        )
+    };
+    let lines: String = match checks.as_slice() {
+        [] => "No check yet. `allswell check create` makes one.\n".to_owned(),
+        some => some.iter().map(line).collect(),
+    };
+    answer.give(&json!({ "checks": shown }), &lines)
+}
+
+fn not_here(check: CheckId, project: ProjectId) -> anyhow::Error {
+    anyhow!("there is no check {check} in the project {project}; `allswell check list` shows those there are")
+}
+
+/// `allswell check show`
+pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> {
+    let house = house::open(config).await?;
+    let (project, id) = (one.project, one.check);
+    let (check, pings, flips, incidents, deliveries, channels) = house
+        .store
+        .read(async move |reader| {
+            let scope = scope_of(reader, project).await?;
+            let check = reader
+                .check(scope, id)
+                .await?
+                .ok_or_else(|| not_here(id, project))?;
+            let pings = reader.pings(scope, id, HISTORY).await?;
+            let flips = reader.flips(scope, id, HISTORY).await?;
+            let incidents = reader.incidents(scope, id, HISTORY).await?;
+            let deliveries = reader.deliveries(scope, id, HISTORY).await?;
+            Ok::<_, anyhow::Error>((
+                check,
+                pings,
+                flips,
+                incidents,
+                deliveries,
+                reader.channels(scope).await?,
+            ))
+        })
+        .await?;
+    let channel_name = |id: ChannelId| {
+        let channel = channels.iter().find(|channel| channel.id == id);
+        channel.map_or_else(|| id.to_string(), |channel| channel.name.clone())
+    };
+
+    let mut value = summary(&check, house.now);
+    value["ping_url"] = json!(format!("{}/ping/{id}", config.site_url.as_str()));
+    // The reason stored with the last change; a check that nobody has heard of has none.
+    value["reason"] = json!(flips.first().map(|flip| flip.reason.sentence()));
+    value["history"] = json!({
+        "flips": flips.iter().map(|flip| json!({
+            "seq": flip.seq, "at": flip.at.to_string(), "from": flip.from.word(), "to": flip.to.word(),
+            "expected_at": flip.expected_at.map(|at| at.to_string()),
+            "code": flip.reason.to_parts().0, "reason": flip.reason.sentence(),
+        })).collect::<Vec<_>>(),
+        "incidents": incidents.iter().map(|incident| json!({
+            "opened_at": incident.opened_at.to_string(),
+            "closed_at": incident.closed_at.map(|at| at.to_string()),
+        })).collect::<Vec<_>>(),
+        "pings": pings.iter().map(|ping| json!({
+            "n": ping.n, "at": ping.at.to_string(), "kind": format!("{:?}", ping.kind).to_lowercase(),
+            "method": ping.method, "from": ping.remote_addr, "user_agent": ping.user_agent,
+            "exit_status": ping.exit_status, "body_bytes": ping.body_bytes,
+        })).collect::<Vec<_>>(),
+        "deliveries": deliveries.iter().map(|delivery| json!({
+            "id": delivery.id.to_string(), "channel": channel_name(delivery.channel), "flip": delivery.flip_seq,
+            "state": delivery.state, "attempts": delivery.attempts, "outcome": delivery.last_outcome,
+            "finished_at": delivery.finished_at.map(|at| at.to_string()),
+        })).collect::<Vec<_>>(),
+    });
+
+    let state = &check.state;
+    let plan = record::plan_or_postpone(&check);
+    let mut lines = format!(
+        "{} ({id})\nis {} since {}\n",
+        printable(&check.settings.name),
+        state.shown_at(&plan, house.now).word(),
+        state.status_since.floor_secs()
+    );
+    if let Some(flip) = flips.first() {
+        lines.push_str(&format!("because {}\n", printable(&flip.reason.sentence())));
+    }
+    if let Some(at) = state.deadline(&plan) {
+        lines.push_str(&format!("goes down if nothing is heard by {}\n", at.floor_secs()));
+    }
+    lines.push_str(&format!("ping it at {}/ping/{id}\n", config.site_url.as_str()));
+    section(
+        &mut lines,
+        "Flips",
+        flips.iter().map(|flip| {
+            let (at, sentence) = (flip.at.floor_secs(), printable(&flip.reason.sentence()));
+            format!("{at}  {} → {}: {sentence}", flip.from.word(), flip.to.word())
+        }),
+    );
+    section(
+        &mut lines,
+        "Pings",
+        pings.iter().map(|ping| {
+            let kind = format!("{:?}", ping.kind).to_lowercase();
+            let from = ping.remote_addr.as_deref().unwrap_or("?");
+            format!(
+                "{}  {:4}  {kind:8} {} from {from}",
+                ping.at.floor_secs(),
+                ping.n,
+                printable(&ping.method)
+            )
+        }),
+    );
+    section(
+        &mut lines,
+        "Deliveries",
+        deliveries.iter().map(|delivery| {
+            let outcome = delivery.last_outcome.as_deref().unwrap_or("not tried yet");
+            let name = printable(&channel_name(delivery.channel));
+            format!(
+                "{}  to {name} for flip {}: {}, {outcome}",
+                delivery.created_at.floor_secs(),
+                delivery.flip_seq,
+                delivery.state
+            )
+        }),
+    );
+    answer.give(&value, &lines)
+}
+
+fn section(lines: &mut String, title: &str, rows: impl Iterator<Item = String>) {
+    let rows: Vec<String> = rows.collect();
+    if !rows.is_empty() {
+        lines.push_str(&format!("\n{title}, newest first\n"));
+        rows.iter().for_each(|row| lines.push_str(&format!("  {row}\n")));
+    }
+}
+
+/// `allswell check pause`
+pub async fn pause(config: &Config, answer: Answer, one: OneCheck) -> Result<()> {
+    turn(config, answer, one, Event::Pause, "check.pause").await
+}
+
+/// `allswell check resume`
+pub async fn resume(config: &Config, answer: Answer, one: OneCheck) -> Result<()> {
+    turn(config, answer, one, Event::Resume, "check.resume").await
+}
+
+async fn turn(
+    config: &Config,
+    answer: Answer,
+    one: OneCheck,
+    event: Event,
+    action: &'static str,
+) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    let (project, id) = (one.project, one.check);
+    let check = house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            let mut check = tx.check(scope, id).await?.ok_or_else(|| not_here(id, project))?;
+            if matches!(event, Event::Resume) && check.state.status != Status::Paused {
+                bail!("check {id} is not paused");
+            }
+            record::apply_and_save(tx, &mut check, event, now, &mut dice).await?;
+            let act = operators_act(now, Some(project), action, format!("check:{id}"));
+            tx.audit(dice.id_at(now), &act).await?;
+            Ok(check)
+        })
+        .await?;
+    let status = check.state.status.word();
+    answer.give(
+        &summary(&check, now),
+        &format!("{} is {status}\n", printable(&check.settings.name)),
+    )
+}

@@ -1,0 +1,184 @@
+//! The commands, one file per noun. Each opens the store beside a running server and ends.
+
+mod api_key;
+mod channel;
+mod check;
+mod keys;
+mod project;
+mod routes;
+mod schedule;
+pub mod start_link;
+mod user;
+
+use allswell_core::id::ProjectId;
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_store::audit::Act;
+use allswell_store::{Error, Reader};
+use anyhow::{Result, anyhow};
+
+use crate::cli::{
+    ApiKeyCommand, Arguments, ChannelCommand, CheckCommand, Command, ConfigCommand, KeysCommand,
+    ProjectCommand, ScheduleCommand, UserCommand,
+};
+use crate::config::{Config, Loaded, config_check, config_example, config_show};
+use crate::{serve, system};
+
+/// How a command answers.
+#[derive(Copy, Clone)]
+pub struct Answer {
+    json: bool,
+}
+
+impl Answer {
+    /// Prints the answer: as JSON, or as lines for people.
+    fn give(self, value: &serde_json::Value, lines: &str) -> Result<()> {
+        if self.json {
+            system::print(&format!("{value}\n"))
+        } else {
+            system::print(lines)
+        }
+    }
+}
+
+/// Runs what was typed.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let answer = Answer { json: arguments.json };
+    // These need no configuration.
+    match &arguments.command {
+        Command::Config(ConfigCommand::Example) => return system::print(&config_example()),
+        Command::Routes => return routes::print(answer),
+        Command::Keys(KeysCommand::Generate { name }) => return keys::generate(name),
+        Command::Schedule(ScheduleCommand::Next {
+            expr,
+            tz,
+            after,
+            count,
+            stdin,
+        }) => {
+            return if *stdin {
+                schedule::next_of_lines(usize::from(*count))
+            } else {
+                let expr = expr.as_deref().unwrap_or_default();
+                schedule::next(expr, tz, after.as_deref(), usize::from(*count), answer)
+            };
+        }
+        _ => {}
+    }
+    let loaded = load(&arguments)?;
+    match arguments.command {
+        Command::Config(ConfigCommand::Check) => return system::print(&config_check(&loaded)),
+        Command::Config(_) => return system::print(&config_show(&loaded, answer.json)),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let config = &loaded.config;
+        match arguments.command {
+            Command::Serve => serve::run(loaded).await,
+            Command::Keys(_) => keys::list(config, answer).await,
+            Command::User(UserCommand::Create {
+                email,
+                admin,
+                password_file,
+                check_limit,
+            }) => user::create(config, answer, &email, admin, &password_file, check_limit).await,
+            Command::Project(ProjectCommand::Create { owner, name }) => {
+                project::create(config, answer, owner, name).await
+            }
+            Command::Project(ProjectCommand::List) => project::list(config, answer).await,
+            Command::ApiKey(ApiKeyCommand::Create { project, scope, name }) => {
+                api_key::create(config, answer, project, scope, name).await
+            }
+            Command::Check(command @ CheckCommand::Create { .. }) => {
+                check::create(config, answer, command).await
+            }
+            Command::Check(CheckCommand::List { project }) => check::list(config, answer, project).await,
+            Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
+            Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
+            Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
+            Command::Channel(ChannelCommand::Create {
+                project,
+                kind,
+                name,
+                fields,
+            }) => channel::create(config, answer, project, &kind, name, &fields).await,
+            Command::Channel(ChannelCommand::List { project }) => {
+                channel::list(config, answer, project).await
+            }
+            Command::StartLink => start_link::print(&loaded, answer).await,
+            Command::Config(_) | Command::Routes | Command::Schedule(_) => unreachable!("answered above"),
+        }
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the environment is read, once"
+)]
+fn load(arguments: &Arguments) -> Result<Loaded> {
+    Config::load(arguments.config.as_deref(), std::env::vars_os()).map_err(|errors| anyhow!("{errors}"))
+}
+
+/// The scope of a project that exists. The operator may see them all.
+async fn scope_of(reader: &mut Reader<'_>, project: ProjectId) -> Result<ProjectScope> {
+    let found = reader.project(SystemScope::operator(), project).await?;
+    found
+        .map(|project| ProjectScope::granted(project.id))
+        .ok_or_else(|| {
+            anyhow!("--project: there is no project {project}; `allswell project list` shows those there are")
+        })
+}
+
+/// An act of whoever runs the binary.
+fn operators_act(
+    at: allswell_core::time::Timestamp,
+    project: Option<ProjectId>,
+    action: &'static str,
+    target: String,
+) -> Act {
+    Act {
+        at,
+        project,
+        actor: "operator".to_owned(),
+        action,
+        target,
+        data: String::new(),
+    }
+}
+
+/// A name that people read: not empty, not too long, without control characters.
+fn name_for_people(flag: &str, name: &str) -> Result<String> {
+    let name = name.trim();
+    let bound = allswell_core::limits::NAME_CHARS_MAX;
+    if name.is_empty() {
+        return Err(anyhow!("{flag} is empty"));
+    }
+    if name.chars().count() > bound {
+        return Err(anyhow!("{flag} is longer than {bound} characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(anyhow!("{flag} holds control characters"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Text in a column of a table for terminals: control characters escaped.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+/// A conflict in the store means that somebody was first; the sentence says with what.
+fn conflict_means(error: Error, sentence: String) -> anyhow::Error {
+    match error {
+        Error::Conflict(_) => anyhow!(sentence),
+        other => other.into(),
+    }
+}

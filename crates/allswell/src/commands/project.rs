@@ -1,0 +1,71 @@
+//! `allswell project`
+
+use allswell_core::id::ProjectId;
+use allswell_core::key::KeyKind;
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_store::projects::Project;
+use anyhow::{Result, anyhow};
+use serde_json::json;
+
+use super::{Answer, name_for_people, operators_act, printable};
+use crate::config::Config;
+use crate::house;
+
+/// `allswell project create`
+pub async fn create(config: &Config, answer: Answer, owner: String, name: String) -> Result<()> {
+    let name = name_for_people("--name", &name)?;
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    let shown = name.clone();
+    let (id, ping_key) = house
+        .store
+        .write(async move |tx| {
+            let user = tx.user_by_email(SystemScope::operator(), &owner).await?;
+            let user = user.ok_or_else(|| {
+                anyhow!("--owner: {owner:?} has no account; `allswell user create` makes one")
+            })?;
+            let id: ProjectId = dice.id();
+            let project = Project {
+                id,
+                owner: user.id,
+                name,
+                created_at: now,
+            };
+            tx.project_insert(SystemScope::operator(), &project, &mut dice)
+                .await?;
+            let scope = ProjectScope::granted(id);
+            let (_, ping_key) = tx.key_create(scope, KeyKind::Ping, "", &mut dice, now).await?;
+            let act = operators_act(now, Some(id), "project.create", format!("project:{id}"));
+            tx.audit(dice.id_at(now), &act).await?;
+            Ok::<_, anyhow::Error>((id, ping_key))
+        })
+        .await?;
+    answer.give(
+        &json!({ "id": id.to_string(), "name": shown, "ping_key": ping_key.reveal() }),
+        &format!(
+            "Project {id}\nPing key for addresses with a slug: {}\n",
+            ping_key.reveal()
+        ),
+    )
+}
+
+/// `allswell project list`
+pub async fn list(config: &Config, answer: Answer) -> Result<()> {
+    let house = house::open(config).await?;
+    let projects = house
+        .store
+        .read(async |reader| reader.projects(SystemScope::operator()).await)
+        .await?;
+    let shown: Vec<_> = projects
+        .iter()
+        .map(|project| json!({ "id": project.id.to_string(), "name": project.name }))
+        .collect();
+    let lines: String = match projects.as_slice() {
+        [] => "No project yet. `allswell project create` makes one.\n".to_owned(),
+        some => some
+            .iter()
+            .map(|project| format!("{}  {}\n", project.id, printable(&project.name)))
+            .collect(),
+    };
+    answer.give(&json!({ "projects": shown }), &lines)
+}

@@ -1,0 +1,62 @@
+//! Where the key ring comes from: the settings, or a file that we make for a new database.
+
+use std::path::Path;
+
+use allswell_core::chance::Dice;
+use allswell_core::seal::KeyRing;
+use anyhow::{Context, Result, bail};
+
+use crate::config::{Config, KeyRingSource};
+use crate::system;
+
+const RING_BYTES_MAX: u64 = 64 * 1024;
+
+/// A key ring, and whether it was made just now.
+pub struct Ring {
+    pub ring: KeyRing,
+    pub is_new: bool,
+}
+
+/// Reads the ring, or makes one if the database holds nothing that an older ring encrypted and nobody named a file.
+pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -> Result<Ring> {
+    match &config.keys.ring {
+        KeyRingSource::Inline(text) => Ok(Ring {
+            ring: parse(text.reveal(), "keys.ring")?,
+            is_new: false,
+        }),
+        KeyRingSource::File { path, .. } if path.exists() => Ok(Ring {
+            ring: read(path)?,
+            is_new: false,
+        }),
+        KeyRingSource::File { path, .. } if database_has_keys => bail!(
+            "the key ring {} is missing, and the database was encrypted with one. Put it back, or point \
+             keys.ring_file (ALLSWELL_KEYS_RING_FILE) at it. A new ring could not read this database",
+            path.display()
+        ),
+        KeyRingSource::File {
+            path,
+            is_default: false,
+        } => bail!(
+            "the key ring {} does not exist; make one with: allswell keys generate > {}",
+            path.display(),
+            path.display()
+        ),
+        KeyRingSource::File {
+            path,
+            is_default: true,
+        } => {
+            let ring = KeyRing::generate("first", dice);
+            system::write_secret_file(path, ring.to_text().reveal())?;
+            Ok(Ring { ring, is_new: true })
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<KeyRing> {
+    let text = allswell_core::secret::Secret::new(system::read_secret_file(path, RING_BYTES_MAX)?);
+    parse(text.reveal(), &path.display().to_string())
+}
+
+fn parse(text: &str, place: &str) -> Result<KeyRing> {
+    KeyRing::parse(text).with_context(|| format!("the key ring in {place} cannot be used"))
+}

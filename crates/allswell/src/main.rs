@@ -1,0 +1,32 @@
+//! The binary: reads the configuration, wires the rooms together, and offers the command line.
+//!
+//! Only here are the environment and configuration files read, and only here does randomness of the operating system
+//! enter the program.
+
+mod cli;
+mod commands;
+mod config;
+mod house;
+mod keyring;
+mod serve;
+mod system;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Who pipes our answers into something that stopped reading did not meet an error.
+            if system::is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("allswell: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

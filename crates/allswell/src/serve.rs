@@ -1,0 +1,276 @@
+//! `allswell serve`: everything wired together, and ended in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allswell_core::id::NodeId;
+use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::time::Span;
+use allswell_engine::deliver::Deliver;
+use allswell_engine::ingest::Ingest;
+use allswell_engine::loops;
+use allswell_engine::meters::Meters;
+use allswell_engine::retain::{Kept, Retain};
+use allswell_engine::sweep::Sweep;
+use allswell_store::retention::LogKept;
+use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
+use allswell_web::{App, Network, Site, WebLimits};
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::commands::start_link;
+use crate::config::{Config, Loaded, SiteUrl, Source};
+use crate::house::{self, House};
+use crate::{system, telemetry};
+
+/// Seconds that requests in flight have to finish.
+const SHUTDOWN_SECS: u64 = 20;
+const WRITE_STALL_SECS: u64 = 30;
+
+/// Runs the server until SIGTERM or Ctrl-C.
+pub async fn run(loaded: Loaded) -> Result<()> {
+    let config = &loaded.config;
+    telemetry::start(config.log);
+    // First of all: whoever sends them while we start means it.
+    let mut stop = Stop::new()?;
+    let open_files = system::raise_open_files();
+
+    let store = house::open_locked(config).await?;
+    let Some(_serving) = store.lock_for_serving()? else {
+        bail!(
+            "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
+             (data_dir, ALLSWELL_DATA_DIR)",
+            config.data_dir.display()
+        );
+    };
+    let House {
+        store,
+        mut dice,
+        new_ring,
+        ..
+    } = house::unlock(config, store).await?;
+    let listener = bind(config.listen, "listen").await?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(bind(address, "metrics.listen").await?),
+        None => None,
+    };
+    let site = site(&loaded, listener.local_addr()?);
+
+    let flush = store.flush_time(loops::now).await?;
+    let link = start_link::make_if_new(&store, &site, &mut dice).await?;
+    system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if open_files < config.limits.connections as u64 + 64 {
+        tracing::warn!(
+            "the system allows {open_files} open files, fewer than limits.connections ({}) needs; raise `ulimit -n`",
+            config.limits.connections
+        );
+    }
+
+    let node: NodeId = dice.id();
+    let meters = Meters::default();
+    let nudge = || Arc::new(Notify::new());
+    let (deliver_nudge, idle) = (nudge(), nudge());
+    let (inbox, ingest) = Ingest::new(
+        store.clone(),
+        config.limits.inbox,
+        Duration::from_millis(config.limits.inbox_wait_ms),
+        config.limits.batch,
+        dice.fork(),
+        deliver_nudge.clone(),
+        meters.clone(),
+    );
+
+    let (stop_loops, stopped) = watch::channel(false);
+    let sweep = Sweep::new(store.clone(), dice.fork(), deliver_nudge.clone(), meters.clone());
+    let deliver = Deliver::new(store.clone(), node, meters.clone());
+    let retain = Retain::new(store.clone(), kept(config));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
+    tasks.spawn(loops::run(
+        deliver,
+        deliver_nudge,
+        stopped.clone(),
+        meters.clone(),
+    ));
+    tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
+    let mut ingesting = tokio::spawn(ingest.run(loops::now));
+
+    let gauges = Arc::new(Gauges::default());
+    let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
+    let app = allswell_web::app(App::new(
+        store.clone(),
+        inbox,
+        meters,
+        loops::now,
+        dice.fork(),
+        site,
+        network(config),
+        web_limits(config),
+    ));
+    let limits = serve_limits(config);
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone, which is an end too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let (stop_http, http_stopped) = watch::channel(false);
+    let mut http = JoinSet::new();
+    http.spawn(serve_http(
+        listener,
+        app,
+        limits,
+        gauges,
+        until(http_stopped.clone()),
+    ));
+    if let Some(listener) = metrics {
+        http.spawn(serve_http(
+            listener,
+            metrics_app,
+            limits,
+            Arc::default(),
+            until(http_stopped),
+        ));
+    } else {
+        drop(metrics_app);
+    }
+
+    let broken = tokio::select! {
+        name = stop.wait() => { tracing::info!("{name}: ending"); false }
+        _ = tasks.join_next() => true,
+        _ = &mut ingesting => true,
+    };
+    // Requests first, then the pings they handed in, then the loops, then the database.
+    let _ = stop_http.send(true);
+    while http.join_next().await.is_some() {}
+    if !broken {
+        ingesting.await.context("the ingest loop broke off")?;
+    }
+    let _ = stop_loops.send(true);
+    while tasks.join_next().await.is_some() {}
+    if broken {
+        bail!(
+            "a loop of the engine ended by itself; the log says why. Start again: nothing that was answered is lost"
+        );
+    }
+    store.checkpoint().await?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| {
+        format!("could not listen on {address} ({setting}); does something else use the address?")
+    })
+}
+
+/// The public address: as set, else that of the listener, whose port may have been chosen by the system.
+fn site(loaded: &Loaded, bound: SocketAddr) -> Site {
+    let derived = matches!(loaded.sources.get("site_url"), Some(Source::DefaultFrom(_)));
+    let url = if derived {
+        SiteUrl::of_listener(bound).as_str().to_owned()
+    } else {
+        loaded.config.site_url.as_str().to_owned()
+    };
+    Site { url }
+}
+
+/// What an operator should know, in at most six lines.
+fn greeting(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_ring: bool) -> String {
+    let mut lines = vec![
+        format!(
+            "Allswell {} · {} · a commit to disk takes {:.1} ms",
+            env!("CARGO_PKG_VERSION"),
+            config.database.url.masked(),
+            flush.as_micros() as f64 / 1_000.0
+        ),
+        format!("Listening on {}, reached at {}", config.listen, site.url),
+    ];
+    if let Some(link) = link {
+        lines.push(format!("Start here within {START_LINK_MINUTES} minutes: {link}"));
+    }
+    let ring = match &config.keys.ring {
+        crate::config::KeyRingSource::File { path, .. } => path.display().to_string(),
+        crate::config::KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
+    };
+    let made = if new_ring { " (made just now)" } else { "" };
+    lines.push(format!(
+        "Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"
+    ));
+    lines.push(format!(
+        "A job reports in with: curl -fsS {}/CHECK-ID",
+        site.ping_base()
+    ));
+    lines.join("\n") + "\n"
+}
+
+fn network(config: &Config) -> Network {
+    let trusted = config.trusted_proxies.clone();
+    Network::new(move |peer| trusted.iter().any(|range| range.contains(peer)))
+}
+
+fn web_limits(config: &Config) -> WebLimits {
+    WebLimits {
+        ping_body_bytes: config.limits.ping_body_bytes,
+        ping_drain_bytes: usize::try_from(config.limits.ping_drain_bytes).unwrap_or(usize::MAX / 2),
+        api_body_bytes: config.limits.api_body_bytes,
+        body_within: Duration::from_secs(config.limits.body_secs),
+    }
+}
+
+fn serve_limits(config: &Config) -> ServeLimits {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    ServeLimits {
+        connections: count(config.limits.connections),
+        connections_per_address: count(config.limits.connections_per_address),
+        header_secs: config.limits.header_secs,
+        header_bytes: config.limits.header_bytes,
+        idle_secs: config.limits.idle_secs,
+        write_stall_secs: WRITE_STALL_SECS,
+        shutdown_secs: SHUTDOWN_SECS,
+    }
+}
+
+fn kept(config: &Config) -> Kept {
+    let days = |days: u64| Span::from_days(i64::try_from(days).unwrap_or(i64::MAX));
+    Kept {
+        log: LogKept {
+            pings: config.retention.pings_per_check,
+            body_bytes: config.retention.body_bytes_per_check,
+        },
+        history: days(config.retention.history_days),
+        audit: days(config.retention.audit_days),
+        undo: days(config.retention.undo_days),
+    }
+}
+
+/// The signals that end the server.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        Ok(Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    fn wait(&mut self) -> impl Future<Output = &'static str> {
+        async {
+            tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the program asks of the operating system: randomness, file modes, limits.
+
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use allswell_core::chance::Dice;
+use anyhow::{Context, Result, bail};
+
+/// Dice whose seed comes from the operating system.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the system's randomness enters"
+)]
+pub fn dice() -> Result<Dice> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("the system gives no random bytes")?;
+    Ok(Dice::from_seed(seed))
+}
+
+/// From here on, files that we make are ours alone to read.
+pub fn close_new_files_to_others() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// Makes a directory that only we may enter, with those above it. One that exists is left as it is.
+pub fn make_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("could not make the data directory {}", path.display()))
+}
+
+/// Writes a new file that only we may read, and waits until it is on disk. Never overwrites.
+pub fn write_secret_file(path: &Path, text: &str) -> Result<()> {
+    let made = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = made.with_context(|| format!("could not make {}", path.display()))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+    // The name too must survive a power cut.
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        File::open(dir).and_then(|dir| dir.sync_all())?;
+    }
+    Ok(())
+}
+
+/// Reads a small text file that holds a secret. Refuses one that others may read.
+pub fn read_secret_file(path: &Path, bytes_max: u64) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("could not open {}", path.display()))?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o007 != 0 {
+        bail!(
+            "{} may be read by every user of this machine; close it with: chmod 600 {}",
+            path.display(),
+            path.display()
+        );
+    }
+    read_bounded(file, path, bytes_max)
+}
+
+/// Reads a small text file.
+pub fn read_small_file(path: &Path, bytes_max: u64) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("could not open {}", path.display()))?;
+    read_bounded(file, path, bytes_max)
+}
+
+fn read_bounded(file: File, path: &Path, bytes_max: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("could not read {}", path.display()))?;
+    if bytes.len() as u64 > bytes_max {
+        bail!("{} is larger than {bytes_max} bytes", path.display());
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{} is not text in UTF-8", path.display()))
+}
+
+/// Raises the limit of open files as far as the system allows; gives the limit.
+pub fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Not lower than needed is all we want: a failure leaves what was.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Whether an error says that nobody reads our standard output any more.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Writes to standard output, so that a closed pipe is an error and no panic.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
