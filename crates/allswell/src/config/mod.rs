@@ -31,7 +31,7 @@ use allswell_core::secret::Secret;
 pub use check::config_check;
 pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
-pub use error::ConfigErrors;
+
 pub use example::config_example;
 pub use load::Loaded;
 pub use show::config_show;

@@ -25,6 +25,7 @@ const NO_DESCRIPTOR_LEFT: [i32; 2] = [23, 24];
 
 /// A source of connections. TCP is one; TLS over it, or a test's pipe, are others.
 pub trait Listener: Sync {
+    /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next connection and the address of its other end. Must be safe to cancel.

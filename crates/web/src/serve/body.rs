@@ -25,6 +25,7 @@ pub struct Cut {
     pub finished: bool,
 }
 
+/// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The body did not come in the time granted. 408.
@@ -35,7 +36,10 @@ pub enum BodyError {
     Broken(#[source] axum::Error),
     /// 413. Only `read_whole` says this.
     #[error("the body is larger than {max} bytes")]
-    TooLarge { max: usize },
+    TooLarge {
+        /// The bound.
+        max: usize,
+    },
 }
 
 /// Keeps the first `keep` bytes and reads on past up to `drain` more, all of it in `within`.

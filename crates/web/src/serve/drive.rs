@@ -73,7 +73,7 @@ enum Left {
     Over,
     /// Nothing happens: do without hyper until the next byte.
     Park,
-    /// The peer has had its time between requests, or the place is wanted.
+    /// The peer has had its time between requests, or the loop is ending.
     Idle,
     /// The head did not come in time.
     SlowHead,
@@ -130,7 +130,7 @@ where
             }
             Left::SlowHead => {
                 registry.gauges.connections_timed_out.fetch_add(1, Relaxed);
-                refuse_slow(&mut stream).await;
+                let _ = timeout_at(Instant::now() + LINGER, refuse_slow(&mut stream)).await;
             }
             Left::Over => {}
         }

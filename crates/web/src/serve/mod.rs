@@ -8,6 +8,11 @@
 //!
 //! `axum::serve` has no deadline for a request's head, hence this loop.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge of the network: its waits are bounded by tokio's timers, which no decision sees"
+)]
+
 mod accept;
 pub mod body;
 mod connection;

@@ -246,10 +246,11 @@ impl Drop for Ticket {
         if self.is_seated() {
             self.connection.desk.seats.add_permits(1);
         }
+        self.registry.gauges.connections_open.fetch_sub(1, Relaxed);
+        // Last: when all places are back, everything is.
         if self.placed {
             self.registry.places.add_permits(1);
         }
-        self.registry.gauges.connections_open.fetch_sub(1, Relaxed);
     }
 }
 

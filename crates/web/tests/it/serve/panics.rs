@@ -1,0 +1,18 @@
+//! A handler that panics costs its own request and nothing else.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::kit::{LIMITS, tcp_house};
+
+#[tokio::test]
+async fn a_handler_that_panics_is_answered_500_and_the_connection_lives_on() {
+    let house = tcp_house(LIMITS).await;
+    let mut client = house.client().await;
+    for path in ["/panic", "/panic-later"] {
+        let answer = client.get(path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (500, "internal error\n"));
+        assert_eq!(client.get("/ok").await.status, 200);
+    }
+    assert_eq!(house.gauges.panics.load(Relaxed), 2);
+    house.end().await;
+}
