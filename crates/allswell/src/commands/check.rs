@@ -3,7 +3,7 @@
 use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::limits;
-use allswell_core::schedule::{Schedule, zone};
+use allswell_core::schedule::{Schedule, canonical_zone};
 use allswell_core::slug::is_slug;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record;
@@ -110,7 +110,7 @@ fn timing(period: i64, schedule: Option<String>, tz: &str) -> Result<Timing> {
         });
     };
     let expression = bounded("--schedule", expression, limits::EXPRESSION_CHARS_MAX)?;
-    let zone = zone::canonical_zone(tz).ok_or_else(|| {
+    let zone = canonical_zone(tz).ok_or_else(|| {
         anyhow!("--tz: {tz:?} is not a time zone; zones look like Europe/Riga, and UTC is one too")
     })?;
     Schedule::parse(&expression, &zone).map_err(|error| anyhow!("--schedule: {error}"))?;

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use allswell_core::schedule::Schedule;
+use allswell_core::schedule::{Mark, Occurrence, Schedule};
 use allswell_core::time::Timestamp;
 use allswell_engine::loops::now;
 use anyhow::{Result, anyhow};
@@ -18,16 +18,46 @@ pub fn next(expr: &str, tz: &str, after: Option<&str>, count: usize, answer: Ans
         None => now(),
     };
     let schedule = Schedule::parse(expr, tz).map_err(|error| anyhow!("{error}"))?;
-    let instants = following(&schedule, after, count);
+    let occurrences: Vec<Occurrence> = schedule.occurrences(after).take(count).collect();
     let mut lines = format!("{}\n", schedule.describe());
-    for instant in &instants {
-        lines.push_str(&format!("{instant}\n"));
+    for occurrence in &occurrences {
+        lines.push_str(&format!(
+            "{}  {}{}\n",
+            occurrence.at,
+            occurrence.local,
+            mark_for_people(occurrence)
+        ));
     }
-    if instants.len() < count {
+    if occurrences.len() < count {
         lines.push_str("and never again\n");
     }
-    let shown: Vec<String> = instants.iter().map(Timestamp::to_string).collect();
-    answer.give(&json!({ "words": schedule.describe(), "next": shown }), &lines)
+    let next: Vec<String> = occurrences
+        .iter()
+        .map(|occurrence| occurrence.at.to_string())
+        .collect();
+    let detail = occurrences.iter().map(|occurrence| {
+        let mark = match occurrence.mark {
+            Mark::None => Value::Null,
+            Mark::Gap => json!("gap"),
+            Mark::Repeat => json!("repeat"),
+        };
+        json!({ "at": occurrence.at.to_string(), "local": occurrence.local, "mark": mark, "planned": occurrence.planned })
+    });
+    let detail: Vec<Value> = detail.collect();
+    answer.give(
+        &json!({ "words": schedule.describe(), "next": next, "occurrences": detail }),
+        &lines,
+    )
+}
+
+/// What the clock on the wall does at an occurrence, where it does something odd.
+fn mark_for_people(occurrence: &Occurrence) -> String {
+    match (occurrence.mark, &occurrence.planned) {
+        (Mark::None, _) => String::new(),
+        (Mark::Gap, Some(planned)) => format!("  (instead of {planned}, which the clock skips)"),
+        (Mark::Gap, None) => "  (the clock skips the planned time)".to_owned(),
+        (Mark::Repeat, _) => "  (the clock shows this time twice that day)".to_owned(),
+    }
 }
 
 /// `allswell schedule next --stdin`: a line of JSON for each line, whatever it holds.

@@ -87,6 +87,7 @@ impl SiteUrl {
     }
 
     /// The path, empty or beginning with a slash, never ending with one.
+    #[cfg(test)]
     pub fn path(&self) -> &str {
         &self.text[self.path_at..]
     }

@@ -3,7 +3,7 @@
 
 use allswell_core::check::{Settings, TimingKind};
 use allswell_core::limits;
-use allswell_core::schedule::{Schedule, zone};
+use allswell_core::schedule::{Schedule, canonical_zone};
 use allswell_core::slug;
 use allswell_core::time::Span;
 use serde_json::{Map, Value};
@@ -156,7 +156,7 @@ pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
         timeout: secs(fields, "timeout")?,
         tz: match text(fields, "tz", usize::MAX)? {
             Some(name) => Some(
-                zone::canonical_zone(&name)
+                canonical_zone(&name)
                     .ok_or("tz is not a valid timezone")?
                     .to_string(),
             ),

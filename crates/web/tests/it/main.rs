@@ -1,6 +1,5 @@
 //! The web crate from outside: bytes in, bytes out.
 
-#![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(
     clippy::disallowed_methods,
     reason = "clients of a test connect to loopback and wait on tokio's paused clock"

@@ -10,7 +10,8 @@ mod show;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigErrors, Loaded};
+use super::error::ConfigErrors;
+use super::{Config, Loaded};
 
 /// A working directory with files in it.
 struct Folder {
