@@ -10,6 +10,7 @@ mod store;
 mod vault;
 
 pub mod audit;
+pub mod badges;
 pub mod channels;
 pub mod checks;
 pub mod flips;

@@ -174,6 +174,7 @@ impl Store {
     pub async fn prepare_everything(&self) -> Result<Vec<String>> {
         let nouns = [
             ("audit", crate::audit::STATEMENTS),
+            ("badges", crate::badges::STATEMENTS),
             ("channels", crate::channels::STATEMENTS),
             ("checks", crate::checks::STATEMENTS),
             ("flips", crate::flips::STATEMENTS),

@@ -7,7 +7,7 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_engine::record;
 use allswell_store::audit::Act;
 use allswell_store::{Reader, Tx};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::auth::{ReadKey, WriteForm, WriteKey};
 use super::fields::{Wanted, judge};
 use super::{compat, json};
 use crate::error::Error;
+use crate::path::Segments;
 use crate::query::Query;
 use crate::state::App;
 
@@ -95,7 +96,7 @@ pub(crate) async fn find_by_id(
 pub(crate) async fn show(
     State(app): State<App>,
     key: ReadKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
     let (check, channels) = app
@@ -165,7 +166,7 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
 /// POST `checks/<code>`
 pub(crate) async fn update(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     // Existence and ownership are told before the fields are judged.
@@ -192,7 +193,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(
     State(app): State<App>,
     key: WriteKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     let WriteKey {
         scope,
@@ -217,7 +218,7 @@ pub(crate) async fn delete(
 /// POST `checks/<code>/pause`
 pub(crate) async fn pause(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     turn(&app, code, form.key, Event::Pause, "check.pause").await
@@ -226,7 +227,7 @@ pub(crate) async fn pause(
 /// POST `checks/<code>/resume`
 pub(crate) async fn resume(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     turn(&app, code, form.key, Event::Resume, "check.resume").await
