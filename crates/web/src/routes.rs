@@ -5,7 +5,7 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, get, post};
 
 use crate::api::resource::{resource, to_slash};
-use crate::api::{Version, badges, channels, checks, flips, instance, pings, status};
+use crate::api::{Version, badges, channels, checks, flips, instance, notifications, pings, status};
 use crate::state::App;
 use crate::{badge, headers, pages, ping, prometheus};
 
@@ -156,6 +156,9 @@ fn api() -> Vec<Entry> {
         }),
         entry("metrics/", &[("GET", MetricsKey)], || get(instance::metrics)),
         entry("status/", &[("GET", Anyone)], || get(status::ready)),
+        entry("notifications/{code}/status", &[("POST", Anyone)], || {
+            post(notifications::status)
+        }),
         entry("checks", &[("*", Anyone)], to_slash),
         entry("channels", &[("*", Anyone)], to_slash),
         entry("badges", &[("*", Anyone)], to_slash),

@@ -10,6 +10,7 @@ pub(crate) mod compat;
 pub(crate) mod fields;
 pub(crate) mod flips;
 pub(crate) mod instance;
+pub(crate) mod notifications;
 pub(crate) mod pings;
 pub(crate) mod resource;
 pub(crate) mod status;
