@@ -8,9 +8,10 @@ use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
-use allswell_engine::ingest::Ingest;
+use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
 use allswell_store::retention::LogKept;
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry};
+use crate::{system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -53,6 +54,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         new_ring,
         ..
     } = house::unlock(config, store).await?;
+    let zones = tzdata::zones(config)?;
     let listener = bind(config.listen, "listen").await?;
     let metrics = match config.metrics.listen {
         Some(address) => Some(bind(address, "metrics.listen").await?),
@@ -79,18 +81,28 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let (deliver_nudge, idle) = (nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
-        config.limits.inbox,
-        Duration::from_millis(config.limits.inbox_wait_ms),
-        config.limits.batch,
+        InboxLimits {
+            capacity: config.limits.inbox,
+            patience: Duration::from_millis(config.limits.inbox_wait_ms),
+            batch_max: config.limits.batch,
+        },
         dice.fork(),
+        zones.clone(),
         deliver_nudge.clone(),
         meters.clone(),
     );
 
     let (stop_loops, stopped) = watch::channel(false);
-    let sweep = Sweep::new(store.clone(), dice.fork(), deliver_nudge.clone(), meters.clone());
+    let sweep = Sweep::new(
+        store.clone(),
+        dice.fork(),
+        zones.clone(),
+        deliver_nudge.clone(),
+        meters.clone(),
+    );
     let deliver = Deliver::new(store.clone(), node, meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
+    let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
@@ -99,6 +111,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         stopped.clone(),
         meters.clone(),
     ));
+    tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
     let mut ingesting = tokio::spawn(ingest.run(loops::now));
 
@@ -113,6 +126,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         site,
         network(config),
         web_limits(config),
+        zones,
     ));
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {

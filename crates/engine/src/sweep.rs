@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use allswell_core::chance::Dice;
 use allswell_core::check::Event;
+use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use allswell_store::{Error, Result, Store, Tx};
@@ -20,6 +21,7 @@ const BATCH: i64 = 200;
 pub struct Sweep {
     store: Store,
     dice: Mutex<Dice>,
+    zones: Zones,
     deliver: Arc<Notify>,
     meters: Meters,
 }
@@ -33,10 +35,11 @@ struct Swept {
 
 impl Sweep {
     /// `deliver` is nudged when a promise was made.
-    pub fn new(store: Store, dice: Dice, deliver: Arc<Notify>, meters: Meters) -> Self {
+    pub fn new(store: Store, dice: Dice, zones: Zones, deliver: Arc<Notify>, meters: Meters) -> Self {
         Sweep {
             store,
             dice: Mutex::new(dice),
+            zones,
             deliver,
             meters,
         }
@@ -58,9 +61,10 @@ impl Step for Sweep {
             Some(_) => {}
         }
         let dice = self.dice.lock().await.fork();
+        let zones = self.zones.clone();
         let swept = self
             .store
-            .write(async move |tx| sweep(tx, now, dice).await)
+            .write(async move |tx| sweep(tx, now, dice, &zones).await)
             .await?;
         self.meters.swept(swept.flips);
         if swept.promised > 0 {
@@ -73,7 +77,7 @@ impl Step for Sweep {
     }
 }
 
-async fn sweep(tx: &mut Tx<'_>, now: Timestamp, mut dice: Dice) -> Result<Swept> {
+async fn sweep(tx: &mut Tx<'_>, now: Timestamp, mut dice: Dice, zones: &Zones) -> Result<Swept> {
     let due = tx.checks_due(SystemScope::engine(), now, BATCH).await?;
     let mut swept = Swept {
         looked_at: due.len(),
@@ -83,7 +87,7 @@ async fn sweep(tx: &mut Tx<'_>, now: Timestamp, mut dice: Dice) -> Result<Swept>
     };
     for mut check in due {
         let id = check.id;
-        let deadline = match check.settings.plan() {
+        let deadline = match check.settings.plan(zones) {
             Ok(plan) => {
                 let applied = record::apply(tx, &mut check, &plan, Event::Deadline, now, &mut dice).await?;
                 swept.promised += applied.promised;

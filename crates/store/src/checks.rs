@@ -28,6 +28,8 @@ statements! {
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
+    BY_EXPRESSION = concat!("select ", columns!(), " from checks
+        where timing_kind = 1 and deleted_at is null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
@@ -211,6 +213,20 @@ impl Reader<'_> {
     /// Checks whose stored wake-up has come, the earliest first.
     pub async fn checks_due(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<Vec<Check>> {
         self.all(&DUE, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// Checks with a cron or OnCalendar expression, by id, behind `after`.
+    pub async fn checks_by_expression(
+        &mut self,
+        _: SystemScope,
+        after: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Check>> {
+        self.all(&BY_EXPRESSION, &[after.into(), limit.into()])
             .await?
             .iter()
             .map(from_row)

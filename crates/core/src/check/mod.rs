@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::id::{CheckId, ProjectId};
 use crate::limits;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::{Schedule, ScheduleError, Zones};
 use crate::signal::Filters;
 use crate::time::{Span, Timestamp};
 
@@ -122,12 +122,12 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// The schedule in force. Stored expressions were valid when they were saved; newer zone data may not know their
-    /// zone any more.
-    pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
+    /// The schedule in force, by the rules of these zones. Stored expressions were valid when they were saved; newer
+    /// zone data may not know their zone any more.
+    pub fn schedule(&self, zones: &Zones) -> Result<Schedule, ScheduleError> {
         match self.kind {
             TimingKind::Period => Ok(Schedule::Period(self.period)),
-            TimingKind::Expression => Schedule::parse(&self.expression, &self.zone),
+            TimingKind::Expression => Schedule::parse_with(&self.expression, &self.zone, zones),
         }
     }
 }
@@ -178,9 +178,9 @@ impl Settings {
     }
 
     /// The part of the settings that decisions need.
-    pub fn plan(&self) -> Result<Plan, ScheduleError> {
+    pub fn plan(&self, zones: &Zones) -> Result<Plan, ScheduleError> {
         Ok(Plan {
-            schedule: self.timing.schedule()?,
+            schedule: self.timing.schedule(zones)?,
             grace: self.grace,
         })
     }
