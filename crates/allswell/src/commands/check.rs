@@ -218,6 +218,8 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
     };
 
     let mut value = summary(&check, house.now, &house.zones);
+    // When the sweep looks at it: at the deadline or before, since a ping that only moves it away leaves it be.
+    value["wake_up"] = json!(check.deadline.map(|at| at.to_string()));
     value["ping_url"] = json!(format!("{}/ping/{id}", config.site_url.as_str()));
     // The reason stored with the last change; a check that nobody has heard of has none.
     value["reason"] = json!(flips.first().map(|flip| flip.reason.sentence()));
