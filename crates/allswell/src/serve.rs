@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
@@ -14,7 +15,6 @@ use allswell_engine::meters::Meters;
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
-use allswell_store::retention::LogKept;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -61,6 +61,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
+
+    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse.
+    store
+        .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
+        .await?;
 
     let flush = store.flush_time(loops::now).await?;
     let link = start_link::make_if_new(&store, &site, &mut dice).await?;
@@ -254,10 +259,8 @@ fn serve_limits(config: &Config) -> ServeLimits {
 fn kept(config: &Config) -> Kept {
     let days = |days: u64| Span::from_days(i64::try_from(days).unwrap_or(i64::MAX));
     Kept {
-        log: LogKept {
-            pings: config.retention.pings_per_check,
-            body_bytes: config.retention.body_bytes_per_check,
-        },
+        pings: config.retention.pings_per_check,
+        body_bytes: config.retention.body_bytes_per_check,
         history: days(config.retention.history_days),
         audit: days(config.retention.audit_days),
         undo: days(config.retention.undo_days),

@@ -166,7 +166,7 @@ create table ping_bodies (
     primary key (check_id, n)
 ) strict, without rowid;
 
--- A check whose log has grown by a page since somebody last looked.
+-- A check whose log has grown by a page, or which has flipped, since retention last looked.
 create table prune_due (
     check_id blob not null primary key
 ) strict, without rowid;
@@ -188,7 +188,6 @@ create table flips (
     constraint statuses_are_known check (from_status between 0 and 3 and to_status between 0 and 3)
 ) strict, without rowid;
 create index flips_by_change on flips (project_id, change_seq);
-create index flips_by_notice on flips (noticed_at);
 
 create table incidents (
     check_id   blob    not null,
