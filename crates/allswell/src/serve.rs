@@ -100,6 +100,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let (stop_loops, stopped) = watch::channel(false);
     let sweep = Sweep::new(
         store.clone(),
+        node,
         dice.fork(),
         zones.clone(),
         deliver_nudge.clone(),

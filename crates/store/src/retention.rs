@@ -24,6 +24,7 @@ statements! {
         returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
+    ABSENCES_OLD = "delete from absences where to_at < $1";
     AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2)";
     LINKS_OLD = "delete from start_links where expires_at < $1";
     CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2";
@@ -94,6 +95,7 @@ impl Tx<'_> {
     /// rows went. Flips go with their check's log.
     pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let (at, limit) = (before.into(), limit.into());
+        self.run(&ABSENCES_OLD, &[at]).await?;
         let gone = self.run(&INCIDENTS_OLD, &[at, limit]).await?;
         let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
         for row in &deliveries {

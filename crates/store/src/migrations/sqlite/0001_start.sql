@@ -97,6 +97,7 @@ create table checks (
     last_start_at       integer,
     last_start_rid      blob,
     last_duration       integer,
+    excused_until       integer,
     ping_count          integer not null,
     flip_count          integer not null,
     timing_kind         integer not null,
@@ -284,6 +285,19 @@ create table audit (
 ) strict, without rowid;
 create index audit_by_project on audit (project_id, at);
 create index audit_by_time on audit (at);
+
+-- The last sign of life of each node, and the times when there was none of any.
+create table awake (
+    node_id blob    not null primary key,
+    seen_at integer not null
+) strict, without rowid;
+
+create table absences (
+    from_at integer not null primary key,
+    to_at   integer not null,
+    constraint an_absence_ends_after_it_began check (to_at > from_at)
+) strict;
+create index absences_by_end on absences (to_at);
 
 create table start_links (
     hash       blob    not null primary key,
