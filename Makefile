@@ -62,7 +62,7 @@ schedules: setup build ## the same with 100,000 cases and a fresh seed
 	  "$(TARGET)/release/allswell" schedule next --stdin --count 3
 
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py $(ARGS)
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py $(ARGS)
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent
