@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash browser screenshot bench clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -62,7 +62,10 @@ schedules: setup build ## the same with 100,000 cases and a fresh seed
 	  "$(TARGET)/release/allswell" schedule next --stdin --count 3
 
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py $(ARGS)
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py tests/test_crash.py $(ARGS)
+
+crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
+	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent
