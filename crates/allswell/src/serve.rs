@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
-use allswell_engine::ingest::Ingest;
+use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
-use allswell_store::retention::LogKept;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry};
+use crate::{system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -53,12 +54,18 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         new_ring,
         ..
     } = house::unlock(config, store).await?;
+    let zones = tzdata::zones(config)?;
     let listener = bind(config.listen, "listen").await?;
     let metrics = match config.metrics.listen {
         Some(address) => Some(bind(address, "metrics.listen").await?),
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
+
+    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse.
+    store
+        .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
+        .await?;
 
     let flush = store.flush_time(loops::now).await?;
     let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
@@ -79,18 +86,29 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let (deliver_nudge, idle) = (nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
-        config.limits.inbox,
-        Duration::from_millis(config.limits.inbox_wait_ms),
-        config.limits.batch,
+        InboxLimits {
+            capacity: config.limits.inbox,
+            patience: Duration::from_millis(config.limits.inbox_wait_ms),
+            batch_max: config.limits.batch,
+        },
         dice.fork(),
+        zones.clone(),
         deliver_nudge.clone(),
         meters.clone(),
     );
 
     let (stop_loops, stopped) = watch::channel(false);
-    let sweep = Sweep::new(store.clone(), dice.fork(), deliver_nudge.clone(), meters.clone());
+    let sweep = Sweep::new(
+        store.clone(),
+        node,
+        dice.fork(),
+        zones.clone(),
+        deliver_nudge.clone(),
+        meters.clone(),
+    );
     let deliver = Deliver::new(store.clone(), node, meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
+    let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
@@ -99,6 +117,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         stopped.clone(),
         meters.clone(),
     ));
+    tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
     let mut ingesting = tokio::spawn(ingest.run(loops::now));
 
@@ -113,6 +132,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         site,
         network(config),
         web_limits(config),
+        zones,
     ));
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {
@@ -244,10 +264,8 @@ fn serve_limits(config: &Config) -> ServeLimits {
 fn kept(config: &Config) -> Kept {
     let days = |days: u64| Span::from_days(i64::try_from(days).unwrap_or(i64::MAX));
     Kept {
-        log: LogKept {
-            pings: config.retention.pings_per_check,
-            body_bytes: config.retention.body_bytes_per_check,
-        },
+        pings: config.retention.pings_per_check,
+        body_bytes: config.retention.body_bytes_per_check,
         history: days(config.retention.history_days),
         audit: days(config.retention.audit_days),
         undo: days(config.retention.undo_days),

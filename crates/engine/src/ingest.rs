@@ -11,6 +11,7 @@ use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, Settings, State};
 use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::limits;
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::{self, Action};
@@ -96,6 +97,17 @@ struct Waiting {
     answer: oneshot::Sender<std::result::Result<Answer, Refusal>>,
 }
 
+/// The bounds of an inbox.
+#[derive(Copy, Clone, Debug)]
+pub struct InboxLimits {
+    /// Pings that may wait.
+    pub capacity: usize,
+    /// How long a ping waits for a place in a full inbox.
+    pub patience: Duration,
+    /// Pings in one transaction.
+    pub batch_max: usize,
+}
+
 /// Where pings wait for their commit. Cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
@@ -137,22 +149,26 @@ pub struct Ingest {
     receiver: mpsc::Receiver<Waiting>,
     batch_max: usize,
     dice: Dice,
+    zones: Zones,
     deliver: Arc<Notify>,
     meters: Meters,
 }
 
 impl Ingest {
-    /// An inbox for up to `capacity` pings, and what empties it in batches of up to `batch_max`. `deliver` is nudged
-    /// when a promise was made.
+    /// An inbox and what empties it. `deliver` is nudged when a promise was made.
     pub fn new(
         store: Store,
-        capacity: usize,
-        patience: Duration,
-        batch_max: usize,
+        limits: InboxLimits,
         dice: Dice,
+        zones: Zones,
         deliver: Arc<Notify>,
         meters: Meters,
     ) -> (Inbox, Ingest) {
+        let InboxLimits {
+            capacity,
+            patience,
+            batch_max,
+        } = limits;
         let (sender, receiver) = mpsc::channel(capacity);
         (
             Inbox { sender, patience },
@@ -161,6 +177,7 @@ impl Ingest {
                 receiver,
                 batch_max,
                 dice,
+                zones,
                 deliver,
                 meters,
             },
@@ -225,10 +242,10 @@ impl Ingest {
     async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Answer>> {
         let mut tries = 0;
         loop {
-            let (arrivals, dice) = (Arc::clone(&arrivals), self.dice.fork());
+            let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
             let stored = self
                 .store
-                .write(async move |tx| store_batch(tx, &arrivals, dice).await)
+                .write(async move |tx| store_batch(tx, &arrivals, dice, zones).await)
                 .await;
             match stored {
                 Ok((answers, promised)) => {
@@ -255,16 +272,23 @@ struct Touched {
 struct Batch<'t, 'c> {
     tx: &'t mut Tx<'c>,
     dice: Dice,
+    zones: Zones,
     touched: HashMap<CheckId, Touched>,
     projects: HashMap<String, Option<ProjectId>>,
     promised: usize,
 }
 
 /// Stores pings in their order; gives their answers and how many deliveries were promised.
-async fn store_batch(tx: &mut Tx<'_>, arrivals: &[Arrival], dice: Dice) -> Result<(Vec<Answer>, usize)> {
+async fn store_batch(
+    tx: &mut Tx<'_>,
+    arrivals: &[Arrival],
+    dice: Dice,
+    zones: Zones,
+) -> Result<(Vec<Answer>, usize)> {
     let mut batch = Batch {
         tx,
         dice,
+        zones,
         touched: HashMap::new(),
         projects: HashMap::new(),
         promised: 0,
@@ -443,7 +467,7 @@ impl Batch<'_, '_> {
     }
 
     fn touch(&mut self, check: Check) {
-        let plan = record::plan_or_postpone(&check);
+        let plan = record::plan_or_postpone(&check, &self.zones);
         let deadline = check.state.deadline(&plan);
         self.touched.insert(
             check.id,

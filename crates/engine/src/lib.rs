@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod loops;
 pub mod meters;
 pub mod record;
+pub mod replan;
 pub mod retain;
 pub mod sweep;
 

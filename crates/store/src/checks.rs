@@ -13,7 +13,7 @@ use crate::{Error, Result};
 macro_rules! columns {
     () => {
         "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
-         last_start_rid, last_duration, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
+         last_start_rid, last_duration, excused_until, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
          post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
          start_keywords, success_keywords, failure_keywords, name, slug, tags, description"
     };
@@ -30,18 +30,21 @@ statements! {
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
+    BY_EXPRESSION = concat!("select ", columns!(), " from checks
+        where timing_kind = 1 and deleted_at is null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)");
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)");
     // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
     SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
-            last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10
+            last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10,
+            excused_until = $11
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_STATE_AND_DEADLINE = "update checks set version = version + 1, status = $3, status_since = $4,
             last_ping_at = $5, last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9,
-            flip_count = $10, deadline = $11
+            flip_count = $10, excused_until = $11, deadline = $12
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1";
     SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
@@ -76,6 +79,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Check> {
         last_start: row.get("last_start_at")?,
         last_start_rid: row.get("last_start_rid")?,
         last_duration: row.get("last_duration")?,
+        excused_until: row.get("excused_until")?,
         ping_count: row.get("ping_count")?,
         flip_count: row.get("flip_count")?,
     };
@@ -131,7 +135,7 @@ const fn timing_number(kind: TimingKind) -> i64 {
     }
 }
 
-fn state_values(check: &Check) -> [Param<'static>; 10] {
+fn state_values(check: &Check) -> [Param<'static>; 11] {
     let state = &check.state;
     [
         check.id.into(),
@@ -144,6 +148,7 @@ fn state_values(check: &Check) -> [Param<'static>; 10] {
         state.last_duration.into(),
         state.ping_count.into(),
         state.flip_count.into(),
+        state.excused_until.into(),
     ]
 }
 
@@ -219,6 +224,20 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// Checks with a cron or OnCalendar expression, by id, behind `after`.
+    pub async fn checks_by_expression(
+        &mut self,
+        _: SystemScope,
+        after: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Check>> {
+        self.all(&BY_EXPRESSION, &[after.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
     /// The earliest stored wake-up of all checks.
     pub async fn check_next_deadline(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
         self.first(&NEXT_DEADLINE, &[])
@@ -277,6 +296,7 @@ impl Tx<'_> {
             state.last_start.into(),
             state.last_start_rid.into(),
             state.last_duration.into(),
+            state.excused_until.into(),
             state.ping_count.into(),
             state.flip_count.into(),
             timing_number(timing.kind).into(),

@@ -117,6 +117,7 @@ impl Tx<'_> {
         ];
         self.run(&INSERT, &values).await?;
         self.check_mark_changed(check, change).await?;
+        self.ping_log_mark(check.id).await?;
         match incident::effect(flip) {
             Some(Effect::Opens) => {
                 let values = [

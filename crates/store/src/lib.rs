@@ -9,6 +9,7 @@ mod error;
 mod store;
 mod vault;
 
+pub mod absences;
 pub mod audit;
 pub mod badges;
 pub mod channels;

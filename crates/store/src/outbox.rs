@@ -26,6 +26,8 @@ statements! {
     RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                       where (shard, id) in
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2)";
+    RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                   where state = 'leased'";
     FINISH = "update deliveries set state = $4, attempts = attempts + 1, finished_at = $5, last_outcome = $6,
                      lease_owner = null, lease_until = null
               where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
@@ -246,6 +248,11 @@ impl Tx<'_> {
     /// Gives deliveries back whose lease has lapsed: their owner is gone.
     pub async fn deliveries_release(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
         self.run(&RELEASE_LAPSED, &[now.into(), limit.into()]).await
+    }
+
+    /// Gives all leased deliveries back. Only for the one server of a database, at its start.
+    pub async fn deliveries_release_all(&mut self, _: SystemScope) -> Result<u64> {
+        self.run(&RELEASE_ALL, &[]).await
     }
 
     /// Records the attempt that ended a delivery. `false` if the lease was no longer ours: then nothing is recorded.

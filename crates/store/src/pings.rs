@@ -197,7 +197,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Leaves word that a check's log has grown by a page and should be looked at by retention.
+    /// Leaves word that retention should look at a check's log: it has grown by a page, or the check has flipped.
     pub async fn ping_log_mark(&mut self, check: CheckId) -> Result<()> {
         self.run(&MARK_FOR_PRUNING, &[check.into()]).await.map(drop)
     }

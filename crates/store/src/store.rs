@@ -173,6 +173,7 @@ impl Store {
     #[doc(hidden)]
     pub async fn prepare_everything(&self) -> Result<Vec<String>> {
         let nouns = [
+            ("absences", crate::absences::STATEMENTS),
             ("audit", crate::audit::STATEMENTS),
             ("badges", crate::badges::STATEMENTS),
             ("channels", crate::channels::STATEMENTS),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use allswell_core::check::{Check, Shown, Status};
 use allswell_core::id::ProjectId;
 use allswell_core::key::{self, KeyKind};
+use allswell_core::schedule::Zones;
 use allswell_core::scope::ProjectScope;
 use allswell_core::time::Timestamp;
 use allswell_engine::record::plan_or_postpone;
@@ -74,7 +75,7 @@ async fn gauges(app: &App, scope: ProjectScope) -> Result<Response, Error> {
         .store()
         .read(async move |reader| reader.checks(scope).await)
         .await?;
-    let text = exposition(&checks, app.now());
+    let text = exposition(&checks, app.zones(), app.now());
     Ok(([(CONTENT_TYPE, FORMAT)], [(CACHE_CONTROL, NEVER_CACHED)], text).into_response())
 }
 
@@ -86,7 +87,7 @@ struct Line<'c> {
 }
 
 /// The text in Prometheus' format, version 0.0.4.
-fn exposition(checks: &[Check], now: Timestamp) -> String {
+fn exposition(checks: &[Check], zones: &Zones, now: Timestamp) -> String {
     let lines: Vec<Line<'_>> = checks
         .iter()
         .map(|check| Line {
@@ -97,7 +98,7 @@ fn exposition(checks: &[Check], now: Timestamp) -> String {
                 compat::unique_key(check.id)
             ),
             check,
-            shown: check.state.shown_at(&plan_or_postpone(check), now),
+            shown: check.state.shown_at(&plan_or_postpone(check, zones), now),
         })
         .collect();
     let mut out = String::new();
@@ -212,7 +213,7 @@ mod tests {
             check(&mut dice, "paused", "b", with(Status::Paused, None, None)),
             check(&mut dice, "runs", "", with(Status::New, None, Some(now))),
         ];
-        let text = exposition(&checks, now);
+        let text = exposition(&checks, &Zones::default(), now);
         let value = |family: &str, name: &str| {
             let start = format!("{family}{{name=\"{name}\"");
             let line = text.lines().find(|line| line.starts_with(&start));
@@ -250,7 +251,7 @@ mod tests {
         let mut dice = Dice::from_number(2);
         let state = State::new(Timestamp::from_secs(0));
         let evil = check(&mut dice, "a\"} 1\nhc_check_up{name=\"b\\", "x\r\ny", state);
-        let text = exposition(&[evil], Timestamp::from_secs(0));
+        let text = exposition(&[evil], &Zones::default(), Timestamp::from_secs(0));
         assert!(
             text.contains(r#"name="a\"} 1\nhc_check_up{name=\"b\\",tags="x \ny""#),
             "{text}"

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
 use allswell_engine::ingest::Inbox;
@@ -56,6 +57,7 @@ struct Inner {
     site: Site,
     network: Network,
     limits: WebLimits,
+    zones: Zones,
 }
 
 impl App {
@@ -73,6 +75,7 @@ impl App {
         site: Site,
         network: Network,
         limits: WebLimits,
+        zones: Zones,
     ) -> Self {
         App(Arc::new(Inner {
             store,
@@ -83,6 +86,7 @@ impl App {
             site,
             network,
             limits,
+            zones,
         }))
     }
 
@@ -113,6 +117,10 @@ impl App {
 
     pub(crate) fn network(&self) -> &Network {
         &self.0.network
+    }
+
+    pub(crate) fn zones(&self) -> &Zones {
+        &self.0.zones
     }
 
     pub(crate) fn limits(&self) -> WebLimits {

@@ -54,6 +54,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub badges: Badges,
     pub limits: Limits,
+    pub tzdata: Tzdata,
     pub retention: Retention,
 }
 
@@ -132,6 +133,13 @@ pub struct Limits {
     pub inbox_wait_ms: u64,
     /// Pings in one transaction.
     pub batch: usize,
+}
+
+/// Where the rules of time zones come from.
+#[derive(Debug)]
+pub struct Tzdata {
+    /// Compiled zone files; `None` is what the program brings along.
+    pub dir: Option<PathBuf>,
 }
 
 /// How much is kept, and for how long.

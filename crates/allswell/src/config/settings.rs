@@ -65,6 +65,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "limits",
         "Bounds on what one client, one request and one transaction may take.",
     ),
+    (
+        "tzdata",
+        "The rules of time zones, for cron and OnCalendar schedules.",
+    ),
     ("retention", "How much is kept, and for how long."),
 ];
 
@@ -242,6 +246,15 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 1, max: 65_536 },
         default: "1024",
         doc: &["Pings that are stored in one transaction."],
+    },
+    Setting {
+        name: "tzdata.dir",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &[
+            "Directory with compiled zone files, such as /usr/share/zoneinfo, for rules newer than this program's.",
+            "Read at start; when the rules have changed, deadlines are worked out again. Empty: the bundled rules.",
+        ],
     },
     Setting {
         name: "retention.pings_per_check",

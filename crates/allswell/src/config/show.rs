@@ -33,6 +33,7 @@ pub fn shown(value: &Value) -> Shown {
         Value::AddressOrOff(address) => text(address.map(|address| address.to_string())),
         Value::SiteUrl(url) => text(url.as_ref().map(|url| url.to_string())),
         Value::Path(path) => text(Some(path.display().to_string())),
+        Value::PathOrNone(path) => text(path.as_ref().map(|path| path.display().to_string())),
         Value::Networks(networks) => {
             Shown::List(networks.iter().map(|network| network.to_string()).collect())
         }

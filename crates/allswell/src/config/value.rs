@@ -23,6 +23,8 @@ pub enum Kind {
     /// Empty: worked out from the listener.
     SiteUrl,
     Path,
+    /// A path, or empty for "none".
+    PathOrNone,
     Networks,
     /// A secret, since it may hold a password. Empty: worked out from the data directory.
     Database,
@@ -45,6 +47,7 @@ pub enum Value {
     AddressOrOff(Option<SocketAddr>),
     SiteUrl(Option<SiteUrl>),
     Path(PathBuf),
+    PathOrNone(Option<PathBuf>),
     Networks(Vec<Cidr>),
     Database(Option<DatabaseUrl>),
     KeyRing(Option<KeyRingSource>),
@@ -87,6 +90,7 @@ impl Kind {
             }
             Self::SiteUrl => "an http or https URL without user, query and fragment".to_owned(),
             Self::Path => format!("a path of 1 to {PATH_BYTES_MAX} bytes"),
+            Self::PathOrNone => format!("a path of at most {PATH_BYTES_MAX} bytes, or nothing"),
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\"".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
@@ -124,6 +128,10 @@ impl Kind {
                 text => Ok(Value::SiteUrl(Some(SiteUrl::parse(text)?))),
             },
             Self::Path => path(raw.text()?).map(Value::Path),
+            Self::PathOrNone => match raw.text()? {
+                "" => Ok(Value::PathOrNone(None)),
+                text => path(text).map(|path| Value::PathOrNone(Some(path))),
+            },
             Self::Networks => networks(raw).map(Value::Networks),
             Self::Database => match raw.text()? {
                 "" => Ok(Value::Database(None)),

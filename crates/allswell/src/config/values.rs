@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::value::Value;
-use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention};
+use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
 
 /// A valid value for each setting, by name.
 pub struct Values {
@@ -70,6 +70,12 @@ impl Values {
                 }),
             },
             limits: self.limits(),
+            tzdata: Tzdata {
+                dir: self.take("tzdata.dir", |value| match value {
+                    Value::PathOrNone(it) => Some(it),
+                    _ => None,
+                }),
+            },
             retention: self.retention(),
         }
     }

@@ -3,7 +3,7 @@
 
 use allswell_core::check::{Settings, TimingKind};
 use allswell_core::limits;
-use allswell_core::schedule::{Schedule, canonical_zone};
+use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::slug;
 use allswell_core::time::Span;
 use serde_json::{Map, Number, Value};
@@ -135,7 +135,7 @@ fn unique(fields: &Map<String, Value>) -> Judged<Vec<Unique>> {
 }
 
 /// Judges the fields of a request. The error is the sentence behind `json validation error: `.
-pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
+pub(crate) fn judge(fields: &Map<String, Value>, zones: &Zones) -> Judged<Wanted> {
     const KEYWORDS: usize = limits::KEYWORDS_CHARS_MAX;
     // The order is the alphabet's: it decides which of several errors is told.
     Ok(Wanted {
@@ -168,7 +168,8 @@ pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
         timeout: secs(fields, "timeout")?,
         tz: match text(fields, "tz", usize::MAX)? {
             Some(name) => Some(
-                canonical_zone(&name)
+                zones
+                    .canonical(&name)
                     .ok_or("tz is not a valid timezone")?
                     .to_string(),
             ),
@@ -244,7 +245,7 @@ mod tests {
 
     fn judged(json: &str) -> Judged<Wanted> {
         let fields: Value = serde_json::from_str(json).expect("a test's JSON");
-        judge(fields.as_object().expect("an object"))
+        judge(fields.as_object().expect("an object"), &Zones::Bundled)
     }
 
     #[test]

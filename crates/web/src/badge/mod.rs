@@ -5,6 +5,7 @@
 mod svg;
 
 use allswell_core::check::{Check, Shown};
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 use allswell_engine::record::plan_or_postpone;
@@ -77,24 +78,24 @@ enum Word {
 }
 
 impl Tally {
-    fn of(counted: &Counted, now: Timestamp) -> Self {
+    fn of(counted: &Counted, zones: &Zones, now: Timestamp) -> Self {
         let mut tally = Tally {
             total: counted.total,
             late: 0,
             down: counted.down,
         };
         for check in &counted.suspects {
-            tally.add(shown(check, now));
+            tally.add(shown(check, zones, now));
         }
         tally
     }
 
-    fn of_one(check: &Check, now: Timestamp) -> Self {
+    fn of_one(check: &Check, zones: &Zones, now: Timestamp) -> Self {
         let mut tally = Tally {
             total: 1,
             ..Tally::default()
         };
-        tally.add(shown(check, now));
+        tally.add(shown(check, zones, now));
         tally
     }
 
@@ -115,8 +116,8 @@ impl Tally {
     }
 }
 
-fn shown(check: &Check, now: Timestamp) -> Shown {
-    check.state.shown_at(&plan_or_postpone(check), now)
+fn shown(check: &Check, zones: &Zones, now: Timestamp) -> Shown {
+    check.state.shown_at(&plan_or_postpone(check, zones), now)
 }
 
 impl Word {
@@ -220,7 +221,12 @@ async fn signed(app: &App, key: &str, signature: &str, tag: &str, format: Format
         })
         .await?;
     let label = if tag == ALL { &app.site().badge_label } else { tag };
-    Ok(render(label, Tally::of(&counted, now), states, format))
+    Ok(render(
+        label,
+        Tally::of(&counted, app.zones(), now),
+        states,
+        format,
+    ))
 }
 
 /// GET `/b/<2|3>/<badge id>.<format>`
@@ -245,7 +251,12 @@ pub(crate) async fn of_check(
     } else {
         check.settings.name.clone()
     };
-    Ok(render(&label, Tally::of_one(&check, app.now()), states, format))
+    Ok(render(
+        &label,
+        Tally::of_one(&check, app.zones(), app.now()),
+        states,
+        format,
+    ))
 }
 
 fn render(label: &str, tally: Tally, states: States, format: Format) -> Response {

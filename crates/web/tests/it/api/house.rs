@@ -7,11 +7,12 @@ use std::time::Duration;
 use allswell_core::chance::Dice;
 use allswell_core::id::{ChannelId, ProjectId, UserId};
 use allswell_core::key::KeyKind;
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::KeyRing;
 use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
-use allswell_engine::ingest::Ingest;
+use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::meters::Meters;
 use allswell_store::channels::Channel;
 use allswell_store::people::User;
@@ -154,14 +155,19 @@ impl House {
         let charlie = side(&store, &mut dice, "charlie@example.org", 10_000).await;
         let dora = side(&store, &mut dice, "dora@example.org", 1).await;
 
+        let limits = InboxLimits {
+            capacity: 16,
+            patience: Duration::from_secs(1),
+            batch_max: 16,
+        };
+        let (meters, zones) = (Meters::default(), Zones::default());
         let (inbox, ingest) = Ingest::new(
             store.clone(),
-            16,
-            Duration::from_secs(1),
-            16,
+            limits,
             dice.fork(),
+            zones.clone(),
             Default::default(),
-            Meters::default(),
+            meters.clone(),
         );
         tokio::spawn(ingest.run(clock));
         let site = Site {
@@ -179,12 +185,13 @@ impl House {
         let state = App::new(
             store.clone(),
             inbox,
-            Meters::default(),
+            meters,
             clock,
             dice.fork(),
             site,
             network,
             limits,
+            zones,
         );
         House {
             app: allswell_web::app(state),
