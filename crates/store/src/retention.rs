@@ -16,8 +16,8 @@ statements! {
     BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
     FLIPS_OLD = "delete from flips where (check_id, seq) in
         (select check_id, seq from flips where noticed_at < $1
-           and not exists (select 1 from incidents i where i.check_id = flips.check_id and i.closed_seq is null
-                           and i.opened_seq = flips.seq)
+           and not exists (select 1 from incidents i where i.check_id = flips.check_id
+                           and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))
          limit $2)";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)";
@@ -89,11 +89,11 @@ impl Tx<'_> {
     }
 
     /// Deletes a slice of history that ended before `before`: flips, incidents, deliveries with their attempts. Gives
-    /// how many rows went. The flip of an incident that still lasts is kept, however old.
+    /// how many rows went. The flips at both ends of an incident that is kept are kept with it, however old.
     pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let (at, limit) = (before.into(), limit.into());
-        let mut gone = self.run(&FLIPS_OLD, &[at, limit]).await?;
-        gone += self.run(&INCIDENTS_OLD, &[at, limit]).await?;
+        let mut gone = self.run(&INCIDENTS_OLD, &[at, limit]).await?;
+        gone += self.run(&FLIPS_OLD, &[at, limit]).await?;
         let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
         for row in &deliveries {
             let (shard, id): (CheckId, allswell_core::id::DeliveryId) = (row.get("shard")?, row.get("id")?);
