@@ -8,7 +8,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use allswell_integrations::{Kind, log};
 use allswell_store::outbox::{Claimed, End, Message};
-use allswell_store::{Result, Store};
+use allswell_store::{Error, Result, Store};
 
 use crate::Due;
 use crate::loops::Step;
@@ -47,21 +47,32 @@ impl Step for Deliver {
             Some(_) => {}
         }
         let node = self.node;
-        let claimed: Vec<(Claimed, Option<Message>)> = self
+        let (claimed, unread) = self
             .store
             .write(async move |tx| {
                 tx.deliveries_release(system, now, BATCH).await?;
-                let mut claimed = Vec::new();
+                let (mut claimed, mut unread) = (Vec::new(), Vec::new());
                 for delivery in tx.deliveries_claim(system, now, BATCH, node, LEASE).await? {
-                    let message = tx.delivery_message(system, &delivery).await?;
-                    claimed.push((delivery, message));
+                    match tx.delivery_message(system, &delivery).await {
+                        Ok(message) => claimed.push((delivery, message)),
+                        // Its flip may be from a later version, which another node runs already.
+                        Err(Error::Corrupt(why)) => unread.push((delivery, why)),
+                        Err(error) => return Err(error),
+                    }
                 }
-                Ok::<_, allswell_store::Error>(claimed)
+                Ok((claimed, unread))
             })
             .await?;
-        let full = claimed.len() as i64 == BATCH;
+        let full = (claimed.len() + unread.len()) as i64 == BATCH;
+        let (late, unread): (Vec<_>, Vec<_>) = unread.into_iter().partition(|(d, _)| d.expires_at <= now);
+        for (delivery, why) in &unread {
+            // Its lease lapses, and it is tried again: it must not hold up the others.
+            tracing::error!(delivery.id = %delivery.id, "delivery {} cannot be read: {why}", delivery.id);
+        }
+        let late = late.into_iter().map(|(delivery, _)| (delivery, None));
         let ended: Vec<(Claimed, End, &'static str)> = claimed
             .into_iter()
+            .chain(late)
             .map(|(delivery, message)| {
                 let (end, outcome) = attempt(&delivery, message.as_ref(), now);
                 self.meters.delivered(end);
@@ -74,7 +85,7 @@ impl Step for Deliver {
                     tx.delivery_finish(delivery, node, *end, outcome, now, now)
                         .await?;
                 }
-                Ok::<_, allswell_store::Error>(())
+                Ok::<_, Error>(())
             })
             .await?;
         Ok(if full { Due::Now } else { Due::At(now) })
@@ -83,12 +94,12 @@ impl Step for Deliver {
 
 /// Tries a delivery once; gives how it ended and the word for it.
 fn attempt(delivery: &Claimed, message: Option<&Message>, now: Timestamp) -> (End, &'static str) {
-    let Some(message) = message else {
-        return (End::Cancelled, "gone");
-    };
     if delivery.expires_at <= now {
         return (End::Expired, "expired");
     }
+    let Some(message) = message else {
+        return (End::Cancelled, "gone");
+    };
     match Kind::from_word(&message.kind) {
         Some(Kind::Log) => {
             let id = delivery.check.to_string();

@@ -224,15 +224,18 @@ impl Ingest {
                 let mut results = Vec::with_capacity(arrivals.len());
                 for arrival in arrivals.iter() {
                     let alone: Arc<[Arrival]> = Arc::new([arrival.clone()]);
-                    let stored = self.commit(alone).await.map(|answers| answers[0]);
-                    results.push(stored.map_err(|error| {
-                        tracing::error!("could not store a ping: {error}");
-                        if error.is_passing() {
-                            Refusal::Busy
-                        } else {
-                            Refusal::Failed
+                    match self.commit(alone).await {
+                        Ok(answers) => results.push(Ok(answers[0])),
+                        Err(error) => {
+                            tracing::error!("could not store a ping: {error}");
+                            if error.is_passing() {
+                                // The others would wait as long, one after the other.
+                                results.resize(arrivals.len(), Err(Refusal::Busy));
+                                break;
+                            }
+                            results.push(Err(Refusal::Failed));
                         }
-                    }));
+                    }
                 }
                 results
             }

@@ -6,7 +6,7 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Filters;
 use allswell_core::time::Timestamp;
 
-use crate::db::{Param, Reader, Row, Tx, statements};
+use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 /// The columns that [`from_row`] wants.
@@ -57,11 +57,19 @@ statements! {
     TAGS_DELETE = "delete from check_tags where check_id = $1";
     TAG_INSERT = "insert into check_tags (check_id, tag, project_id) values ($1, $2, $3)";
     CHANNELS_DELETE = "delete from check_channels where check_id = $1";
-    CHANNEL_INSERT = "insert into check_channels (check_id, channel_id) values ($1, $2)";
-    CHANNELS_OF_CHECK = "select channel_id from check_channels where check_id = $1 order by channel_id";
+    // Inserts nothing for a channel of another project.
+    CHANNEL_INSERT = "insert into check_channels (check_id, channel_id)
+        select c.id, ch.id from checks c join channels ch on ch.project_id = c.project_id
+        where c.id = $1 and ch.id = $2 and ch.deleted_at is null";
+    CHANNELS_OF_CHECK = concat!("select cc.channel_id as channel_id
+        from check_channels cc join channels ch on ch.id = cc.channel_id
+        where cc.check_id = $1 and ch.deleted_at is null and ", in_scope!(), " order by cc.channel_id");
     CHANNELS_OF_PROJECT = "select cc.check_id as check_id, cc.channel_id as channel_id
-        from check_channels cc join channels c on c.id = cc.channel_id
-        where c.project_id = $1 order by cc.check_id, cc.channel_id";
+        from channels ch join check_channels cc on cc.channel_id = ch.id join checks c on c.id = cc.check_id
+        where ch.project_id = $1 and ch.deleted_at is null and c.deleted_at is null
+        order by cc.check_id, cc.channel_id";
+    DUE_IDS = "select id from checks where deadline <= $1 order by deadline limit $2";
+    POSTPONE = "update checks set deadline = $2, version = version + 1 where id = $1 and deadline is not null";
 }
 
 pub(crate) fn from_row(row: &Row) -> Result<Check> {
@@ -238,6 +246,20 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// Like [`Reader::checks_due`], and gives only ids: for a sweep that met a row it cannot read.
+    pub async fn check_ids_due(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<CheckId>> {
+        self.all(&DUE_IDS, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(|row| row.get("id"))
+            .collect()
+    }
+
     /// The earliest stored wake-up of all checks.
     pub async fn check_next_deadline(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
         self.first(&NEXT_DEADLINE, &[])
@@ -257,8 +279,8 @@ impl Reader<'_> {
     }
 
     /// The channels a check tells, by id.
-    pub async fn check_channels(&mut self, _: ProjectScope, id: CheckId) -> Result<Vec<ChannelId>> {
-        self.all(&CHANNELS_OF_CHECK, &[id.into()])
+    pub async fn check_channels(&mut self, scope: ProjectScope, id: CheckId) -> Result<Vec<ChannelId>> {
+        self.all(&CHANNELS_OF_CHECK, &[id.into(), scope.project().into()])
             .await?
             .iter()
             .map(|row| row.get("channel_id"))
@@ -358,6 +380,11 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Moves the stored wake-up of a check that waits for one, whatever else its row holds.
+    pub async fn check_postpone(&mut self, _: SystemScope, id: CheckId, until: Timestamp) -> Result<bool> {
+        Ok(self.run(&POSTPONE, &[id.into(), until.into()]).await? > 0)
+    }
+
     /// Notes the project's change number on a check whose status or settings changed.
     pub async fn check_mark_changed(&mut self, check: &Check, seq: i64) -> Result<()> {
         self.run(&SAVE_CHANGE_SEQ, &[check.id.into(), seq.into()])
@@ -403,11 +430,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Sets the channels a check tells. They must belong to its project.
+    /// Sets the channels a check tells. `Conflict` if one is not of its project.
     pub async fn check_set_channels(&mut self, id: CheckId, channels: &[ChannelId]) -> Result<()> {
         self.run(&CHANNELS_DELETE, &[id.into()]).await?;
         for channel in channels {
-            self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await?;
+            if self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await? == 0 {
+                return Err(Error::Conflict(format!(
+                    "check {id} and channel {channel} are not of one project"
+                )));
+            }
         }
         Ok(())
     }

@@ -139,7 +139,8 @@ impl Reader<'_> {
 
     /// The data key that seals a project's fields.
     pub(crate) async fn data_key(&mut self, project: ProjectId) -> Result<std::sync::Arc<DataKey>> {
-        if let Some(key) = self.vault.cached(project) {
+        let learnt = self.learnt.iter().find(|key| key.project == Some(project));
+        if let Some(key) = learnt.cloned().or_else(|| self.vault.cached(project)) {
             return Ok(key);
         }
         let row = self.first(&DATA_KEY_OF_PROJECT, &[project.into()]).await?;
@@ -148,7 +149,9 @@ impl Reader<'_> {
             UnlockError::Store(error) => error,
             other => Error::Corrupt(other.to_string()),
         })?;
-        Ok(self.vault.remember(project, key))
+        let key = std::sync::Arc::new(key);
+        self.learnt.push(std::sync::Arc::clone(&key));
+        Ok(key)
     }
 
     /// Until when a start link opens, if there is one with this hash.

@@ -8,7 +8,7 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::{Span, Timestamp};
 
 use crate::Result;
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{Reader, Row, Tx, in_scope, statements};
 
 statements! {
     INSERT = "insert into deliveries (shard, id, project_id, channel_id, class, state, attempts, next_at, expires_at,
@@ -39,16 +39,16 @@ statements! {
                       f.seq as seq, f.at as at, f.from_status as from_status, f.to_status as to_status,
                       f.expected_at as expected_at, f.reason_code as reason_code, f.reason_data as reason_data
                from delivery_flips df
-               join checks c on c.id = df.check_id
-               join channels ch on ch.id = df.channel_id
+               join checks c on c.id = df.check_id and c.deleted_at is null
+               join channels ch on ch.id = df.channel_id and ch.deleted_at is null
                join flips f on f.check_id = df.check_id and f.seq = df.flip_seq
                where df.check_id = $1 and df.delivery_id = $2
                order by df.flip_seq desc limit 1";
-    OF_CHECK = "select d.id as id, d.channel_id as channel_id, d.state as state, d.attempts as attempts,
+    OF_CHECK = concat!("select d.id as id, d.channel_id as channel_id, d.state as state, d.attempts as attempts,
                        d.created_at as created_at, d.finished_at as finished_at, d.last_outcome as last_outcome,
                        df.flip_seq as flip_seq
                 from deliveries d join delivery_flips df on df.check_id = d.shard and df.delivery_id = d.id
-                where d.shard = $1 order by df.flip_seq desc, d.id limit $2";
+                where d.shard = $1 and ", in_scope!(), " order by df.flip_seq desc, d.id limit $3");
     COUNT_BY_STATE = "select state, count(*) as deliveries from deliveries
                       where state in ('ready', 'leased') group by state order by state";
 }
@@ -161,8 +161,14 @@ impl Reader<'_> {
     }
 
     /// The newest deliveries of a check.
-    pub async fn deliveries(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Delivery>> {
-        let rows = self.all(&OF_CHECK, &[check.into(), limit.into()]).await?;
+    pub async fn deliveries(
+        &mut self,
+        scope: ProjectScope,
+        check: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Delivery>> {
+        let values = [check.into(), scope.project().into(), limit.into()];
+        let rows = self.all(&OF_CHECK, &values).await?;
         let delivery = |row: &Row| {
             Ok(Delivery {
                 id: row.get("id")?,

@@ -14,9 +14,12 @@ statements! {
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
     BODIES_DELETE = "delete from ping_bodies where check_id = $1 and n <= $2";
     BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
-    // The newest flip stays however old it is: it is why the check is as it is.
+    // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
+    // incident that is kept.
     FLIPS_OLD = "delete from flips where check_id = $1 and noticed_at < $2
-        and seq < (select c.flip_count from checks c where c.id = $1)";
+        and seq < (select c.flip_count from checks c where c.id = $1)
+        and not exists (select 1 from incidents i where i.check_id = $1
+                        and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)";
     DELIVERIES_OLD = "delete from deliveries where (shard, id) in

@@ -90,7 +90,8 @@ impl Store {
         self.sqlite
             .on_writer(move |conn| {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let result = run_to_end(work(&mut Tx::new(Conn::Sqlite(conn), vault)));
+                let mut tx = Tx::new(Conn::Sqlite(conn), vault);
+                let result = run_to_end(work(&mut tx));
                 let ended = match result {
                     Ok(_) => conn.execute_batch("commit"),
                     Err(_) => conn.execute_batch("rollback"),
@@ -99,6 +100,9 @@ impl Store {
                     // A commit that fails on a full disk leaves the transaction open.
                     let _ = conn.execute_batch("rollback");
                     return result.and(Err(Error::from(error).into()));
+                }
+                if result.is_ok() {
+                    tx.keep_keys();
                 }
                 result
             })
@@ -119,8 +123,10 @@ impl Store {
         self.sqlite
             .on_reader(move |conn| {
                 conn.execute_batch("begin").map_err(Error::from)?;
-                let result = run_to_end(work(&mut Reader::new(Conn::Sqlite(conn), vault)));
+                let mut reader = Reader::new(Conn::Sqlite(conn), vault);
+                let result = run_to_end(work(&mut reader));
                 conn.execute_batch("commit").map_err(Error::from)?;
+                reader.keep_keys();
                 result
             })
             .await?

@@ -63,14 +63,14 @@ impl Vault {
             .cloned()
     }
 
-    pub(crate) fn remember(&self, project: ProjectId, key: DataKey) -> Arc<DataKey> {
-        let key = Arc::new(key);
+    /// Keeps a project's key at hand.
+    pub(crate) fn remember(&self, key: Arc<DataKey>) {
+        let Some(project) = key.project else { return };
         let mut projects = self.projects.write().unwrap_or_else(PoisonError::into_inner);
         if projects.len() >= KEYS_CACHED_MAX {
             projects.clear();
         }
-        projects.insert(project, Arc::clone(&key));
-        key
+        projects.insert(project, key);
     }
 
     pub(crate) fn forget(&self, project: ProjectId) {

@@ -12,7 +12,7 @@ create table users (
     id            blob    not null primary key,
     email         text    not null,
     email_folded  text    not null,
-    password_hash text    not null,
+    password_hash text,
     is_admin      integer not null,
     check_limit   integer not null,
     created_at    integer not null,

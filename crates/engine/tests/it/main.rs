@@ -1,0 +1,9 @@
+//! The engine, driven by its steps until it is quiet, on stores with nothing else in them.
+
+mod deliver;
+mod ingest;
+mod ingest_trouble;
+mod kit;
+mod loops;
+mod retain;
+mod sweep;
