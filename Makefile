@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light api differential schedules crash browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light api clients openapi differential schedules crash browser screenshot bench clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,13 +31,15 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
 	$(MAKE) api
+	$(MAKE) clients
+	$(MAKE) openapi
 	$(MAKE) browser
 
 check: ## format, clippy, documentation, what dependencies may come in
@@ -67,6 +69,12 @@ first-light: build-debug ## the story of a job that falls silent, with curl and 
 
 api: build-debug ## keys by the command line, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
+
+clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
+	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
+
+openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json (ARGS=--fresh for a new seed)
+	target/venv-clients/bin/python tests/openapi/run.py $(ARGS)
 
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
