@@ -68,7 +68,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         .await?;
 
     let flush = store.flush_time(loops::now).await?;
-    let link = start_link::make_if_new(&store, &site, &mut dice).await?;
+    let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
     system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -198,7 +198,11 @@ fn site(loaded: &Loaded, bound: SocketAddr) -> Site {
     } else {
         loaded.config.site_url.as_str().to_owned()
     };
-    Site { url }
+    Site {
+        url,
+        badge_label: loaded.config.badges.label.clone(),
+        metrics_key: loaded.config.metrics.key.clone(),
+    }
 }
 
 /// What an operator should know, in at most six lines.

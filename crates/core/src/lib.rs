@@ -4,6 +4,7 @@
 //! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
 
 pub mod absence;
+pub mod badge;
 pub mod chance;
 pub mod check;
 pub mod delivery;

@@ -9,6 +9,7 @@ use allswell_core::time::Timestamp;
 use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
+/// The columns that [`from_row`] wants.
 macro_rules! columns {
     () => {
         "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
@@ -17,6 +18,7 @@ macro_rules! columns {
          start_keywords, success_keywords, failure_keywords, name, slug, tags, description"
     };
 }
+pub(crate) use columns;
 
 statements! {
     BY_ID = concat!("select ", columns!(), " from checks where id = $1 and deleted_at is null");
@@ -70,7 +72,7 @@ statements! {
     POSTPONE = "update checks set deadline = $2, version = version + 1 where id = $1 and deadline is not null";
 }
 
-fn from_row(row: &Row) -> Result<Check> {
+pub(crate) fn from_row(row: &Row) -> Result<Check> {
     let id = row.get("id")?;
     let project = row.get("project_id")?;
     let badge = row.get("badge_id")?;

@@ -11,6 +11,7 @@ mod vault;
 
 pub mod absences;
 pub mod audit;
+pub mod badges;
 pub mod channels;
 pub mod checks;
 pub mod flips;

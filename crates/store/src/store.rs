@@ -181,6 +181,7 @@ impl Store {
         let nouns = [
             ("absences", crate::absences::STATEMENTS),
             ("audit", crate::audit::STATEMENTS),
+            ("badges", crate::badges::STATEMENTS),
             ("channels", crate::channels::STATEMENTS),
             ("checks", crate::checks::STATEMENTS),
             ("flips", crate::flips::STATEMENTS),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use allswell_core::chance::Dice;
 use allswell_core::schedule::Zones;
+use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
 use allswell_engine::ingest::Inbox;
 use allswell_engine::meters::Meters;
@@ -25,11 +26,15 @@ pub struct WebLimits {
     pub body_within: Duration,
 }
 
-/// How the instance is reached.
+/// How the instance is reached, and what it says of itself.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The public address without a slash at its end: `https://hc.example.org`.
     pub url: String,
+    /// The label of the badge that stands for all checks of a project.
+    pub badge_label: String,
+    /// What `X-Metrics-Key` must say to see the instance's counts; `None`: nobody sees them.
+    pub metrics_key: Option<Secret<String>>,
 }
 
 impl Site {

@@ -40,6 +40,8 @@ pub fn shown(value: &Value) -> Shown {
         Value::Database(url) => text(url.as_ref().map(|url| url.masked())),
         Value::KeyRing(Some(KeyRingSource::File { path, .. })) => Shown::InFile(path.display().to_string()),
         Value::KeyRing(ring) => text(ring.as_ref().map(|_| MASK.to_owned())),
+        Value::SecretText(secret) => text(secret.as_ref().map(|_| MASK.to_owned())),
+        Value::Label(label) => text(Some(label.clone())),
         Value::Word(word) => text(Some((*word).to_owned())),
         Value::Number(number) => Shown::Number(*number),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::value::Value;
-use super::{Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
+use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
 
 /// A valid value for each setting, by name.
 pub struct Values {
@@ -56,6 +56,16 @@ impl Values {
             metrics: Metrics {
                 listen: self.take("metrics.listen", |value| match value {
                     Value::AddressOrOff(it) => Some(it),
+                    _ => None,
+                }),
+                key: self.take("metrics.key", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            badges: Badges {
+                label: self.take("badges.label", |value| match value {
+                    Value::Label(it) => Some(it),
                     _ => None,
                 }),
             },

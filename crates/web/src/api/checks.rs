@@ -10,7 +10,7 @@ use allswell_core::time::Timestamp;
 use allswell_engine::record;
 use allswell_store::audit::Act;
 use allswell_store::{Reader, Tx};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use super::auth::{ReadKey, WriteForm, WriteKey};
 use super::fields::{Wanted, judge};
 use super::{Version, compat, json};
 use crate::error::Error;
+use crate::path::Segments;
 use crate::query::Query;
 use crate::state::App;
 
@@ -144,7 +145,7 @@ pub(crate) async fn find_by_id(
 pub(crate) async fn show(
     State(app): State<App>,
     key: ReadKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
     let (check, channels) = app
@@ -210,7 +211,7 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
 /// POST `checks/<code>`
 pub(crate) async fn update(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     // Existence and ownership are told before the fields are judged.
@@ -225,7 +226,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(
     State(app): State<App>,
     key: WriteKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     change(&app, key, code, async |tx, check, errand| {
         let channels = tx.check_channels(errand.scope, check.id).await?;
@@ -239,7 +240,7 @@ pub(crate) async fn delete(
 /// POST `checks/<code>/pause`
 pub(crate) async fn pause(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     change(&app, form.key, code, async |tx, check, errand| {
@@ -253,7 +254,7 @@ pub(crate) async fn pause(
 /// POST `checks/<code>/resume`
 pub(crate) async fn resume(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     change(&app, form.key, code, async |tx, check, errand| {

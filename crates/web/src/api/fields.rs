@@ -6,7 +6,7 @@ use allswell_core::limits;
 use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::slug;
 use allswell_core::time::Span;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::Version;
 
@@ -72,6 +72,22 @@ fn truth(fields: &Map<String, Value>, name: &str) -> Judged<Option<bool>> {
         .ok_or_else(|| format!("{name} is not a boolean"))
 }
 
+/// A whole number; one beyond 64 bits is as good as the last one within them. `60.0` is not whole here, as it is not
+/// for Healthchecks.
+fn whole(number: &Number) -> Option<i64> {
+    if let Some(small) = number.as_i64() {
+        return Some(small);
+    }
+    let text = number.to_string();
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then_some(if digits.len() < text.len() {
+        i64::MIN
+    } else {
+        i64::MAX
+    })
+}
+
 fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     let Some(value) = fields.get(name) else {
         return Ok(None);
@@ -79,11 +95,7 @@ fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     let number = match value {
         // Healthchecks is written in a language whose true is a one.
         Value::Bool(truth) => i64::from(*truth),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(small), _) => small,
-            (None, Some(_)) => i64::MAX,
-            (None, None) => return Err(format!("{name} is not a number")),
-        },
+        Value::Number(number) => whole(number).ok_or_else(|| format!("{name} is not a number"))?,
         _ => return Err(format!("{name} is not a number")),
     };
     if number < limits::PERIOD_SECS_MIN {
