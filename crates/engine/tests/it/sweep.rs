@@ -7,6 +7,7 @@ use allswell_core::schedule::Zones;
 use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::loops::Step;
+use allswell_engine::pending::Pending;
 use allswell_engine::sweep::Sweep;
 use allswell_engine::{Due, record};
 use allswell_store::{Error, Tx};
@@ -23,6 +24,7 @@ fn sweep(house: &mut House) -> Sweep {
         house.dice.id(),
         dice,
         Zones::Bundled,
+        Pending::default(),
         house.deliver.clone(),
         house.meters.clone(),
     )
