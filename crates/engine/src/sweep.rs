@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
-use allswell_core::time::{Span, Timestamp};
+use allswell_core::time::Timestamp;
 use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
@@ -19,8 +19,6 @@ use crate::{Due, record};
 
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
 const BATCH: i64 = 200;
-/// How often a node says that it is awake; well below what counts as an absence.
-const MARK_EVERY: Span = Span::from_secs(15);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
