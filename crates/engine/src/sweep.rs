@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event};
 use allswell_core::flip::Flip;
@@ -20,8 +20,6 @@ use crate::{Due, record};
 
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
 const BATCH: i64 = 200;
-/// How often a node says that it is awake; well below what counts as an absence.
-const MARK_EVERY: Span = Span::from_secs(15);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
 
