@@ -61,8 +61,8 @@ browser: build-debug ## the pages in Chromium
 screenshot: build-debug ## make docs/images/start.png again
 	node tests/browser/screenshot.mjs
 
-bench: ## pings per second and CPU per ping, beside the empty handler of the same stack
-	cargo bench --locked -p allswell --bench pings
+bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
+	cargo bench --locked -p allswell --bench pings -- $(ARGS)
 
 clean-data: ## remove ./allswell-data with its key ring; needs YES=1
 	@if [ "$(YES)" != 1 ]; then \
