@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light garbage browser screenshot bench clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,11 +31,12 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, conformance, first-light, browser
+test: setup ## everything: setup, check, unit, conformance, first-light, garbage, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) conformance
 	$(MAKE) first-light
+	$(MAKE) garbage
 	$(MAKE) browser
 
 check: ## format, clippy, documentation, what dependencies may come in
@@ -54,6 +55,9 @@ conformance: build-debug ## the Healthchecks protocol, against a server seeded f
 
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py $(ARGS)
+
+garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent
