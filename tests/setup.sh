@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks; does nothing when all is there. Called by `make setup`.
 #
-#   Debian packages     chromium, curl, faketime, a C compiler, Python's venv     (only those missing)
+#   Debian packages     chromium, curl, faketime, strace, a C compiler, Python's venv     (only those missing)
 #   target/venv         pytest, requests, pytest-xdist     tests/requirements.txt
 #   node_modules        playwright-core                    tests/browser/package-lock.json
 #   target/tools        cargo-deny, built without optimisation
@@ -25,6 +25,7 @@ missing=()
 have chromium || missing+=(chromium)
 have curl || missing+=(curl)
 have faketime || missing+=(faketime)
+have strace || missing+=(strace)
 have cc || missing+=(gcc libc6-dev)
 have python3 || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
