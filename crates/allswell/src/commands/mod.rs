@@ -93,8 +93,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 project::create(config, answer, owner, name).await
             }
             Command::Project(ProjectCommand::List) => project::list(config, answer).await,
-            Command::ApiKey(ApiKeyCommand::Create { project, scope, name }) => {
-                api_key::create(config, answer, project, scope, name).await
+            Command::ApiKey(command @ ApiKeyCommand::Create { .. }) => {
+                api_key::create(config, answer, command).await
+            }
+            Command::ApiKey(ApiKeyCommand::List { project }) => api_key::list(config, answer, project).await,
+            Command::ApiKey(ApiKeyCommand::Revoke(one)) => api_key::revoke(config, answer, one).await,
+            Command::ApiKey(ApiKeyCommand::Regenerate { key, overlap }) => {
+                api_key::regenerate(config, answer, key, overlap).await
             }
             Command::Check(command @ CheckCommand::Create { .. }) => {
                 check::create(config, answer, command).await
