@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light api clients openapi differential schedules crash browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,12 +31,13 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
+	$(MAKE) garbage
 	$(MAKE) api
 	$(MAKE) clients
 	$(MAKE) openapi
@@ -79,14 +80,20 @@ openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json (
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
 
+garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)
+
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent
 
 screenshot: build-debug ## make docs/images/start.png again
 	node tests/browser/screenshot.mjs
 
-bench: ## pings per second and CPU per ping, beside the empty handler of the same stack
-	cargo bench --locked -p allswell --bench pings
+bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
+	cargo bench --locked -p allswell --bench pings -- $(ARGS)
+
+api-speed: build ## how long the API takes with 10,000 checks, on the release binary
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/api_speed.py $(ARGS)
 
 clean-data: ## remove ./allswell-data with its key ring; needs YES=1
 	@if [ "$(YES)" != 1 ]; then \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks; does nothing when all is there. Called by `make setup`.
 #
-#   Debian packages     chromium, curl, faketime, a C compiler, Python's venv     (only those missing)
+#   Debian packages     chromium, curl, faketime, strace, a C compiler, Python's venv     (only those missing)
 #   target/venv         pytest, requests, pytest-xdist     tests/requirements.txt
 #   target/venv-clients clients of Healthchecks, schemathesis   tests/clients/requirements.txt
 #   node_modules        playwright-core, a client          tests/{browser,clients/npm}/package-lock.json
@@ -27,6 +27,7 @@ have chromium || missing+=(chromium)
 have curl || missing+=(curl)
 have wget || missing+=(wget)
 have faketime || missing+=(faketime)
+have strace || missing+=(strace)
 have cc || missing+=(gcc libc6-dev)
 have python3 || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

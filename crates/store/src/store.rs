@@ -61,7 +61,8 @@ impl Store {
                 "a database in memory has one server anyway".to_owned(),
             ));
         };
-        let path = lock_path(path);
+        // By its real name: two links to one database must not be two locks.
+        let path = lock_path(&path.canonicalize().unwrap_or_else(|_| path.clone()));
         let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options()
             .create(true)

@@ -12,7 +12,6 @@ use allswell_core::scope::SystemScope;
 use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::ingest::Inbox;
-use allswell_engine::meters::Meters;
 use allswell_store::Store;
 use allswell_store::keys::Opened;
 
@@ -59,7 +58,6 @@ pub struct App(Arc<Inner>);
 struct Inner {
     store: Store,
     inbox: Inbox,
-    meters: Meters,
     clock: fn() -> Timestamp,
     dice: Mutex<Dice>,
     site: Site,
@@ -78,7 +76,6 @@ impl App {
     pub fn new(
         store: Store,
         inbox: Inbox,
-        meters: Meters,
         clock: fn() -> Timestamp,
         dice: Dice,
         site: Site,
@@ -89,7 +86,6 @@ impl App {
         App(Arc::new(Inner {
             store,
             inbox,
-            meters,
             clock,
             dice: Mutex::new(dice),
             site,
@@ -106,10 +102,6 @@ impl App {
 
     pub(crate) fn inbox(&self) -> &Inbox {
         &self.0.inbox
-    }
-
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.0.meters
     }
 
     pub(crate) fn now(&self) -> Timestamp {
