@@ -22,7 +22,7 @@ impl Network {
         Network(Arc::new(trusts))
     }
 
-    fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         (self.0)(peer)
     }
 

@@ -112,7 +112,10 @@ fn check(id: CheckId, project: ProjectId, now: Timestamp, dice: &mut Dice) -> Ch
         last_ping: Some(now),
         ..State::new(now)
     };
-    let deadline = settings.plan(&allswell_core::schedule::Zones::Bundled).ok().and_then(|plan| state.deadline(&plan));
+    let deadline = settings
+        .plan(&allswell_core::schedule::Zones::Bundled)
+        .ok()
+        .and_then(|plan| state.deadline(&plan));
     Check {
         id,
         project,
