@@ -41,7 +41,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let open_files = system::raise_open_files();
 
     let store = house::open_locked(config).await?;
-    let Some(_serving) = store.lock_for_serving()? else {
+    let Some(serving) = store.lock_for_serving()? else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
@@ -62,14 +62,21 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     };
     let site = site(&loaded, listener.local_addr()?);
 
-    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse.
-    store
-        .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
-        .await?;
+    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
+    // serve too, they do.
+    if serving.is_alone() {
+        store
+            .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
+            .await?;
+    }
 
     let flush = store.flush_time(loops::now).await?;
     let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
     system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
+    let durability = store.durability().await?;
+    if !durability.is_kept() {
+        tracing::warn!("the database may lose answered pings when its machine crashes: {durability:?}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -73,6 +73,8 @@ impl Durability {
     }
 }
 
+static SCHEMA_VERSION: Stmt = Stmt::both("select version from schema_versions order by version desc limit 1");
+
 static DURABILITY: Stmt = Stmt::both(
     "select current_setting('fsync') as fsync, current_setting('synchronous_commit') as synchronous_commit,
             current_setting('full_page_writes') as full_page_writes",
@@ -81,13 +83,20 @@ static DURABILITY: Stmt = Stmt::both(
 /// The right to be a server on this database, held until it is dropped or the process ends in whatever way.
 #[derive(Debug)]
 pub struct Serving {
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Database {
     Sqlite(Sqlite),
     Postgres(Postgres),
+}
+
+impl Serving {
+    /// Whether nobody else can serve meanwhile.
+    pub fn is_alone(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 /// A database and the keys to its sealed fields. Cheap to clone.
@@ -138,7 +147,7 @@ impl Store {
     pub fn lock_for_serving(&self) -> Result<Option<Serving>> {
         let path = match &*self.place {
             Place::File(path) => path,
-            Place::Postgres(_) => return Ok(Some(Serving { _lock: None })),
+            Place::Postgres(_) => return Ok(Some(Serving { lock: None })),
             Place::Memory => {
                 return Err(Error::Internal(
                     "a database in memory has one server anyway".to_owned(),
@@ -153,7 +162,7 @@ impl Store {
             .open(&path)
             .map_err(unavailable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Serving { _lock: Some(file) })),
+            Ok(()) => Ok(Some(Serving { lock: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(unavailable(error)),
         }
@@ -355,6 +364,15 @@ impl Store {
         self.read(async |reader| reader.instance_get("schema").await.map(drop))
             .await
             .is_ok()
+    }
+
+    /// The version of the schema.
+    pub async fn schema_version(&self) -> Result<i64> {
+        self.read(async |reader| {
+            let row = reader.first(&SCHEMA_VERSION, &[]).await?;
+            row.map_or(Ok(0), |row| row.get("version"))
+        })
+        .await
     }
 
     /// Writes the write-ahead log of SQLite back into the database file, so that a clean end leaves one file.

@@ -27,10 +27,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use allswell_core::secret::Secret;
+use allswell_store::TlsMode;
 
 pub use check::config_check;
 pub use cidr::Cidr;
-pub use database_url::DatabaseUrl;
+pub use database_url::{DatabaseUrl, Target};
 
 pub use example::config_example;
 pub use load::Loaded;
@@ -61,6 +62,19 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Database {
     pub url: DatabaseUrl,
+    /// Bring the schema up to date when the database is opened.
+    pub migrate: bool,
+    /// What follows is for PostgreSQL. Connections of the pool.
+    pub connections: usize,
+    pub statement_secs: u64,
+    pub acquire_secs: u64,
+    /// Keep statements prepared.
+    pub prepare: bool,
+    /// What the URL leaves out about TLS; `None` is the default of the mode.
+    pub sslmode: Option<TlsMode>,
+    pub sslrootcert: Option<PathBuf>,
+    pub sslcert: Option<PathBuf>,
+    pub sslkey: Option<PathBuf>,
 }
 
 #[derive(Debug)]
