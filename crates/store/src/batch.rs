@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use allswell_core::chance::Dice;
 use allswell_core::check::Check;
 use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::key;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
@@ -23,6 +24,9 @@ postgres_statements! {
         where (project_id, slug) in (select * from unnest($1::uuid[], $2::text[])) and slug <> ''
           and deleted_at is null
         order by created_at, id");
+    PING_KEYS = "select k.lookup as lookup, k.project_id as project_id, k.hash as hash, k.expires_at as expires_at
+        from api_keys k join projects p on p.id = k.project_id
+        where k.lookup = any($1) and k.kind = 'ping' and k.revoked_at is null and p.deleted_at is null";
     // The rows of the checks are changed if nobody else was first, and pings and bodies of those checks go in with them.
     // A deadline that may stay is written as it was, which leaves its index alone.
     SAVE = "with c as (
@@ -131,6 +135,39 @@ impl Reader<'_> {
             found.insert(key.clone(), one);
         }
         Ok(found)
+    }
+}
+
+impl Reader<'_> {
+    /// The projects that ping keys open, each at its instant. Keys that open nothing are left out.
+    pub async fn projects_by_ping_keys<'k>(
+        &mut self,
+        system: SystemScope,
+        keys: &[(&'k str, Timestamp)],
+    ) -> Result<HashMap<&'k str, ProjectId>> {
+        let mut projects = HashMap::new();
+        if self.is_postgres() && keys.len() > 1 {
+            let lookups: Vec<String> = keys.iter().map(|(text, _)| key::lookup(text)).collect();
+            let wanted: Vec<Option<&str>> = lookups.iter().map(|lookup| Some(lookup.as_str())).collect();
+            let rows = self.all(&PING_KEYS, &[wanted.as_slice().into()]).await?;
+            for row in &rows {
+                let (lookup, project): (String, ProjectId) = (row.get("lookup")?, row.get("project_id")?);
+                let hash: Vec<u8> = row.get("hash")?;
+                let expires_at: Option<Timestamp> = row.get("expires_at")?;
+                for ((text, now), _) in keys.iter().zip(&lookups).filter(|(_, other)| **other == lookup) {
+                    if expires_at.is_none_or(|at| *now < at) && self.vault.pepper()?.recognises(text, &hash) {
+                        projects.insert(*text, project);
+                    }
+                }
+            }
+            return Ok(projects);
+        }
+        for (text, now) in keys {
+            if let Some(project) = self.project_by_ping_key(system, text, *now).await? {
+                projects.insert(*text, project);
+            }
+        }
+        Ok(projects)
     }
 }
 
