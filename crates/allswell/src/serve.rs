@@ -35,7 +35,7 @@ const WRITE_STALL_SECS: u64 = 30;
 /// Runs the server until SIGTERM or Ctrl-C.
 pub async fn run(loaded: Loaded) -> Result<()> {
     let config = &loaded.config;
-    telemetry::start(config.log);
+    let log = telemetry::start(config.log);
     // First of all: whoever sends them while we start means it.
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
@@ -110,10 +110,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         node,
         dice.fork(),
         zones.clone(),
+        inbox.pending(),
         deliver_nudge.clone(),
         meters.clone(),
     );
-    let deliver = Deliver::new(store.clone(), node, meters.clone());
+    let deliver = Deliver::new(store.clone(), node, log.lost(), meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
@@ -133,7 +134,6 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let app = allswell_web::app(App::new(
         store.clone(),
         inbox,
-        meters,
         loops::now,
         dice.fork(),
         site,
@@ -168,13 +168,23 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     }
 
     let broken = tokio::select! {
-        name = stop.wait() => { tracing::info!("{name}: ending"); false }
+        name = stop.wait() => {
+            tracing::info!("{name}: ending; requests in flight have up to {SHUTDOWN_SECS} s (again: end them at once)");
+            false
+        }
         _ = tasks.join_next() => true,
+        _ = http.join_next() => true,
         _ = &mut ingesting => true,
     };
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
-    while http.join_next().await.is_some() {}
+    tokio::select! {
+        () = async { while http.join_next().await.is_some() {} } => {}
+        name = stop.wait() => {
+            tracing::info!("{name}: ending requests in flight");
+            http.shutdown().await;
+        }
+    }
     if !broken {
         ingesting.await.context("the ingest loop broke off")?;
     }
@@ -182,18 +192,25 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     while tasks.join_next().await.is_some() {}
     if broken {
         bail!(
-            "a loop of the engine ended by itself; the log says why. Start again: nothing that was answered is lost"
+            "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
     }
     store.checkpoint().await?;
     tracing::info!("ended");
+    log.finish();
     Ok(())
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| {
-        format!("could not listen on {address} ({setting}); does something else use the address?")
+    use std::io::ErrorKind;
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => "something else uses the address",
+            ErrorKind::AddrNotAvailable => "this machine does not have the address",
+            ErrorKind::PermissionDenied => "ports below 1024 need a right that this process lacks",
+            _ => "the system refuses it",
+        };
+        anyhow::anyhow!("could not listen on {address} ({setting}): {hint} ({error})")
     })
 }
 

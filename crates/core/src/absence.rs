@@ -10,6 +10,8 @@ use crate::time::{Span, Timestamp};
 
 /// Shorter ones count for nothing: a restart is no absence.
 pub const ABSENCE_MIN: Span = Span::from_secs(60);
+/// How often a node says that it is awake; well below what counts as an absence.
+pub const MARK_EVERY: Span = Span::from_secs(15);
 /// The least that a check is given after our return.
 const EXCUSED_MIN: Span = Span::from_secs(60);
 
@@ -32,7 +34,9 @@ impl Absence {
 /// The deadline after these absences (oldest first): the given one, if it fell into none.
 ///
 /// The first absence that swallows a deadline gives the check its grace anew, at least a minute and at most a period.
-/// A later one gives back only what was left of that when we went away again.
+/// A later one gives back only what was left of that when we went away again. The time from our last sign of life to
+/// our end is not known: it counts as awake, or a server that never lives long enough for a second sign would excuse
+/// everybody for ever.
 pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences: &[Absence]) -> Timestamp {
     let mut excused = already_excused;
     absences.iter().fold(deadline, |deadline, absence| {
@@ -40,7 +44,7 @@ pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences
             return deadline;
         }
         let given = if excused {
-            deadline - absence.from
+            (deadline - (absence.from + MARK_EVERY)).max(Span::ZERO)
         } else {
             allowance(plan, deadline)
         };
@@ -124,25 +128,39 @@ mod tests {
         // Back at 1,000 with 600 s given, awake for 400 of them, away again.
         assert_eq!(
             excused(&plan, at(500), false, &[away(100, 1_000), away(1_400, 9_000)]),
-            at(9_200)
+            at(9_185)
         );
-        assert_eq!(excused(&plan, at(1_600), true, &[away(1_400, 9_000)]), at(9_200));
+        assert_eq!(excused(&plan, at(1_600), true, &[away(1_400, 9_000)]), at(9_185));
+        assert_eq!(excused(&plan, at(1_405), true, &[away(1_400, 9_000)]), at(9_000));
         // However often: awake for 600 s in all, and the time is over.
         let often: Vec<Absence> = (0..100)
             .map(|n| away(100 + n * 1_000, 1_000 + n * 1_000))
             .collect();
         let after = excused(&plan, at(500), false, &often);
-        let awake: i64 = often
+        let lives: Vec<i64> = often
             .windows(2)
             .filter(|w| w[1].from < after)
             .map(|w| (w[1].from - w[0].to).as_secs())
-            .sum();
+            .collect();
+        let unknown = MARK_EVERY.as_secs() * lives.len() as i64;
         let last = often
             .iter()
             .rev()
             .find(|absence| absence.to < after)
             .expect("one");
-        assert_eq!(awake + (after - last.to).as_secs(), 600);
+        assert_eq!(
+            lives.iter().sum::<i64>() + unknown + (after - last.to).as_secs(),
+            600
+        );
+    }
+
+    #[test]
+    fn signs_of_life_that_are_alone_use_up_what_was_given() {
+        // A life of no length between each two absences.
+        let often: Vec<Absence> = (0..100).map(|n| away(100 + n * 900, 1_000 + n * 900)).collect();
+        let after = excused(&plan(3_600, 600), at(500), false, &often);
+        let times = 600 / MARK_EVERY.as_secs();
+        assert_eq!(after, often[times as usize].to);
     }
 
     #[test]

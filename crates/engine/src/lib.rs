@@ -8,6 +8,7 @@ pub mod deliver;
 pub mod ingest;
 pub mod loops;
 pub mod meters;
+pub mod pending;
 pub mod record;
 pub mod replan;
 pub mod retain;

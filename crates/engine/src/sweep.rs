@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, decide};
 use allswell_core::flip::Flip;
@@ -15,12 +15,13 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::loops::Step;
 use crate::meters::Meters;
+use crate::pending::Pending;
 use crate::{Due, record};
 
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
 const BATCH: i64 = 200;
-/// How often a node says that it is awake; well below what counts as an absence.
-const MARK_EVERY: Span = Span::from_secs(15);
+/// How long deadlines wait that pings on their way in may have met.
+const PINGS_FIRST: Span = Span::from_millis(20);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
@@ -30,6 +31,7 @@ pub struct Sweep {
     /// When this node last said that it is awake.
     marked: Mutex<Option<Timestamp>>,
     zones: Zones,
+    pending: Pending,
     deliver: Arc<Notify>,
     meters: Meters,
 }
@@ -44,12 +46,14 @@ struct Swept {
 }
 
 impl Sweep {
-    /// `node` is what says that it is awake; `deliver` is nudged when a promise was made.
+    /// `node` is what says that it is awake; `pending` are the pings that wait; `deliver` is nudged when a promise was
+    /// made.
     pub fn new(
         store: Store,
         node: NodeId,
         dice: Dice,
         zones: Zones,
+        pending: Pending,
         deliver: Arc<Notify>,
         meters: Meters,
     ) -> Self {
@@ -59,6 +63,7 @@ impl Sweep {
             dice: Mutex::new(dice),
             marked: Mutex::new(None),
             zones,
+            pending,
             deliver,
             meters,
         }
@@ -159,15 +164,18 @@ impl Step for Sweep {
     async fn step(&self, now: Timestamp) -> Result<Due> {
         // A look first: an idle server must not begin a write every second.
         let next = self.next().await?;
-        let is_due = next.is_some_and(|at| at <= now);
+        // A ping that came in time and waits for its commit is not late.
+        let judged = self.pending.settled_until(now);
+        let is_due = next.is_some_and(|at| at <= judged);
         let mark_at = self.mark_awake(now, is_due).await?;
         if !is_due {
-            return Ok(Due::At(next.map_or(mark_at, |at| at.min(mark_at))));
+            let again = next.map_or(mark_at, |at| at.min(mark_at));
+            return Ok(Due::At(again.max(now + PINGS_FIRST)));
         }
-        let looked_at = match self.batch(now).await {
+        let looked_at = match self.batch(judged).await {
             Err(error) if !error.is_passing() => {
                 tracing::warn!("a sweep failed and is done check by check: {error}");
-                self.one_by_one(now).await?
+                self.one_by_one(judged).await?
             }
             other => other?,
         };

@@ -22,7 +22,8 @@ statements! {
         and not exists (select 1 from incidents i where i.check_id = $1
                         and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
-        (select check_id, opened_seq from incidents where closed_at < $1 limit $2)";
+        (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
+        returning check_id";
     DELIVERIES_OLD = "delete from deliveries where (shard, id) in
         (select shard, id from deliveries where finished_at < $1 limit $2)
         returning shard, id";
@@ -95,18 +96,29 @@ impl Tx<'_> {
     }
 
     /// Deletes a slice of history that ended before `before`: incidents, deliveries with their attempts. Gives how many
-    /// rows went. Flips go with their check's log.
+    /// rows went. Flips go with their check's log,
+    /// which is marked when one of its incidents went.
     pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let (at, limit) = (before.into(), limit.into());
         self.run(&ABSENCES_OLD, &[at]).await?;
-        let gone = self.run(&INCIDENTS_OLD, &[at, limit]).await?;
+        let incidents = self.all(&INCIDENTS_OLD, &[at, limit]).await?;
+        // They held on to their flips, and a quiet check would not be looked at for these any more.
+        let mut checks = Vec::new();
+        for row in &incidents {
+            checks.push(row.get::<CheckId>("check_id")?);
+        }
+        checks.sort_unstable();
+        checks.dedup();
+        for check in checks {
+            self.ping_log_mark(check).await?;
+        }
         let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
         for row in &deliveries {
             let (shard, id): (CheckId, allswell_core::id::DeliveryId) = (row.get("shard")?, row.get("id")?);
             self.run(&ATTEMPTS_OF, &[shard.into(), id.into()]).await?;
             self.run(&OCCASIONS_OF, &[shard.into(), id.into()]).await?;
         }
-        Ok(gone + deliveries.len() as u64)
+        Ok((incidents.len() + deliveries.len()) as u64)
     }
 
     /// Deletes a slice of the audit log from before `before`, and start links that lapsed before then.

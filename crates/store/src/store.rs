@@ -154,7 +154,8 @@ impl Store {
                 ));
             }
         };
-        let path = lock_path(path);
+        // By its real name: two links to one database must not be two locks.
+        let path = lock_path(&path.canonicalize().unwrap_or_else(|_| path.clone()));
         let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options()
             .create(true)

@@ -8,7 +8,6 @@ use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
 use allswell_engine::ingest::Inbox;
-use allswell_engine::meters::Meters;
 use allswell_store::Store;
 
 use crate::client::Network;
@@ -51,7 +50,6 @@ pub struct App(Arc<Inner>);
 struct Inner {
     store: Store,
     inbox: Inbox,
-    meters: Meters,
     clock: fn() -> Timestamp,
     dice: Mutex<Dice>,
     site: Site,
@@ -69,7 +67,6 @@ impl App {
     pub fn new(
         store: Store,
         inbox: Inbox,
-        meters: Meters,
         clock: fn() -> Timestamp,
         dice: Dice,
         site: Site,
@@ -80,7 +77,6 @@ impl App {
         App(Arc::new(Inner {
             store,
             inbox,
-            meters,
             clock,
             dice: Mutex::new(dice),
             site,
@@ -96,10 +92,6 @@ impl App {
 
     pub(crate) fn inbox(&self) -> &Inbox {
         &self.0.inbox
-    }
-
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.0.meters
     }
 
     pub(crate) fn now(&self) -> Timestamp {

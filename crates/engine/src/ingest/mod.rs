@@ -14,16 +14,19 @@ use allswell_core::limits;
 use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Store};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::meters::Meters;
+use crate::pending::Pending;
 
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
+/// Between two lines of the log about the same trouble.
+const COMPLAINT_EVERY: Span = Span::from_secs(10);
 
 /// Where a ping is addressed.
 #[derive(Clone, Debug)]
@@ -80,7 +83,9 @@ pub enum Answer {
 /// Why a ping could not be taken. The client should try again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too many pings wait already, or the database is away.
+    /// Too many pings wait already.
+    Full,
+    /// The database is away.
     Busy,
     /// It could not be stored; the log says why.
     Failed,
@@ -107,28 +112,36 @@ pub struct InboxLimits {
 pub struct Inbox {
     sender: mpsc::Sender<Waiting>,
     patience: Duration,
+    pending: Pending,
+    meters: Meters,
 }
 
 impl Inbox {
     /// Hands a ping in and waits until it is on disk.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] if the inbox stays full for its short allowance.
+    /// [`Refusal::Full`] if the inbox stays full for its short allowance.
     pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
+        let _place = self.pending.wait(arrival.at);
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { arrival, answer };
         match self.sender.try_send(waiting) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(waiting)) => {
-                let place = tokio::time::timeout(self.patience, self.sender.reserve()).await;
-                place
-                    .map_err(|_| Refusal::Busy)?
-                    .map_err(|_| Refusal::Busy)?
-                    .send(waiting);
+                let Ok(Ok(place)) = tokio::time::timeout(self.patience, self.sender.reserve()).await else {
+                    self.meters.ping(Err(Refusal::Full));
+                    return Err(Refusal::Full);
+                };
+                place.send(waiting);
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Busy),
         }
         answered.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    /// The pings that wait, for the sweep.
+    pub fn pending(&self) -> Pending {
+        self.pending.clone()
     }
 
     /// Pings that wait.
@@ -146,6 +159,9 @@ pub struct Ingest {
     zones: Zones,
     deliver: Arc<Notify>,
     meters: Meters,
+    now: Timestamp,
+    unsaid: usize,
+    quiet_until: Option<Timestamp>,
 }
 
 impl Ingest {
@@ -165,7 +181,12 @@ impl Ingest {
         } = limits;
         let (sender, receiver) = mpsc::channel(capacity);
         (
-            Inbox { sender, patience },
+            Inbox {
+                sender,
+                patience,
+                pending: Pending::default(),
+                meters: meters.clone(),
+            },
             Ingest {
                 store,
                 receiver,
@@ -174,6 +195,9 @@ impl Ingest {
                 zones,
                 deliver,
                 meters,
+                now: Timestamp::default(),
+                unsaid: 0,
+                quiet_until: None,
             },
         )
     }
@@ -187,6 +211,7 @@ impl Ingest {
                 .map(|waiting| (waiting.arrival, waiting.answer))
                 .unzip();
             let begun = clock();
+            self.now = begun;
             let results = self.take(arrivals.into()).await;
             self.meters.batch(answers.len(), clock() - begun);
             for (answer, result) in answers.into_iter().zip(results) {
@@ -202,7 +227,7 @@ impl Ingest {
         match self.commit(Arc::clone(&arrivals)).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             Err(error) if error.is_passing() || arrivals.len() == 1 => {
-                tracing::error!("could not store {} pings: {error}", arrivals.len());
+                self.complain(arrivals.len(), &error);
                 let refusal = if error.is_passing() {
                     Refusal::Busy
                 } else {
@@ -221,7 +246,7 @@ impl Ingest {
                     match self.commit(alone).await {
                         Ok(answers) => results.push(Ok(answers[0])),
                         Err(error) => {
-                            tracing::error!("could not store a ping: {error}");
+                            self.complain(1, &error);
                             if error.is_passing() {
                                 // The others would wait as long, one after the other.
                                 results.resize(arrivals.len(), Err(Refusal::Busy));
@@ -233,6 +258,17 @@ impl Ingest {
                 }
                 results
             }
+        }
+    }
+
+    /// Says that pings could not be stored: at once, and then no more than every ten seconds, with how many it were. The
+    /// log may lie on the disk that is full.
+    fn complain(&mut self, pings: usize, error: &Error) {
+        self.unsaid += pings;
+        if self.quiet_until.is_none_or(|until| until <= self.now) {
+            tracing::error!("could not store {} pings: {error}", self.unsaid);
+            self.unsaid = 0;
+            self.quiet_until = Some(self.now + COMPLAINT_EVERY);
         }
     }
 

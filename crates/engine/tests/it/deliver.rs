@@ -13,7 +13,12 @@ const LEASE_SECS: i64 = 60;
 const DAY_SECS: i64 = 86_400;
 
 fn deliver(house: &mut House) -> Deliver {
-    Deliver::new(house.store.clone(), house.dice.id(), house.meters.clone())
+    Deliver::new(
+        house.store.clone(),
+        house.dice.id(),
+        Default::default(),
+        house.meters.clone(),
+    )
 }
 
 /// A check that failed at `NOW` and owes one delivery to a channel of this kind.

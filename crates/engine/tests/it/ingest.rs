@@ -400,13 +400,23 @@ async fn a_flip_promises_deliveries_and_nudges_once_for_a_batch() {
 }
 
 #[tokio::test]
-async fn a_log_is_marked_for_pruning_with_every_hundredth_ping() {
-    let mut house = House::in_memory().await;
+async fn a_log_is_marked_for_pruning_with_every_hundredth_ping_and_with_each_flip() {
+    let mut house = House::on_disk().await;
+    let raw = house.raw();
+    let marks_gone = || raw.execute("delete from prune_due", []).expect("a delete");
     let id = house.check(|_| {}).await;
-    house.in_one_batch(vec![to(id); 99]).await;
-    assert_eq!(house.count("prune_due").await, 0);
-    house.in_one_batch(vec![to(id); 101]).await;
-    assert_eq!(house.count("prune_due").await, 1);
+    house.in_one_batch(vec![to(id)]).await;
+    assert_eq!(marks_gone(), 1, "it came up");
+    house.in_one_batch(vec![to(id); 98]).await;
+    assert_eq!(marks_gone(), 0);
+    house.in_one_batch(vec![to(id)]).await;
+    assert_eq!(marks_gone(), 1, "the hundredth");
+    house.in_one_batch(vec![to(id); 100]).await;
+    assert_eq!(marks_gone(), 1, "the two hundredth");
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    assert_eq!(marks_gone(), 1, "it went down");
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    assert_eq!(marks_gone(), 0, "it stays down");
 }
 
 /// The stored wake-up may be early, and the index is left alone, until a ping brings it nearer.

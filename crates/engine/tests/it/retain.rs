@@ -63,20 +63,47 @@ async fn history_goes_when_its_time_is_over() {
         (house.count("flips").await, house.count("incidents").await),
         (600, 300)
     );
+    let late = 31 * DAY;
+    assert_eq!(settle(&retain, after(late)).await.0, Due::At(after(late + PAUSE)));
+    assert_eq!(house.count("incidents").await, 0);
+    // An incident that goes lets its flips go: with the next look, though the check is quiet.
+    settle(&retain, after(late + PAUSE)).await;
+    let flips = house.flips(id).await;
+    assert_eq!(
+        flips.iter().map(|flip| flip.seq).collect::<Vec<_>>(),
+        [600],
+        "the newest is why the check is as it is"
+    );
+    assert_eq!(
+        (house.count("flips").await, house.read(id).await.state.flip_count),
+        (1, 600),
+        "the check itself keeps what it knows"
+    );
+}
+
+/// More incidents than one transaction deletes.
+#[tokio::test]
+async fn history_goes_in_slices_until_none_is_too_old() {
+    let mut house = House::in_memory().await;
+    for _ in 0..3 {
+        let id = house.check(|_| {}).await;
+        for i in 0..400 {
+            let action = if i % 2 == 0 { Action::Fail } else { Action::Success };
+            house.ping(id, action, after(i)).await.expect("a ping");
+        }
+    }
+    assert_eq!(house.count("incidents").await, 600);
+    let retain = retain(&house);
     let (due, steps) = settle(&retain, after(31 * DAY)).await;
     assert_eq!(
         (due, steps),
         (Due::At(after(31 * DAY + PAUSE)), 2),
-        "900 rows by up to 500 of each kind"
+        "600 incidents by up to 500"
     );
+    settle(&retain, after(31 * DAY + PAUSE)).await;
     assert_eq!(
         (house.count("flips").await, house.count("incidents").await),
-        (0, 0)
-    );
-    assert_eq!(
-        house.read(id).await.state.flip_count,
-        600,
-        "the check itself keeps what it knows"
+        (3, 0)
     );
 }
 
@@ -151,6 +178,9 @@ async fn with_nothing_to_do_nothing_is_written() {
     let id = house.check(|_| {}).await;
     house.ping(id, Action::Fail, NOW).await.expect("a ping");
     let (retain, raw) = (retain(&house), house.raw());
+    // The flip left a mark, and that goes with the first look.
+    settle(&retain, NOW).await;
+    assert_eq!(house.count("prune_due").await, 0);
     let before = House::data_version(&raw);
     assert_eq!(retain.step(NOW).await.expect("a step"), Due::At(after(PAUSE)));
     assert_eq!(House::data_version(&raw), before);

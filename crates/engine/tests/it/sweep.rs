@@ -7,6 +7,7 @@ use allswell_core::schedule::Zones;
 use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::loops::Step;
+use allswell_engine::pending::Pending;
 use allswell_engine::sweep::Sweep;
 use allswell_engine::{Due, record};
 use allswell_store::{Error, Tx};
@@ -15,6 +16,13 @@ use crate::kit::{House, Log, NOW, SILENCE_SECS, after, settle};
 
 /// Checks that one transaction looks at.
 const BATCH: usize = 200;
+/// Seconds between two marks that a node is awake.
+const MARK_SECS: i64 = 15;
+
+/// With nothing nearer to come, a sweep at this second is due again with its next mark.
+fn idle(secs: i64) -> Due {
+    Due::At(after(secs + MARK_SECS))
+}
 
 fn sweep(house: &mut House) -> Sweep {
     let dice = house.dice.fork();
@@ -23,6 +31,7 @@ fn sweep(house: &mut House) -> Sweep {
         house.dice.id(),
         dice,
         Zones::Bundled,
+        Pending::default(),
         house.deliver.clone(),
         house.meters.clone(),
     )
@@ -66,7 +75,7 @@ async fn a_flip_bears_the_deadline_and_not_the_instant_of_the_sweep() {
         house.ping(id, Action::Success, NOW).await.expect("a ping");
         let sweep = sweep(&mut house);
         let (due, _) = settle(&sweep, after(SILENCE_SECS + late)).await;
-        assert_eq!(due, Due::WhenNudged);
+        assert_eq!(due, idle(SILENCE_SECS + late));
         let flips = house.flips(id).await;
         assert_eq!(flips.len(), 2);
         assert_eq!((flips[0].from, flips[0].to), (Status::Up, Status::Down));
@@ -93,7 +102,8 @@ async fn a_run_without_an_end_takes_its_check_down() {
     house.ping(id, Action::Start, NOW).await.expect("a ping");
     let sweep = sweep(&mut house);
     assert_eq!(settle(&sweep, after(3_599)).await.0, Due::At(after(3_600)));
-    assert_eq!(settle(&sweep, after(9_999)).await.0, Due::WhenNudged);
+    house.stay_awake(after(3_599), after(9_999)).await;
+    assert_eq!(settle(&sweep, after(9_999)).await.0, idle(9_999));
     let flips = house.flips(id).await;
     assert_eq!((flips.len(), flips[0].at), (1, after(3_600)));
     assert_eq!(
@@ -141,16 +151,25 @@ async fn a_ping_in_between_moves_the_sweep_on_without_a_flip() {
     );
     let sweep = sweep(&mut house);
     let due = sweep.step(after(SILENCE_SECS)).await.expect("a step");
-    assert_eq!(due, Due::At(after(SILENCE_SECS + 1_000)));
+    assert_eq!(due, idle(SILENCE_SECS));
     let check = house.read(id).await;
     assert_eq!(
         (check.state.status, check.deadline),
         (Status::Up, Some(after(SILENCE_SECS + 1_000)))
     );
     assert_eq!(house.flips(id).await.len(), 1, "the one to up");
+    house
+        .stay_awake(after(SILENCE_SECS), after(SILENCE_SECS + 999))
+        .await;
+    assert_eq!(
+        settle(&sweep, after(SILENCE_SECS + 999)).await.0,
+        Due::At(after(SILENCE_SECS + 1_000)),
+        "the deadline comes before the next mark"
+    );
+    assert_eq!(house.flips(id).await.len(), 1);
     assert_eq!(
         settle(&sweep, after(SILENCE_SECS + 1_000)).await.0,
-        Due::WhenNudged
+        idle(SILENCE_SECS + 1_000)
     );
     assert_eq!(house.flips(id).await.len(), 2);
 }
@@ -167,7 +186,7 @@ async fn a_storm_is_finished_in_several_steps() {
     for _ in 0..4 {
         dues.push(sweep.step(after(10_000)).await.expect("a step"));
     }
-    assert_eq!(dues, [Due::Now, Due::Now, Due::WhenNudged, Due::WhenNudged]);
+    assert_eq!(dues, [Due::Now, Due::Now, idle(10_000), idle(10_000)]);
     for (i, id) in (0..).zip(ids) {
         let flips = house.flips(id).await;
         assert_eq!((flips.len(), flips[0].at), (1, after(100 + i)));
@@ -197,7 +216,7 @@ async fn paused_deleted_new_and_down_checks_stay_as_they_are() {
         house.read(new).await,
     );
     let sweep = sweep(&mut house);
-    assert_eq!(settle(&sweep, after(999_999)).await, (Due::WhenNudged, 1));
+    assert_eq!(settle(&sweep, after(999_999)).await, (idle(999_999), 1));
     assert_eq!(
         (
             house.count("flips").await,
@@ -271,9 +290,13 @@ async fn a_schedule_that_cannot_be_computed_is_put_off_and_logged() {
     let (log, _guard) = Log::listen();
     let sweep = sweep(&mut house);
     let due = sweep.step(after(200)).await.expect("a step");
-    assert_eq!(due, Due::At(after(200 + 3_600)));
+    assert_eq!(due, idle(200));
     assert_eq!(house.flips(broken).await, []);
-    assert_eq!(house.read(broken).await.state.status, Status::Up);
+    let check = house.read(broken).await;
+    assert_eq!(
+        (check.state.status, check.deadline),
+        (Status::Up, Some(after(200 + 3_600)))
+    );
     assert_eq!(house.flips(fine).await.len(), 1);
     let lines = log.lines_with("cannot be computed");
     assert_eq!(lines.len(), 1);
@@ -282,6 +305,16 @@ async fn a_schedule_that_cannot_be_computed_is_put_off_and_logged() {
         "{lines:?}"
     );
     assert_eq!(log.lines_with(&format!("INFO check {fine} went down")).len(), 1);
+}
+
+/// The wake-up of a row that cannot be read as a check.
+fn stored_wake_up(house: &House, id: CheckId) -> Timestamp {
+    let sql = "select deadline from checks where id = ?1";
+    house
+        .raw()
+        .query_row(sql, [id.as_uuid_bytes()], |row| row.get(0))
+        .map(Timestamp::from_micros)
+        .expect("a deadline")
 }
 
 /// Rows as no program of ours leaves them. Silence of the others must be found all the same, now and later.
@@ -309,11 +342,8 @@ async fn a_row_that_breaks_the_sweep_is_put_off_alone() {
         let flips = house.count("flips").await;
         let (log, _guard) = Log::listen();
         let sweep = sweep(&mut house);
-        assert_eq!(
-            settle(&sweep, after(200)).await.0,
-            Due::At(after(200 + 3_600)),
-            "{damage}"
-        );
+        assert_eq!(settle(&sweep, after(200)).await.0, idle(200), "{damage}");
+        assert_eq!(stored_wake_up(&house, broken), after(200 + 3_600), "{damage}");
         for id in others {
             assert_eq!(house.read(id).await.state.status, Status::Down);
         }
@@ -323,10 +353,9 @@ async fn a_row_that_breaks_the_sweep_is_put_off_alone() {
             lines.len() == 1 && lines[0].contains(&broken.to_string()),
             "{lines:?}"
         );
-        assert_eq!(
-            settle(&sweep, after(200 + 3_600)).await.0,
-            Due::At(after(200 + 7_200))
-        );
+        house.stay_awake(after(200), after(200 + 3_600)).await;
+        assert_eq!(settle(&sweep, after(200 + 3_600)).await.0, idle(200 + 3_600));
+        assert_eq!(stored_wake_up(&house, broken), after(200 + 7_200), "{damage}");
     }
 }
 
@@ -335,18 +364,48 @@ async fn a_sweep_says_when_it_is_due_and_writes_nothing_before() {
     let mut house = House::on_disk().await;
     let sweep = sweep(&mut house);
     let raw = house.raw();
-    assert_eq!(sweep.step(NOW).await.expect("a step"), Due::WhenNudged);
+    assert_eq!(sweep.step(NOW).await.expect("a step"), idle(0));
     up(&mut house, after(200)).await;
     up(&mut house, after(100)).await;
+    for now in [15, 30, 45, 60, 75] {
+        assert_eq!(sweep.step(after(now)).await.expect("a step"), idle(now));
+    }
+    assert_eq!(sweep.step(after(90)).await.expect("a step"), Due::At(after(100)));
     // Held by another program: a sweep that begins a write has to wait, and fails.
     raw.execute_batch("begin immediate")
         .expect("the database is taken");
-    for now in [0, 50, 99] {
+    for now in [90, 95, 99] {
         assert_eq!(sweep.step(after(now)).await.expect("a step"), Due::At(after(100)));
     }
     raw.execute_batch("commit").expect("the database is free");
-    assert_eq!(sweep.step(after(100)).await.expect("a step"), Due::At(after(200)));
-    assert_eq!(sweep.step(after(200)).await.expect("a step"), Due::WhenNudged);
+    assert_eq!(sweep.step(after(100)).await.expect("a step"), idle(100));
+    house.stay_awake(after(100), after(190)).await;
+    assert_eq!(sweep.step(after(190)).await.expect("a step"), Due::At(after(200)));
+    assert_eq!(sweep.step(after(200)).await.expect("a step"), idle(200));
+    assert_eq!(house.count("flips").await, 2);
+}
+
+/// Between two marks, an idle server writes nothing at all.
+#[tokio::test]
+async fn an_idle_sweep_writes_one_mark_in_fifteen_seconds() {
+    let mut house = House::on_disk().await;
+    let sweep = sweep(&mut house);
+    let raw = house.raw();
+    let (mut version, mut written) = (House::data_version(&raw), Vec::new());
+    for now in 0..=45 {
+        let due = sweep.step(after(now)).await.expect("a step");
+        assert_eq!(due, idle(now - now % MARK_SECS), "{now}");
+        let after = House::data_version(&raw);
+        if after != version {
+            written.push(now);
+        }
+        version = after;
+    }
+    assert_eq!(written, [0, 15, 30, 45]);
+    assert_eq!(
+        (house.count("awake").await, house.count("absences").await),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -365,6 +424,6 @@ async fn a_sweep_on_a_database_that_is_away_is_an_error_and_changes_nothing() {
         .execute_batch("alter table elsewhere rename to checks")
         .expect("a change");
     assert_eq!(house.read(id).await.state.status, Status::Up);
-    assert_eq!(settle(&sweep, after(200)).await.0, Due::WhenNudged);
+    assert_eq!(settle(&sweep, after(200)).await.0, idle(200));
     assert_eq!(house.flips(id).await.len(), 1);
 }

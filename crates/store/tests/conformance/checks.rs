@@ -22,6 +22,7 @@ on_each_database!(
     settings_and_tags_are_replaced,
     due_checks_come_earliest_first_and_no_more_than_asked_for,
     a_check_that_waits_can_be_put_off,
+    checks_with_an_expression_are_walked_by_id_in_slices,
     a_check_tells_channels_of_its_own_project_only,
     rows_that_cannot_be_are_refused,
 );
@@ -473,4 +474,39 @@ async fn rows_that_cannot_be_are_refused(store: &Store) {
         assert!(matches!(refused, Err(Error::Conflict(_))), "{what}: {refused:?}");
     }
     assert_eq!(rows(store).await, before);
+}
+
+async fn checks_with_an_expression_are_walked_by_id_in_slices(store: &Store) {
+    let mut house = House::build(store).await;
+    let (alice, bob) = (house.alice, house.bob);
+    let mut expected = Vec::new();
+    for n in 0..7 {
+        let owner = if n % 2 == 0 { alice } else { bob };
+        house.check(owner, |_| {}).await;
+        let check = house
+            .check(owner, |check| check.settings.timing.kind = TimingKind::Expression)
+            .await;
+        expected.push(check);
+    }
+    let deleted = expected.remove(3);
+    let (scope, id) = (
+        allswell_core::scope::ProjectScope::granted(deleted.project),
+        deleted.id,
+    );
+    let delete = store.write(async move |tx| tx.check_delete(scope, id, NOW).await);
+    assert!(delete.await.expect("a delete"));
+    expected.sort_by_key(|check| check.id);
+
+    let (mut walked, mut slices) = (Vec::new(), Vec::new());
+    let mut behind = CheckId::from(Uuid::nil());
+    loop {
+        let read = store.read(async move |reader| reader.checks_by_expression(SYSTEM, behind, 4).await);
+        let slice = read.await.expect("a slice");
+        slices.push(slice.len());
+        let Some(last) = slice.last() else { break };
+        behind = last.id;
+        walked.extend(slice);
+    }
+    assert_eq!(slices, [4, 2, 0]);
+    assert_eq!(walked, expected);
 }

@@ -3,6 +3,7 @@
 //! A test is a function of a store that has no rows yet; `on_each_database!` makes one test per database of it. What a
 //! second connection has to do behind the store's back (damage, other programs) is in plain tests on a file of SQLite.
 
+mod absences;
 mod audit;
 mod channels;
 mod checks;

@@ -14,6 +14,7 @@ on_each_database!(
     a_delivery_is_promised_once_per_flip_and_channel,
     deliveries_are_claimed_the_longest_due_first,
     what_is_claimed_is_not_claimed_again_until_its_lease_lapses,
+    all_that_is_leased_is_given_back_at_once,
     only_the_holder_of_the_lease_ends_a_delivery,
     the_ends_are_recorded_with_their_attempt,
     the_next_work_is_the_nearest_due_or_lapse,
@@ -146,6 +147,28 @@ async fn what_is_claimed_is_not_claimed_again_until_its_lease_lapses(store: &Sto
     let mut made = made;
     made.sort_unstable();
     assert_eq!(again, made);
+}
+
+/// The one server of a database after a crash: no lease can be anybody else's.
+async fn all_that_is_leased_is_given_back_at_once(store: &Store) {
+    let mut house = House::build(store).await;
+    let made = promised(&mut house, &[0, 0, 0, 500]).await;
+    let [dead, next] = [house.node(), house.node()];
+    let claimed = claim(store, NOW, 9, dead).await;
+    assert!(finish(store, &claimed[0], dead, End::Delivered).await);
+    let release_all = async || {
+        let write = store.write(async |tx| tx.deliveries_release_all(SYSTEM).await);
+        write.await.expect("a release")
+    };
+    assert_eq!((release_all().await, release_all().await), (2, 0));
+    assert_eq!(open(store).await, [("ready".to_owned(), 3)]);
+    assert!(
+        !finish(store, &claimed[1], dead, End::Delivered).await,
+        "it is nobody's"
+    );
+    // What had ended stays so, and what is not due yet stays for later.
+    assert_eq!(ids(&claim(store, NOW, 9, next).await), ids(&claimed[1..]));
+    assert_eq!(ids(&claim(store, after(500), 9, next).await), made[3..]);
 }
 
 async fn only_the_holder_of_the_lease_ends_a_delivery(store: &Store) {

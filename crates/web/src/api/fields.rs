@@ -107,10 +107,10 @@ fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     Ok(Some(number))
 }
 
-fn schedule(fields: &Map<String, Value>) -> Judged<Option<String>> {
+fn schedule(fields: &Map<String, Value>, zones: &Zones) -> Judged<Option<String>> {
     let found = text(fields, "schedule", limits::EXPRESSION_CHARS_MAX)?;
     if let Some(expression) = &found {
-        Schedule::parse(expression, "UTC")
+        Schedule::parse_with(expression, "UTC", zones)
             .map_err(|_| "schedule is not a valid cron or OnCalendar expression".to_owned())?;
     }
     Ok(found)
@@ -155,7 +155,7 @@ pub(crate) fn judge(fields: &Map<String, Value>, zones: &Zones) -> Judged<Wanted
             Some(_) => return Err("methods has unexpected value".to_owned()),
         },
         name: text(fields, "name", limits::NAME_CHARS_MAX)?,
-        schedule: schedule(fields)?,
+        schedule: schedule(fields, zones)?,
         slug: match text(fields, "slug", limits::SLUG_CHARS_MAX)? {
             Some(text) if !slug::is_slug(&text) => return Err("slug does not match pattern".to_owned()),
             slug => slug,

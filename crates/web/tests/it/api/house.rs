@@ -185,7 +185,6 @@ impl House {
         let state = App::new(
             store.clone(),
             inbox,
-            meters,
             clock,
             dice.fork(),
             site,
