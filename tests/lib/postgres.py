@@ -9,6 +9,7 @@ instead of starting one for every test. A missing PostgreSQL is an error. Only t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -124,11 +125,13 @@ class Cluster:
     def stop(self, sig: int = signal.SIGINT) -> None:
         """End the server; its files stay. SIGINT is PostgreSQL's fast stop, SIGKILL kills it with its children."""
         pid = self.server_pid()
-        if sig == signal.SIGKILL:
-            # The children would end by themselves soon; killing them too is the harder case.
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         os.kill(pid, sig)
+        if sig == signal.SIGKILL:
+            # They would end by themselves soon; killing them too is the harder case.
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)
         self._end("keep\n")
 
     def _end(self, word: str) -> None:
