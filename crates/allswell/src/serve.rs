@@ -10,6 +10,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
+use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
 use allswell_engine::replan::Replan;
@@ -119,6 +120,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
+    let listen = Listen::new(store.clone(), deliver_nudge.clone());
+    let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
         deliver,
         deliver_nudge,
@@ -189,6 +192,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         ingesting.await.context("the ingest loop broke off")?;
     }
     let _ = stop_loops.send(true);
+    // It waits for what may never come, and has nothing to finish.
+    listening.abort();
     while tasks.join_next().await.is_some() {}
     if broken {
         bail!(

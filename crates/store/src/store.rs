@@ -306,14 +306,15 @@ impl Store {
     }
 
     /// Hears the words that transactions of any node said for the loops of the others. Gives back only when the
-    /// connection for it breaks, and never on SQLite, where there is one node.
+    /// connection for it breaks; never on SQLite, where there is one node, nor behind a pooler, which has no connection of
+    /// ours to say anything on.
     ///
     /// # Errors
     /// The database's own.
     pub async fn listen(&self, hear: impl FnMut(&str)) -> Result<()> {
         match &self.database {
-            Database::Sqlite(_) => std::future::pending().await,
-            Database::Postgres(postgres) => postgres.listen(hear).await,
+            Database::Postgres(postgres) if postgres.keeps_connections() => postgres.listen(hear).await,
+            Database::Sqlite(_) | Database::Postgres(_) => std::future::pending().await,
         }
     }
 

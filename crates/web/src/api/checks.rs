@@ -171,13 +171,17 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
         .store()
         .write(async move |tx| {
             let scope = errand.scope;
+            // Whether there is one already, and whether one more is allowed, is asked and acted upon alone.
+            tx.project_lock(scope).await?;
             if !wanted.unique.is_empty() {
                 let same = tx
                     .checks(scope)
                     .await?
                     .into_iter()
                     .find(|check| wanted.means(&check.settings));
-                if let Some(mut check) = same {
+                if let Some(check) = same {
+                    tx.check_lock(scope, check.id).await?;
+                    let mut check = tx.check(scope, check.id).await?.ok_or(Error::NOT_FOUND)?;
                     let channels = update_check(tx, &mut check, &wanted, &mut errand).await?;
                     return Ok((StatusCode::OK, check, channels));
                 }
@@ -289,6 +293,9 @@ where
     let (check, channels) = app
         .store()
         .write(async move |tx| {
+            if let Ok(id) = code.parse() {
+                tx.check_lock(errand.scope, id).await?;
+            }
             let mut check = find_by_id(tx, errand.scope, &code).await?;
             let channels = work(tx, &mut check, &mut errand).await?;
             Ok::<_, Error>((check, channels))

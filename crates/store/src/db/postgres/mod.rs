@@ -55,6 +55,11 @@ impl Postgres {
         })
     }
 
+    /// Whether a connection of ours is the same one at the server all the time.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        self.server.prepare
+    }
+
     /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self, mode: Mode) -> Result<Session> {
         self.begin_on(&self.pool, mode).await
