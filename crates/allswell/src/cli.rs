@@ -29,6 +29,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the server
     Serve,
+    /// Bring the database's schema up to date, as `serve` does unless database.migrate is false
+    Migrate,
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

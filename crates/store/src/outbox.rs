@@ -53,6 +53,9 @@ statements! {
                       where state in ('ready', 'leased') group by state order by state";
 }
 
+/// What other nodes hear when a delivery was promised.
+pub const NUDGE: &str = "deliver";
+
 /// A delivery that this process has claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
@@ -216,6 +219,7 @@ impl Tx<'_> {
             now.into(),
             owed.expires_at.into(),
         ];
+        self.nudge(NUDGE);
         self.run(&INSERT, &values).await.map(drop)
     }
 

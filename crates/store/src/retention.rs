@@ -8,7 +8,8 @@ use crate::Result;
 use crate::db::{Tx, statements};
 
 statements! {
-    MARKED = "select check_id from prune_due limit $1";
+    // Taking a mark is the claim: of two nodes one gets it, and what grows meanwhile is marked anew.
+    MARKED = "delete from prune_due where check_id in (select check_id from prune_due limit $1) returning check_id";
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
@@ -67,7 +68,6 @@ impl Tx<'_> {
         for row in &marked {
             let check: CheckId = row.get("check_id")?;
             self.prune_log(check, kept).await?;
-            self.run(&UNMARK, &[check.into()]).await?;
         }
         Ok(marked.len() as u64)
     }

@@ -331,6 +331,7 @@ async fn turn(
         .store
         .write(async move |tx| {
             let scope = scope_of(tx, project).await?;
+            tx.check_lock(scope, id).await?;
             let mut check = tx.check(scope, id).await?.ok_or_else(|| not_here(id, project))?;
             if matches!(event, Event::Resume) && check.state.status != Status::Paused {
                 bail!("check {id} is not paused");

@@ -22,7 +22,7 @@ async fn get(store: &Store, name: &'static str) -> Option<String> {
 fn what_is_stored_is_on_the_disk() {
     run(async {
         let disk = OnDisk::new();
-        let wanted = Durability {
+        let wanted = Durability::Sqlite {
             journal_mode: "wal".to_owned(),
             synchronous: 2,
         };
