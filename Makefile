@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light garbage browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light garbage differential schedules crash browser screenshot bench clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,9 +31,10 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, conformance, first-light, garbage, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, browser
 	$(MAKE) check
 	$(MAKE) unit
+	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
 	$(MAKE) garbage
@@ -53,8 +54,19 @@ unit: ## the tests of all crates, by cargo-nextest if it is there, and those in 
 conformance: build-debug ## the Healthchecks protocol, against a server seeded for it (ARGS='-k slug test_ping.py')
 	$(PYTHON) tests/conformance/run.py -n 4 $(ARGS)
 
+differential: build-debug ## schedules against cronsim, oncalendar and systemd: 5,000 random cases
+	$(PYTHON) tests/schedules/differential.py --cases 5000 --systemd 300 $(ARGS) -- \
+	  "$(TEST_BINARY)" schedule next --stdin --count 3
+
+schedules: setup build ## the same with 100,000 cases and a fresh seed
+	$(PYTHON) tests/schedules/differential.py --cases 100000 --systemd 6000 $(ARGS) -- \
+	  "$(TARGET)/release/allswell" schedule next --stdin --count 3
+
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py $(ARGS)
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py tests/test_crash.py $(ARGS)
+
+crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
+	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)

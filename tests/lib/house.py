@@ -166,9 +166,14 @@ class House:
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of a GET; status 0 when nobody answers."""
+        return self.request("GET", path, headers)
+
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of any request; status 0 when nobody answers."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(self.url + path, data=body, headers=headers or {}, method=method)
         try:
-            with opener.open(urllib.request.Request(self.url + path, headers=headers or {}), timeout=10) as r:
+            with opener.open(request, timeout=10) as r:
                 return r.status, r.read()
         except urllib.error.HTTPError as e:
             return e.code, e.read()

@@ -11,6 +11,7 @@ mod keyring;
 mod serve;
 mod system;
 mod telemetry;
+mod tzdata;
 
 use std::process::ExitCode;
 

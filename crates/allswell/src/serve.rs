@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
-use allswell_engine::ingest::Ingest;
+use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
-use allswell_store::retention::LogKept;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry};
+use crate::{system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -34,7 +35,7 @@ const WRITE_STALL_SECS: u64 = 30;
 /// Runs the server until SIGTERM or Ctrl-C.
 pub async fn run(loaded: Loaded) -> Result<()> {
     let config = &loaded.config;
-    telemetry::start(config.log);
+    let log = telemetry::start(config.log);
     // First of all: whoever sends them while we start means it.
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
@@ -53,6 +54,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         new_ring,
         ..
     } = house::unlock(config, store).await?;
+    let zones = tzdata::zones(config)?;
     let listener = bind(config.listen, "listen").await?;
     let metrics = match config.metrics.listen {
         Some(address) => Some(bind(address, "metrics.listen").await?),
@@ -60,8 +62,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     };
     let site = site(&loaded, listener.local_addr()?);
 
+    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse.
+    store
+        .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
+        .await?;
+
     let flush = store.flush_time(loops::now).await?;
-    let link = start_link::make_if_new(&store, &site, &mut dice).await?;
+    let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
     system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -79,18 +86,30 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let (deliver_nudge, idle) = (nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
-        config.limits.inbox,
-        Duration::from_millis(config.limits.inbox_wait_ms),
-        config.limits.batch,
+        InboxLimits {
+            capacity: config.limits.inbox,
+            patience: Duration::from_millis(config.limits.inbox_wait_ms),
+            batch_max: config.limits.batch,
+        },
         dice.fork(),
+        zones.clone(),
         deliver_nudge.clone(),
         meters.clone(),
     );
 
     let (stop_loops, stopped) = watch::channel(false);
-    let sweep = Sweep::new(store.clone(), dice.fork(), deliver_nudge.clone(), meters.clone());
-    let deliver = Deliver::new(store.clone(), node, meters.clone());
+    let sweep = Sweep::new(
+        store.clone(),
+        node,
+        dice.fork(),
+        zones.clone(),
+        inbox.pending(),
+        deliver_nudge.clone(),
+        meters.clone(),
+    );
+    let deliver = Deliver::new(store.clone(), node, log.lost(), meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
+    let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
@@ -99,6 +118,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         stopped.clone(),
         meters.clone(),
     ));
+    tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
     let mut ingesting = tokio::spawn(ingest.run(loops::now));
 
@@ -107,12 +127,12 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let app = allswell_web::app(App::new(
         store.clone(),
         inbox,
-        meters,
         loops::now,
         dice.fork(),
         site,
         network(config),
         web_limits(config),
+        zones,
     ));
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {
@@ -141,13 +161,23 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     }
 
     let broken = tokio::select! {
-        name = stop.wait() => { tracing::info!("{name}: ending"); false }
+        name = stop.wait() => {
+            tracing::info!("{name}: ending; requests in flight have up to {SHUTDOWN_SECS} s (again: end them at once)");
+            false
+        }
         _ = tasks.join_next() => true,
+        _ = http.join_next() => true,
         _ = &mut ingesting => true,
     };
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
-    while http.join_next().await.is_some() {}
+    tokio::select! {
+        () = async { while http.join_next().await.is_some() {} } => {}
+        name = stop.wait() => {
+            tracing::info!("{name}: ending requests in flight");
+            http.shutdown().await;
+        }
+    }
     if !broken {
         ingesting.await.context("the ingest loop broke off")?;
     }
@@ -155,18 +185,25 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     while tasks.join_next().await.is_some() {}
     if broken {
         bail!(
-            "a loop of the engine ended by itself; the log says why. Start again: nothing that was answered is lost"
+            "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
     }
     store.checkpoint().await?;
     tracing::info!("ended");
+    log.finish();
     Ok(())
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| {
-        format!("could not listen on {address} ({setting}); does something else use the address?")
+    use std::io::ErrorKind;
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => "something else uses the address",
+            ErrorKind::AddrNotAvailable => "this machine does not have the address",
+            ErrorKind::PermissionDenied => "ports below 1024 need a right that this process lacks",
+            _ => "the system refuses it",
+        };
+        anyhow::anyhow!("could not listen on {address} ({setting}): {hint} ({error})")
     })
 }
 
@@ -178,7 +215,11 @@ fn site(loaded: &Loaded, bound: SocketAddr) -> Site {
     } else {
         loaded.config.site_url.as_str().to_owned()
     };
-    Site { url }
+    Site {
+        url,
+        badge_label: loaded.config.badges.label.clone(),
+        metrics_key: loaded.config.metrics.key.clone(),
+    }
 }
 
 /// What an operator should know, in at most six lines.
@@ -240,10 +281,8 @@ fn serve_limits(config: &Config) -> ServeLimits {
 fn kept(config: &Config) -> Kept {
     let days = |days: u64| Span::from_days(i64::try_from(days).unwrap_or(i64::MAX));
     Kept {
-        log: LogKept {
-            pings: config.retention.pings_per_check,
-            body_bytes: config.retention.body_bytes_per_check,
-        },
+        pings: config.retention.pings_per_check,
+        body_bytes: config.retention.body_bytes_per_check,
         history: days(config.retention.history_days),
         audit: days(config.retention.audit_days),
         undo: days(config.retention.undo_days),

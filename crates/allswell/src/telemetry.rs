@@ -1,12 +1,134 @@
 //! The log: lines on standard error, as text or JSON.
+//!
+//! Lines are written by a thread of their own, behind a bounded queue: a terminal that was stopped or a log collector
+//! that hangs must not stop the watch. What does not fit is dropped and counted, and the log says how many it were.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
+/// Lines that may wait to be written.
+const LINES_MAX: usize = 8_192;
+/// Bytes of a line; what is longer is cut.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+/// How long the end of the program waits for the last lines.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before this is written: say so.
+    Finish(SyncSender<()>),
+}
+
+/// The way into the log.
+#[derive(Clone)]
+pub struct LogWriter {
+    lines: SyncSender<Item>,
+    lost: Arc<AtomicU64>,
+}
+
+impl LogWriter {
+    /// How many lines could not be written so far.
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
+    }
+
+    /// Waits until what was logged is written, but not for ever.
+    pub fn finish(&self) {
+        let (done, written) = sync_channel(1);
+        if self.lines.try_send(Item::Finish(done)).is_ok() {
+            let _ = written.recv_timeout(FINISH_MAX);
+        }
+    }
+
+    fn put(&self, line: Vec<u8>) {
+        if self.lines.try_send(Item::Line(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One line on its way; handed over whole when it is dropped.
+pub struct Line<'w> {
+    writer: &'w LogWriter,
+    text: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let room = LINE_BYTES_MAX.saturating_sub(self.text.len());
+        self.text.extend_from_slice(&part[..part.len().min(room)]);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let mut text = std::mem::take(&mut self.text);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        self.writer.put(text);
+    }
+}
+
+impl<'w> MakeWriter<'w> for LogWriter {
+    type Writer = Line<'w>;
+
+    fn make_writer(&'w self) -> Line<'w> {
+        Line {
+            writer: self,
+            text: Vec::new(),
+        }
+    }
+}
+
+/// A log that a thread of its own writes to `out`.
+fn spawn(out: impl Write + Send + 'static) -> LogWriter {
+    let (lines, waiting) = sync_channel(LINES_MAX);
+    let lost = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&lost);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write_lines(&waiting, out, &counted))
+        .expect("the system gives the log its thread");
+    LogWriter { lines, lost }
+}
+
+fn write_lines(waiting: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
+    let mut told = 0;
+    while let Ok(item) = waiting.recv() {
+        // A standard error that is closed is nobody's business any more; going on empties the queue.
+        match item {
+            Item::Line(line) => drop(out.write_all(&line)),
+            Item::Finish(done) => drop(done.send(())),
+        }
+        let all = lost.load(Ordering::Relaxed);
+        if all > told {
+            let _ = writeln!(
+                out,
+                "{} lines of the log were lost: nobody read them fast enough",
+                all - told
+            );
+            told = all;
+        }
+    }
+}
+
 /// Begins to write the log.
-pub fn start(log: Log) {
+pub fn start(log: Log) -> LogWriter {
     let level = match log.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -14,16 +136,18 @@ pub fn start(log: Log) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
+    let writer = spawn(io::stderr());
     let lines = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::from_level(level))
         .with_ansi(false)
         .with_target(false)
-        .with_writer(std::io::stderr);
+        .with_writer(writer.clone());
     match log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
-    std::panic::set_hook(Box::new(|panic| {
+    let last_words = writer.clone();
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         let said = panic.payload_as_str().unwrap_or("without a word").to_owned();
@@ -32,5 +156,70 @@ pub fn start(log: Log) {
             panic.thread = thread,
             "a broken invariant: {said} ({place})"
         );
+        // The process may be about to end.
+        last_words.finish();
     }));
+    writer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// An output that takes a line only when it is let.
+    struct Slow {
+        let_go: Receiver<()>,
+        seen: Sender<String>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            let _ = self.let_go.recv();
+            let _ = self.seen.send(String::from_utf8_lossy(part).into_owned());
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_hangs_stops_nobody_and_what_was_lost_is_told() {
+        let (go, let_go) = channel();
+        let (seen, lines) = channel();
+        let writer = spawn(Slow { let_go, seen });
+        for number in 0..LINES_MAX + 100 {
+            writeln!(writer.make_writer(), "line {number}").expect("a line in memory");
+        }
+        let lost = writer.lost().load(Ordering::Relaxed);
+        assert!((99..=100).contains(&lost), "{lost}: one line may be on its way");
+        drop(go);
+        drop(writer);
+        let all: Vec<String> = lines.iter().collect();
+        assert_eq!(all[0], "line 0\n");
+        assert!(
+            all.concat()
+                .contains(&format!("{lost} lines of the log were lost"))
+        );
+    }
+
+    #[test]
+    fn a_line_is_written_whole_and_bounded() {
+        let (go, let_go) = channel();
+        let (seen, lines) = channel();
+        drop(go);
+        let writer = spawn(Slow { let_go, seen });
+        let mut line = writer.make_writer();
+        write!(line, "a")
+            .and_then(|()| write!(line, "{}", "b".repeat(LINE_BYTES_MAX)))
+            .expect("a line in memory");
+        drop(line);
+        writer.finish();
+        drop(writer);
+        let text: String = lines.iter().collect();
+        assert_eq!(text.len(), LINE_BYTES_MAX + 1);
+        assert!(text.starts_with("ab") && text.ends_with("b\n"));
+    }
 }

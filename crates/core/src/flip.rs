@@ -51,6 +51,9 @@ pub enum Reason {
         last_ping: i64,
         /// The grace in seconds.
         grace: i64,
+        /// The deadline before it was moved because it fell into an absence of ours, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
     },
     /// A run started and did not end within the grace.
     RunTimeout {
@@ -58,6 +61,9 @@ pub enum Reason {
         started: i64,
         /// The grace in seconds.
         grace: i64,
+        /// The deadline before it was moved because it fell into an absence of ours, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
     },
     /// Somebody paused the check.
     Paused,
@@ -88,20 +94,37 @@ impl Reason {
         match self {
             Reason::Success { ping, cause } => format!("ping {ping} reported success{}", because(cause)),
             Reason::Fail { ping, cause } => format!("ping {ping} reported failure{}", because(cause)),
-            Reason::Timeout { last_ping, grace } => format!(
-                "no ping came in time: the last was at {}, and the grace of {} is over",
+            Reason::Timeout {
+                last_ping,
+                grace,
+                moved_from,
+            } => format!(
+                "no ping came in time: the last was at {}, and the grace of {} is over{}",
                 Timestamp::from_micros(*last_ping).floor_secs(),
-                Span::from_secs(*grace)
+                Span::from_secs(*grace),
+                excused(*moved_from)
             ),
-            Reason::RunTimeout { started, grace } => format!(
-                "the run that started at {} did not end within {}",
+            Reason::RunTimeout {
+                started,
+                grace,
+                moved_from,
+            } => format!(
+                "the run that started at {} did not end within {}{}",
                 Timestamp::from_micros(*started).floor_secs(),
-                Span::from_secs(*grace)
+                Span::from_secs(*grace),
+                excused(*moved_from)
             ),
             Reason::Paused => "somebody paused the check".to_owned(),
             Reason::Resumed => "somebody resumed the check".to_owned(),
         }
     }
+}
+
+fn excused(moved_from: Option<i64>) -> String {
+    moved_from.map_or_else(String::new, |nominal| {
+        let nominal = Timestamp::from_micros(nominal).floor_secs();
+        format!("; its deadline, {nominal}, fell into a time when this server was away, and was moved")
+    })
 }
 
 fn because(cause: &Cause) -> String {
@@ -139,10 +162,12 @@ mod tests {
             Reason::Timeout {
                 last_ping: 1_769_860_800_000_000,
                 grace: 60,
+                moved_from: None,
             },
             Reason::RunTimeout {
                 started: 1_769_860_800_000_000,
                 grace: 3_600,
+                moved_from: Some(1_769_860_800_000_000),
             },
             Reason::Paused,
             Reason::Resumed,
@@ -165,6 +190,7 @@ mod tests {
         let late = Reason::Timeout {
             last_ping: 1_769_860_800_500_000,
             grace: 90,
+            moved_from: None,
         };
         assert_eq!(
             late.sentence(),

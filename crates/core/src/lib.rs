@@ -3,6 +3,8 @@
 //! Nothing here reads a clock, rolls dice, waits, or touches a file, a socket or a database: time and chance are
 //! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
 
+pub mod absence;
+pub mod badge;
 pub mod chance;
 pub mod check;
 pub mod delivery;

@@ -13,6 +13,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::badge::BadgeKeys;
 use crate::chance::Dice;
 use crate::id::{DataKeyId, ProjectId};
 use crate::key::Pepper;
@@ -292,6 +293,12 @@ impl DataKey {
     /// voids no API key.
     pub fn pepper(&self) -> Pepper {
         Pepper::new(self.derive("api-pepper"))
+    }
+
+    /// What makes the addresses of badges. Like the pepper it survives the rotation of root keys: badges stand on pages
+    /// elsewhere, whose authors we cannot ask to change them.
+    pub fn badge_keys(&self) -> BadgeKeys {
+        BadgeKeys::new(self.derive("badges"))
     }
 
     /// A subkey for one purpose (HKDF-SHA256, RFC 5869).

@@ -11,10 +11,11 @@ use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, Settings, State};
 use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::limits;
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::{self, Action};
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::checks::Found;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Store, Tx};
@@ -23,12 +24,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::meters::Meters;
+use crate::pending::Pending;
 use crate::record;
 
 /// Pings of a check after which its log is looked at by retention.
 const LOG_PAGE: u64 = 100;
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
+/// Between two lines of the log about the same trouble.
+const COMPLAINT_EVERY: Span = Span::from_secs(10);
 
 /// Where a ping is addressed.
 #[derive(Clone, Debug)]
@@ -85,7 +89,9 @@ pub enum Answer {
 /// Why a ping could not be taken. The client should try again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too many pings wait already, or the database is away.
+    /// Too many pings wait already.
+    Full,
+    /// The database is away.
     Busy,
     /// It could not be stored; the log says why.
     Failed,
@@ -96,33 +102,52 @@ struct Waiting {
     answer: oneshot::Sender<std::result::Result<Answer, Refusal>>,
 }
 
+/// The bounds of an inbox.
+#[derive(Copy, Clone, Debug)]
+pub struct InboxLimits {
+    /// Pings that may wait.
+    pub capacity: usize,
+    /// How long a ping waits for a place in a full inbox.
+    pub patience: Duration,
+    /// Pings in one transaction.
+    pub batch_max: usize,
+}
+
 /// Where pings wait for their commit. Cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
     sender: mpsc::Sender<Waiting>,
     patience: Duration,
+    pending: Pending,
+    meters: Meters,
 }
 
 impl Inbox {
     /// Hands a ping in and waits until it is on disk.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] if the inbox stays full for its short allowance.
+    /// [`Refusal::Full`] if the inbox stays full for its short allowance.
     pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
+        let _place = self.pending.wait(arrival.at);
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { arrival, answer };
         match self.sender.try_send(waiting) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(waiting)) => {
-                let place = tokio::time::timeout(self.patience, self.sender.reserve()).await;
-                place
-                    .map_err(|_| Refusal::Busy)?
-                    .map_err(|_| Refusal::Busy)?
-                    .send(waiting);
+                let Ok(Ok(place)) = tokio::time::timeout(self.patience, self.sender.reserve()).await else {
+                    self.meters.ping(Err(Refusal::Full));
+                    return Err(Refusal::Full);
+                };
+                place.send(waiting);
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Busy),
         }
         answered.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    /// The pings that wait, for the sweep.
+    pub fn pending(&self) -> Pending {
+        self.pending.clone()
     }
 
     /// Pings that wait.
@@ -137,32 +162,48 @@ pub struct Ingest {
     receiver: mpsc::Receiver<Waiting>,
     batch_max: usize,
     dice: Dice,
+    zones: Zones,
     deliver: Arc<Notify>,
     meters: Meters,
+    now: Timestamp,
+    unsaid: usize,
+    quiet_until: Option<Timestamp>,
 }
 
 impl Ingest {
-    /// An inbox for up to `capacity` pings, and what empties it in batches of up to `batch_max`. `deliver` is nudged
-    /// when a promise was made.
+    /// An inbox and what empties it. `deliver` is nudged when a promise was made.
     pub fn new(
         store: Store,
-        capacity: usize,
-        patience: Duration,
-        batch_max: usize,
+        limits: InboxLimits,
         dice: Dice,
+        zones: Zones,
         deliver: Arc<Notify>,
         meters: Meters,
     ) -> (Inbox, Ingest) {
+        let InboxLimits {
+            capacity,
+            patience,
+            batch_max,
+        } = limits;
         let (sender, receiver) = mpsc::channel(capacity);
         (
-            Inbox { sender, patience },
+            Inbox {
+                sender,
+                patience,
+                pending: Pending::default(),
+                meters: meters.clone(),
+            },
             Ingest {
                 store,
                 receiver,
                 batch_max,
                 dice,
+                zones,
                 deliver,
                 meters,
+                now: Timestamp::default(),
+                unsaid: 0,
+                quiet_until: None,
             },
         )
     }
@@ -176,6 +217,7 @@ impl Ingest {
                 .map(|waiting| (waiting.arrival, waiting.answer))
                 .unzip();
             let begun = clock();
+            self.now = begun;
             let results = self.take(arrivals.into()).await;
             self.meters.batch(answers.len(), clock() - begun);
             for (answer, result) in answers.into_iter().zip(results) {
@@ -191,7 +233,7 @@ impl Ingest {
         match self.commit(Arc::clone(&arrivals)).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             Err(error) if error.is_passing() || arrivals.len() == 1 => {
-                tracing::error!("could not store {} pings: {error}", arrivals.len());
+                self.complain(arrivals.len(), &error);
                 let refusal = if error.is_passing() {
                     Refusal::Busy
                 } else {
@@ -207,28 +249,42 @@ impl Ingest {
                 let mut results = Vec::with_capacity(arrivals.len());
                 for arrival in arrivals.iter() {
                     let alone: Arc<[Arrival]> = Arc::new([arrival.clone()]);
-                    let stored = self.commit(alone).await.map(|answers| answers[0]);
-                    results.push(stored.map_err(|error| {
-                        tracing::error!("could not store a ping: {error}");
-                        if error.is_passing() {
-                            Refusal::Busy
-                        } else {
-                            Refusal::Failed
+                    match self.commit(alone).await {
+                        Ok(answers) => results.push(Ok(answers[0])),
+                        Err(error) => {
+                            self.complain(1, &error);
+                            if error.is_passing() {
+                                // The others would wait as long, one after the other.
+                                results.resize(arrivals.len(), Err(Refusal::Busy));
+                                break;
+                            }
+                            results.push(Err(Refusal::Failed));
                         }
-                    }));
+                    }
                 }
                 results
             }
         }
     }
 
+    /// Says that pings could not be stored: at once, and then no more than every ten seconds, with how many it were. The
+    /// log may lie on the disk that is full.
+    fn complain(&mut self, pings: usize, error: &Error) {
+        self.unsaid += pings;
+        if self.quiet_until.is_none_or(|until| until <= self.now) {
+            tracing::error!("could not store {} pings: {error}", self.unsaid);
+            self.unsaid = 0;
+            self.quiet_until = Some(self.now + COMPLAINT_EVERY);
+        }
+    }
+
     async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Answer>> {
         let mut tries = 0;
         loop {
-            let (arrivals, dice) = (Arc::clone(&arrivals), self.dice.fork());
+            let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
             let stored = self
                 .store
-                .write(async move |tx| store_batch(tx, &arrivals, dice).await)
+                .write(async move |tx| store_batch(tx, &arrivals, dice, zones).await)
                 .await;
             match stored {
                 Ok((answers, promised)) => {
@@ -255,16 +311,23 @@ struct Touched {
 struct Batch<'t, 'c> {
     tx: &'t mut Tx<'c>,
     dice: Dice,
+    zones: Zones,
     touched: HashMap<CheckId, Touched>,
     projects: HashMap<String, Option<ProjectId>>,
     promised: usize,
 }
 
 /// Stores pings in their order; gives their answers and how many deliveries were promised.
-async fn store_batch(tx: &mut Tx<'_>, arrivals: &[Arrival], dice: Dice) -> Result<(Vec<Answer>, usize)> {
+async fn store_batch(
+    tx: &mut Tx<'_>,
+    arrivals: &[Arrival],
+    dice: Dice,
+    zones: Zones,
+) -> Result<(Vec<Answer>, usize)> {
     let mut batch = Batch {
         tx,
         dice,
+        zones,
         touched: HashMap::new(),
         projects: HashMap::new(),
         promised: 0,
@@ -443,7 +506,7 @@ impl Batch<'_, '_> {
     }
 
     fn touch(&mut self, check: Check) {
-        let plan = record::plan_or_postpone(&check);
+        let plan = record::plan_or_postpone(&check, &self.zones);
         let deadline = check.state.deadline(&plan);
         self.touched.insert(
             check.id,

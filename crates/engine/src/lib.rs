@@ -8,7 +8,9 @@ pub mod deliver;
 pub mod ingest;
 pub mod loops;
 pub mod meters;
+pub mod pending;
 pub mod record;
+pub mod replan;
 pub mod retain;
 pub mod sweep;
 

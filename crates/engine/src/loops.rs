@@ -57,7 +57,8 @@ pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver
         tokio::select! {
             () = pause(sleep) => {}
             () = nudge.notified() => {}
-            _ = stop.changed() => {}
+            // Nobody is left who could say stop: going on would mean a loop without any sleep.
+            changed = stop.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -84,19 +84,11 @@ impl Meters {
             Ok(Answer::Created) => "created",
             Ok(Answer::NotFound) => "not_found",
             Ok(Answer::Ambiguous) => "ambiguous",
+            Err(Refusal::Full) => "inbox_full",
             Err(Refusal::Busy) => "busy",
             Err(Refusal::Failed) => "failed",
         };
         self.pings.get_or_create(&Outcome { outcome }).inc();
-    }
-
-    /// A ping that found the inbox full.
-    pub fn ping_refused(&self) {
-        self.pings
-            .get_or_create(&Outcome {
-                outcome: "inbox_full",
-            })
-            .inc();
     }
 
     pub(crate) fn batch(&self, pings: usize, took: Span) {

@@ -4,7 +4,7 @@ use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, decide};
 use allswell_core::delivery;
 use allswell_core::flip::Flip;
-use allswell_core::schedule::Schedule;
+use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Tx};
 
@@ -63,8 +63,9 @@ pub async fn apply_and_save(
     event: Event,
     now: Timestamp,
     dice: &mut Dice,
+    zones: &Zones,
 ) -> Result<Applied> {
-    let plan = plan_or_postpone(check);
+    let plan = plan_or_postpone(check, zones);
     let applied = apply(tx, check, &plan, event, now, dice).await?;
     if tx.check_save_state_and_deadline(check, applied.deadline).await? {
         Ok(applied)
@@ -78,8 +79,8 @@ pub async fn apply_and_save(
 
 /// The plan of a check. One that cannot be computed is looked at again within the hour: its pings are kept all the
 /// same, and the sweep writes into the log what is wrong.
-pub fn plan_or_postpone(check: &Check) -> Plan {
-    check.settings.plan().unwrap_or(Plan {
+pub fn plan_or_postpone(check: &Check, zones: &Zones) -> Plan {
+    check.settings.plan(zones).unwrap_or(Plan {
         schedule: Schedule::Period(POSTPONED),
         grace: check.settings.grace,
     })

@@ -17,8 +17,10 @@ const PAUSE: Span = Span::from_secs(30);
 /// How long things are kept.
 #[derive(Copy, Clone, Debug)]
 pub struct Kept {
-    /// A check's log.
-    pub log: LogKept,
+    /// The newest pings of a check.
+    pub pings: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
     /// Flips, incidents and finished deliveries.
     pub history: Span,
     /// The audit log.
@@ -45,9 +47,14 @@ impl Step for Retain {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         let (kept, system) = (self.kept, SystemScope::engine());
+        let log = LogKept {
+            pings: kept.pings,
+            body_bytes: kept.body_bytes,
+            flips_since: now - kept.history,
+        };
         let logs = self
             .store
-            .write(async move |tx| tx.prune_logs(system, kept.log, LOGS).await)
+            .write(async move |tx| tx.prune_logs(system, log, LOGS).await)
             .await?;
         let others = self
             .store

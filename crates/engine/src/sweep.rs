@@ -1,45 +1,160 @@
-//! The sweep: checks whose deadline has passed go down.
+//! The sweep: checks whose deadline has passed go down, unless it was we who were away.
 
 use std::sync::Arc;
 
+use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
-use allswell_core::check::Event;
+use allswell_core::check::{Check, Event};
+use allswell_core::flip::Flip;
+use allswell_core::id::{CheckId, NodeId};
+use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
 use crate::loops::Step;
 use crate::meters::Meters;
+use crate::pending::Pending;
 use crate::{Due, record};
 
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
 const BATCH: i64 = 200;
+/// How long deadlines wait that pings on their way in may have met.
+const PINGS_FIRST: Span = Span::from_millis(20);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
     store: Store,
+    node: NodeId,
     dice: Mutex<Dice>,
+    /// When this node last said that it is awake.
+    marked: Mutex<Option<Timestamp>>,
+    zones: Zones,
+    pending: Pending,
     deliver: Arc<Notify>,
     meters: Meters,
 }
 
+#[derive(Default)]
 struct Swept {
     looked_at: usize,
-    flips: usize,
+    flips: Vec<(CheckId, Flip)>,
+    /// Checks whose schedule cannot be computed, with why.
+    postponed: Vec<(CheckId, String)>,
     promised: usize,
-    next: Option<Timestamp>,
 }
 
 impl Sweep {
-    /// `deliver` is nudged when a promise was made.
-    pub fn new(store: Store, dice: Dice, deliver: Arc<Notify>, meters: Meters) -> Self {
+    /// `node` is what says that it is awake; `pending` are the pings that wait; `deliver` is nudged when a promise was
+    /// made.
+    pub fn new(
+        store: Store,
+        node: NodeId,
+        dice: Dice,
+        zones: Zones,
+        pending: Pending,
+        deliver: Arc<Notify>,
+        meters: Meters,
+    ) -> Self {
         Sweep {
             store,
+            node,
             dice: Mutex::new(dice),
+            marked: Mutex::new(None),
+            zones,
+            pending,
             deliver,
             meters,
         }
+    }
+
+    /// Says that this node is awake, if it is time to. Before anything is judged late, so that an absence of ours is
+    /// known when the deadlines that fell into it are looked at. Gives when it is time again.
+    async fn mark_awake(&self, now: Timestamp, something_is_due: bool) -> Result<Timestamp> {
+        let mut marked = self.marked.lock().await;
+        let again = marked.map_or(now, |at| at + MARK_EVERY);
+        // A clock that was set back would leave us silent for as long.
+        let set_back = marked.is_some_and(|at| at > now);
+        if again > now && !set_back && !something_is_due {
+            return Ok(again);
+        }
+        let node = self.node;
+        let absence = self
+            .store
+            .write(async move |tx| tx.awake_mark(SystemScope::engine(), node, now).await)
+            .await?;
+        *marked = Some(now);
+        if let Some(Absence { from, to }) = absence {
+            tracing::warn!("away from {from} to {to}: what was due then is given time");
+        }
+        Ok(now + MARK_EVERY)
+    }
+
+    /// Looks at a batch in one transaction.
+    async fn batch(&self, now: Timestamp) -> Result<usize> {
+        let (dice, zones) = (self.dice.lock().await.fork(), self.zones.clone());
+        let swept = self
+            .store
+            .write(async move |tx| {
+                let due = tx.checks_due(SystemScope::engine(), now, BATCH).await?;
+                sweep(tx, due, now, dice, &zones).await
+            })
+            .await?;
+        self.tell(&swept);
+        Ok(swept.looked_at)
+    }
+
+    /// Looks at each check of a batch alone. One that fails is looked at again later: it must not keep the others from
+    /// going down.
+    async fn one_by_one(&self, now: Timestamp) -> Result<usize> {
+        let system = SystemScope::engine();
+        let due = self
+            .store
+            .read(async move |reader| reader.check_ids_due(system, now, BATCH).await)
+            .await?;
+        for id in &due {
+            let (id, dice, zones) = (*id, self.dice.lock().await.fork(), self.zones.clone());
+            let swept = self
+                .store
+                .write(async move |tx| {
+                    let due = tx.check_any(system, id).await?;
+                    sweep(tx, due.into_iter().collect(), now, dice, &zones).await
+                })
+                .await;
+            match swept {
+                Ok(swept) => self.tell(&swept),
+                Err(error) if error.is_passing() => return Err(error),
+                Err(error) => {
+                    tracing::error!(check.id = %id, "check {id} cannot be swept and is looked at again later: {error}");
+                    let until = now + record::POSTPONED;
+                    self.store
+                        .write(async move |tx| tx.check_postpone(system, id, until).await)
+                        .await?;
+                }
+            }
+        }
+        Ok(due.len())
+    }
+
+    /// Says what a transaction did, after its commit.
+    fn tell(&self, swept: &Swept) {
+        for (id, flip) in &swept.flips {
+            tracing::info!(check.id = %id, "check {id} went down, deadline {}", flip.at);
+        }
+        for (id, error) in &swept.postponed {
+            tracing::error!(check.id = %id, "the schedule of check {id} cannot be computed any more: {error}");
+        }
+        self.meters.swept(swept.flips.len());
+        if swept.promised > 0 {
+            self.deliver.notify_one();
+        }
+    }
+
+    async fn next(&self) -> Result<Option<Timestamp>> {
+        self.store
+            .read(async |reader| reader.check_next_deadline(SystemScope::engine()).await)
+            .await
     }
 }
 
@@ -48,53 +163,56 @@ impl Step for Sweep {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         // A look first: an idle server must not begin a write every second.
-        let next = self
-            .store
-            .read(async |reader| reader.check_next_deadline(SystemScope::engine()).await)
-            .await?;
-        match next {
-            None => return Ok(Due::WhenNudged),
-            Some(at) if at > now => return Ok(Due::At(at)),
-            Some(_) => {}
+        let next = self.next().await?;
+        // A ping that came in time and waits for its commit is not late.
+        let judged = self.pending.settled_until(now);
+        let is_due = next.is_some_and(|at| at <= judged);
+        let mark_at = self.mark_awake(now, is_due).await?;
+        if !is_due {
+            let again = next.map_or(mark_at, |at| at.min(mark_at));
+            return Ok(Due::At(again.max(now + PINGS_FIRST)));
         }
-        let dice = self.dice.lock().await.fork();
-        let swept = self
-            .store
-            .write(async move |tx| sweep(tx, now, dice).await)
-            .await?;
-        self.meters.swept(swept.flips);
-        if swept.promised > 0 {
-            self.deliver.notify_one();
-        }
-        if swept.looked_at as i64 == BATCH {
+        let looked_at = match self.batch(judged).await {
+            Err(error) if !error.is_passing() => {
+                tracing::warn!("a sweep failed and is done check by check: {error}");
+                self.one_by_one(judged).await?
+            }
+            other => other?,
+        };
+        if looked_at as i64 == BATCH {
             return Ok(Due::Now);
         }
-        Ok(swept.next.map_or(Due::WhenNudged, Due::At))
+        Ok(Due::At(self.next().await?.map_or(mark_at, |at| at.min(mark_at))))
     }
 }
 
-async fn sweep(tx: &mut Tx<'_>, now: Timestamp, mut dice: Dice) -> Result<Swept> {
-    let due = tx.checks_due(SystemScope::engine(), now, BATCH).await?;
+async fn sweep(
+    tx: &mut Tx<'_>,
+    due: Vec<Check>,
+    now: Timestamp,
+    mut dice: Dice,
+    zones: &Zones,
+) -> Result<Swept> {
     let mut swept = Swept {
         looked_at: due.len(),
-        flips: 0,
-        promised: 0,
-        next: None,
+        ..Swept::default()
     };
+    let earliest = due.iter().filter_map(|check| check.deadline).min().unwrap_or(now);
+    let absences: Arc<[Absence]> = tx.absences_since(SystemScope::engine(), earliest).await?.into();
     for mut check in due {
         let id = check.id;
-        let deadline = match check.settings.plan() {
+        let deadline = match check.settings.plan(zones) {
             Ok(plan) => {
-                let applied = record::apply(tx, &mut check, &plan, Event::Deadline, now, &mut dice).await?;
+                let event = Event::Deadline {
+                    absences: Arc::clone(&absences),
+                };
+                let applied = record::apply(tx, &mut check, &plan, event, now, &mut dice).await?;
                 swept.promised += applied.promised;
-                if let Some(flip) = applied.flip {
-                    swept.flips += 1;
-                    tracing::info!(check.id = %id, "check {id} went down, deadline {}", flip.at);
-                }
+                swept.flips.extend(applied.flip.map(|flip| (id, flip)));
                 applied.deadline
             }
             Err(error) => {
-                tracing::error!(check.id = %id, "the schedule of check {id} cannot be computed any more: {error}");
+                swept.postponed.push((id, error.to_string()));
                 Some(now + record::POSTPONED)
             }
         };
@@ -104,6 +222,5 @@ async fn sweep(tx: &mut Tx<'_>, now: Timestamp, mut dice: Dice) -> Result<Swept>
             )));
         }
     }
-    swept.next = tx.check_next_deadline(SystemScope::engine()).await?;
     Ok(swept)
 }

@@ -6,17 +6,19 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Filters;
 use allswell_core::time::Timestamp;
 
-use crate::db::{Param, Reader, Row, Tx, statements};
+use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
+/// The columns that [`from_row`] wants.
 macro_rules! columns {
     () => {
         "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
-         last_start_rid, last_duration, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
+         last_start_rid, last_duration, excused_until, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
          post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
          start_keywords, success_keywords, failure_keywords, name, slug, tags, description"
     };
 }
+pub(crate) use columns;
 
 statements! {
     BY_ID = concat!("select ", columns!(), " from checks where id = $1 and deleted_at is null");
@@ -28,18 +30,21 @@ statements! {
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
+    BY_EXPRESSION = concat!("select ", columns!(), " from checks
+        where timing_kind = 1 and deleted_at is null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)");
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)");
     // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
     SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
-            last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10
+            last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10,
+            excused_until = $11
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_STATE_AND_DEADLINE = "update checks set version = version + 1, status = $3, status_since = $4,
             last_ping_at = $5, last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9,
-            flip_count = $10, deadline = $11
+            flip_count = $10, excused_until = $11, deadline = $12
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1";
     SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
@@ -52,14 +57,22 @@ statements! {
     TAGS_DELETE = "delete from check_tags where check_id = $1";
     TAG_INSERT = "insert into check_tags (check_id, tag, project_id) values ($1, $2, $3)";
     CHANNELS_DELETE = "delete from check_channels where check_id = $1";
-    CHANNEL_INSERT = "insert into check_channels (check_id, channel_id) values ($1, $2)";
-    CHANNELS_OF_CHECK = "select channel_id from check_channels where check_id = $1 order by channel_id";
+    // Inserts nothing for a channel of another project.
+    CHANNEL_INSERT = "insert into check_channels (check_id, channel_id)
+        select c.id, ch.id from checks c join channels ch on ch.project_id = c.project_id
+        where c.id = $1 and ch.id = $2 and ch.deleted_at is null";
+    CHANNELS_OF_CHECK = concat!("select cc.channel_id as channel_id
+        from check_channels cc join channels ch on ch.id = cc.channel_id
+        where cc.check_id = $1 and ch.deleted_at is null and ", in_scope!(), " order by cc.channel_id");
     CHANNELS_OF_PROJECT = "select cc.check_id as check_id, cc.channel_id as channel_id
-        from check_channels cc join channels c on c.id = cc.channel_id
-        where c.project_id = $1 order by cc.check_id, cc.channel_id";
+        from channels ch join check_channels cc on cc.channel_id = ch.id join checks c on c.id = cc.check_id
+        where ch.project_id = $1 and ch.deleted_at is null and c.deleted_at is null
+        order by cc.check_id, cc.channel_id";
+    DUE_IDS = "select id from checks where deadline <= $1 order by deadline limit $2";
+    POSTPONE = "update checks set deadline = $2, version = version + 1 where id = $1 and deadline is not null";
 }
 
-fn from_row(row: &Row) -> Result<Check> {
+pub(crate) fn from_row(row: &Row) -> Result<Check> {
     let id = row.get("id")?;
     let project = row.get("project_id")?;
     let badge = row.get("badge_id")?;
@@ -74,6 +87,7 @@ fn from_row(row: &Row) -> Result<Check> {
         last_start: row.get("last_start_at")?,
         last_start_rid: row.get("last_start_rid")?,
         last_duration: row.get("last_duration")?,
+        excused_until: row.get("excused_until")?,
         ping_count: row.get("ping_count")?,
         flip_count: row.get("flip_count")?,
     };
@@ -129,7 +143,7 @@ const fn timing_number(kind: TimingKind) -> i64 {
     }
 }
 
-fn state_values(check: &Check) -> [Param<'static>; 10] {
+fn state_values(check: &Check) -> [Param<'static>; 11] {
     let state = &check.state;
     [
         check.id.into(),
@@ -142,6 +156,7 @@ fn state_values(check: &Check) -> [Param<'static>; 10] {
         state.last_duration.into(),
         state.ping_count.into(),
         state.flip_count.into(),
+        state.excused_until.into(),
     ]
 }
 
@@ -217,6 +232,34 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// Checks with a cron or OnCalendar expression, by id, behind `after`.
+    pub async fn checks_by_expression(
+        &mut self,
+        _: SystemScope,
+        after: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Check>> {
+        self.all(&BY_EXPRESSION, &[after.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// Like [`Reader::checks_due`], and gives only ids: for a sweep that met a row it cannot read.
+    pub async fn check_ids_due(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<CheckId>> {
+        self.all(&DUE_IDS, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(|row| row.get("id"))
+            .collect()
+    }
+
     /// The earliest stored wake-up of all checks.
     pub async fn check_next_deadline(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
         self.first(&NEXT_DEADLINE, &[])
@@ -236,8 +279,8 @@ impl Reader<'_> {
     }
 
     /// The channels a check tells, by id.
-    pub async fn check_channels(&mut self, _: ProjectScope, id: CheckId) -> Result<Vec<ChannelId>> {
-        self.all(&CHANNELS_OF_CHECK, &[id.into()])
+    pub async fn check_channels(&mut self, scope: ProjectScope, id: CheckId) -> Result<Vec<ChannelId>> {
+        self.all(&CHANNELS_OF_CHECK, &[id.into(), scope.project().into()])
             .await?
             .iter()
             .map(|row| row.get("channel_id"))
@@ -275,6 +318,7 @@ impl Tx<'_> {
             state.last_start.into(),
             state.last_start_rid.into(),
             state.last_duration.into(),
+            state.excused_until.into(),
             state.ping_count.into(),
             state.flip_count.into(),
             timing_number(timing.kind).into(),
@@ -336,6 +380,11 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Moves the stored wake-up of a check that waits for one, whatever else its row holds.
+    pub async fn check_postpone(&mut self, _: SystemScope, id: CheckId, until: Timestamp) -> Result<bool> {
+        Ok(self.run(&POSTPONE, &[id.into(), until.into()]).await? > 0)
+    }
+
     /// Notes the project's change number on a check whose status or settings changed.
     pub async fn check_mark_changed(&mut self, check: &Check, seq: i64) -> Result<()> {
         self.run(&SAVE_CHANGE_SEQ, &[check.id.into(), seq.into()])
@@ -381,11 +430,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Sets the channels a check tells. They must belong to its project.
+    /// Sets the channels a check tells. `Conflict` if one is not of its project.
     pub async fn check_set_channels(&mut self, id: CheckId, channels: &[ChannelId]) -> Result<()> {
         self.run(&CHANNELS_DELETE, &[id.into()]).await?;
         for channel in channels {
-            self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await?;
+            if self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await? == 0 {
+                return Err(Error::Conflict(format!(
+                    "check {id} and channel {channel} are not of one project"
+                )));
+            }
         }
         Ok(())
     }

@@ -7,22 +7,22 @@ use allswell_core::incident::{self, Effect};
 use allswell_core::scope::ProjectScope;
 use allswell_core::time::Timestamp;
 
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 statements! {
     INSERT = "insert into flips (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status,
                                  expected_at, reason_code, reason_data)
               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-    NEWEST = "select seq, at, from_status, to_status, expected_at, reason_code, reason_data from flips
-              where check_id = $1 order by seq desc limit $2";
-    WINDOW = "select seq, at, from_status, to_status, expected_at, reason_code, reason_data from flips
-              where check_id = $1 and at >= $2 and at < $3 order by seq desc";
+    NEWEST = concat!("select seq, at, from_status, to_status, expected_at, reason_code, reason_data from flips
+              where check_id = $1 and ", in_scope!(), " order by seq desc limit $3");
+    WINDOW = concat!("select seq, at, from_status, to_status, expected_at, reason_code, reason_data from flips
+              where check_id = $1 and at >= $3 and at < $4 and ", in_scope!(), " order by seq desc");
     INCIDENT_OPEN = "insert into incidents (check_id, opened_seq, project_id, opened_at) values ($1, $2, $3, $4)";
     INCIDENT_CLOSE = "update incidents set closed_seq = $2, closed_at = $3
                       where check_id = $1 and closed_seq is null";
-    INCIDENTS = "select opened_seq, opened_at, closed_seq, closed_at from incidents
-                 where check_id = $1 order by opened_seq desc limit $2";
+    INCIDENTS = concat!("select opened_seq, opened_at, closed_seq, closed_at from incidents
+                 where check_id = $1 and ", in_scope!(), " order by opened_seq desc limit $3");
 }
 
 /// The time a check was down.
@@ -59,32 +59,32 @@ pub(crate) fn from_row(row: &Row) -> Result<Flip> {
 
 impl Reader<'_> {
     /// The newest flips of a check, newest first.
-    pub async fn flips(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Flip>> {
-        self.all(&NEWEST, &[check.into(), limit.into()])
-            .await?
-            .iter()
-            .map(from_row)
-            .collect()
+    pub async fn flips(&mut self, scope: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Flip>> {
+        let values = [check.into(), scope.project().into(), limit.into()];
+        self.all(&NEWEST, &values).await?.iter().map(from_row).collect()
     }
 
     /// The flips of a check with `start <= at < end`, newest first.
     pub async fn flips_between(
         &mut self,
-        _: ProjectScope,
+        scope: ProjectScope,
         check: CheckId,
         start: Timestamp,
         end: Timestamp,
     ) -> Result<Vec<Flip>> {
-        self.all(&WINDOW, &[check.into(), start.into(), end.into()])
-            .await?
-            .iter()
-            .map(from_row)
-            .collect()
+        let values = [check.into(), scope.project().into(), start.into(), end.into()];
+        self.all(&WINDOW, &values).await?.iter().map(from_row).collect()
     }
 
     /// The newest incidents of a check, newest first.
-    pub async fn incidents(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Incident>> {
-        let rows = self.all(&INCIDENTS, &[check.into(), limit.into()]).await?;
+    pub async fn incidents(
+        &mut self,
+        scope: ProjectScope,
+        check: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Incident>> {
+        let values = [check.into(), scope.project().into(), limit.into()];
+        let rows = self.all(&INCIDENTS, &values).await?;
         let incident = |row: &Row| {
             Ok(Incident {
                 opened_seq: row.get("opened_seq")?,
@@ -117,6 +117,7 @@ impl Tx<'_> {
         ];
         self.run(&INSERT, &values).await?;
         self.check_mark_changed(check, change).await?;
+        self.ping_log_mark(check.id).await?;
         match incident::effect(flip) {
             Some(Effect::Opens) => {
                 let values = [

@@ -9,7 +9,9 @@ mod error;
 mod store;
 mod vault;
 
+pub mod absences;
 pub mod audit;
+pub mod badges;
 pub mod channels;
 pub mod checks;
 pub mod flips;

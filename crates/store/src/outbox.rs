@@ -8,7 +8,7 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::{Span, Timestamp};
 
 use crate::Result;
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{Reader, Row, Tx, in_scope, statements};
 
 statements! {
     INSERT = "insert into deliveries (shard, id, project_id, channel_id, class, state, attempts, next_at, expires_at,
@@ -26,6 +26,8 @@ statements! {
     RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                       where (shard, id) in
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2)";
+    RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                   where state = 'leased'";
     FINISH = "update deliveries set state = $4, attempts = attempts + 1, finished_at = $5, last_outcome = $6,
                      lease_owner = null, lease_until = null
               where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
@@ -37,16 +39,16 @@ statements! {
                       f.seq as seq, f.at as at, f.from_status as from_status, f.to_status as to_status,
                       f.expected_at as expected_at, f.reason_code as reason_code, f.reason_data as reason_data
                from delivery_flips df
-               join checks c on c.id = df.check_id
-               join channels ch on ch.id = df.channel_id
+               join checks c on c.id = df.check_id and c.deleted_at is null
+               join channels ch on ch.id = df.channel_id and ch.deleted_at is null
                join flips f on f.check_id = df.check_id and f.seq = df.flip_seq
                where df.check_id = $1 and df.delivery_id = $2
                order by df.flip_seq desc limit 1";
-    OF_CHECK = "select d.id as id, d.channel_id as channel_id, d.state as state, d.attempts as attempts,
+    OF_CHECK = concat!("select d.id as id, d.channel_id as channel_id, d.state as state, d.attempts as attempts,
                        d.created_at as created_at, d.finished_at as finished_at, d.last_outcome as last_outcome,
                        df.flip_seq as flip_seq
                 from deliveries d join delivery_flips df on df.check_id = d.shard and df.delivery_id = d.id
-                where d.shard = $1 order by df.flip_seq desc, d.id limit $2";
+                where d.shard = $1 and ", in_scope!(), " order by df.flip_seq desc, d.id limit $3");
     COUNT_BY_STATE = "select state, count(*) as deliveries from deliveries
                       where state in ('ready', 'leased') group by state order by state";
 }
@@ -159,8 +161,14 @@ impl Reader<'_> {
     }
 
     /// The newest deliveries of a check.
-    pub async fn deliveries(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Delivery>> {
-        let rows = self.all(&OF_CHECK, &[check.into(), limit.into()]).await?;
+    pub async fn deliveries(
+        &mut self,
+        scope: ProjectScope,
+        check: CheckId,
+        limit: i64,
+    ) -> Result<Vec<Delivery>> {
+        let values = [check.into(), scope.project().into(), limit.into()];
+        let rows = self.all(&OF_CHECK, &values).await?;
         let delivery = |row: &Row| {
             Ok(Delivery {
                 id: row.get("id")?,
@@ -246,6 +254,11 @@ impl Tx<'_> {
     /// Gives deliveries back whose lease has lapsed: their owner is gone.
     pub async fn deliveries_release(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
         self.run(&RELEASE_LAPSED, &[now.into(), limit.into()]).await
+    }
+
+    /// Gives all leased deliveries back. Only for the one server of a database, at its start.
+    pub async fn deliveries_release_all(&mut self, _: SystemScope) -> Result<u64> {
+        self.run(&RELEASE_ALL, &[]).await
     }
 
     /// Records the attempt that ended a delivery. `false` if the lease was no longer ours: then nothing is recorded.

@@ -11,7 +11,7 @@ use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 statements! {
@@ -19,12 +19,13 @@ statements! {
                                  user_agent, body_bytes)
               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     BODY_INSERT = "insert into ping_bodies (check_id, n, sealed) values ($1, $2, $3)";
-    BODY = "select sealed from ping_bodies where check_id = $1 and n = $2";
-    NEWEST = "select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
-              from pings where check_id = $1 order by n desc limit $2";
-    RUN_EVENT_BEFORE = "select at, kind from pings
-              where check_id = $1 and n < $2 and kind in (0, 1, 2) and rid is not distinct from $3
-              order by n desc limit 1";
+    BODY = concat!("select sealed from ping_bodies where check_id = $1 and n = $3 and ", in_scope!());
+    NEWEST = concat!("select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
+              from pings where check_id = $1 and ", in_scope!(), " order by n desc limit $3");
+    RUN_EVENT_BEFORE = concat!("select at, kind from pings
+              where check_id = $1 and ", in_scope!(), " and n < $3 and kind in (0, 1, 2)
+                and rid is not distinct from $4
+              order by n desc limit 1");
     MARK_FOR_PRUNING = "insert into prune_due (check_id) values ($1) on conflict (check_id) do nothing";
 }
 
@@ -116,26 +117,23 @@ fn body_place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
 
 impl Reader<'_> {
     /// The newest pings of a check, newest first.
-    pub async fn pings(&mut self, _: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Ping>> {
-        self.all(&NEWEST, &[check.into(), limit.into()])
-            .await?
-            .iter()
-            .map(from_row)
-            .collect()
+    pub async fn pings(&mut self, scope: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Ping>> {
+        let values = [check.into(), scope.project().into(), limit.into()];
+        self.all(&NEWEST, &values).await?.iter().map(from_row).collect()
     }
 
     /// When the run of this id started that was open before ping `n`; `None` if it had ended, or is not in the log.
     pub async fn run_start_before(
         &mut self,
-        _: ProjectScope,
+        scope: ProjectScope,
         check: CheckId,
         n: u64,
         rid: Option<Uuid>,
     ) -> Result<Option<Timestamp>> {
-        let row = self
-            .first(&RUN_EVENT_BEFORE, &[check.into(), n.into(), rid.into()])
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+        let values = [check.into(), scope.project().into(), n.into(), rid.into()];
+        let Some(row) = self.first(&RUN_EVENT_BEFORE, &values).await? else {
+            return Ok(None);
+        };
         let at = row.get("at")?;
         Ok(Some(at).filter(|_| {
             row.get("kind")
@@ -150,7 +148,8 @@ impl Reader<'_> {
         check: CheckId,
         n: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let Some(row) = self.first(&BODY, &[check.into(), n.into()]).await? else {
+        let values = [check.into(), scope.project().into(), n.into()];
+        let Some(row) = self.first(&BODY, &values).await? else {
             return Ok(None);
         };
         let sealed: Vec<u8> = row.get("sealed")?;
@@ -197,7 +196,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Leaves word that a check's log has grown by a page and should be looked at by retention.
+    /// Leaves word that retention should look at a check's log: it has grown by a page, or the check has flipped.
     pub async fn ping_log_mark(&mut self, check: CheckId) -> Result<()> {
         self.run(&MARK_FOR_PRUNING, &[check.into()]).await.map(drop)
     }

@@ -22,6 +22,9 @@ statements! {
                    where deleted_at is null and project_id in
                        (select id from projects where owner_id = (select owner_id from projects where id = $1))";
     DELETE_SOFTLY = "update projects set deleted_at = $2 where id = $1 and deleted_at is null";
+    // With the same instant, by which an undo can tell them from checks that were deleted before.
+    CHECKS_DELETE_SOFTLY = "update checks set deleted_at = $2, deadline = null, version = version + 1
+                            where project_id = $1 and deleted_at is null";
 }
 
 /// A project.
@@ -101,11 +104,13 @@ impl Tx<'_> {
             .map(|seq| seq.unwrap_or(0))
     }
 
-    /// Marks a project as deleted; its rows go when the days for undoing are over.
+    /// Marks a project and its checks as deleted; their rows go when the days for undoing are over.
     pub async fn project_delete(&mut self, scope: ProjectScope, now: Timestamp) -> Result<bool> {
-        Ok(self
-            .run(&DELETE_SOFTLY, &[scope.project().into(), now.into()])
-            .await?
-            > 0)
+        let values = [scope.project().into(), now.into()];
+        if self.run(&DELETE_SOFTLY, &values).await? == 0 {
+            return Ok(false);
+        }
+        self.run(&CHECKS_DELETE_SOFTLY, &values).await?;
+        Ok(true)
     }
 }

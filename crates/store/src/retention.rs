@@ -14,18 +14,21 @@ statements! {
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
     BODIES_DELETE = "delete from ping_bodies where check_id = $1 and n <= $2";
     BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
-    FLIPS_OLD = "delete from flips where (check_id, seq) in
-        (select check_id, seq from flips where noticed_at < $1
-           and not exists (select 1 from incidents i where i.check_id = flips.check_id and i.closed_seq is null
-                           and i.opened_seq = flips.seq)
-         limit $2)";
+    // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
+    // incident that is kept.
+    FLIPS_OLD = "delete from flips where check_id = $1 and noticed_at < $2
+        and seq < (select c.flip_count from checks c where c.id = $1)
+        and not exists (select 1 from incidents i where i.check_id = $1
+                        and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
-        (select check_id, opened_seq from incidents where closed_at < $1 limit $2)";
+        (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
+        returning check_id";
     DELIVERIES_OLD = "delete from deliveries where (shard, id) in
         (select shard, id from deliveries where finished_at < $1 limit $2)
         returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
+    ABSENCES_OLD = "delete from absences where to_at < $1";
     AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2)";
     LINKS_OLD = "delete from start_links where expires_at < $1";
     CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2";
@@ -53,6 +56,8 @@ pub struct LogKept {
     pub pings: u64,
     /// Bytes of their bodies, as stored, the newest first.
     pub body_bytes: u64,
+    /// Flips from before this instant go, but never the newest.
+    pub flips_since: Timestamp,
 }
 
 impl Tx<'_> {
@@ -68,6 +73,8 @@ impl Tx<'_> {
     }
 
     async fn prune_log(&mut self, check: CheckId, kept: LogKept) -> Result<()> {
+        self.run(&FLIPS_OLD, &[check.into(), kept.flips_since.into()])
+            .await?;
         let Some(newest) = self.first(&NEWEST, &[check.into()]).await? else {
             return Ok(());
         };
@@ -88,19 +95,30 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deletes a slice of history that ended before `before`: flips, incidents, deliveries with their attempts. Gives
-    /// how many rows went. The flip of an incident that still lasts is kept, however old.
+    /// Deletes a slice of history that ended before `before`: incidents, deliveries with their attempts. Gives how many
+    /// rows went. Flips go with their check's log,
+    /// which is marked when one of its incidents went.
     pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let (at, limit) = (before.into(), limit.into());
-        let mut gone = self.run(&FLIPS_OLD, &[at, limit]).await?;
-        gone += self.run(&INCIDENTS_OLD, &[at, limit]).await?;
+        self.run(&ABSENCES_OLD, &[at]).await?;
+        let incidents = self.all(&INCIDENTS_OLD, &[at, limit]).await?;
+        // They held on to their flips, and a quiet check would not be looked at for these any more.
+        let mut checks = Vec::new();
+        for row in &incidents {
+            checks.push(row.get::<CheckId>("check_id")?);
+        }
+        checks.sort_unstable();
+        checks.dedup();
+        for check in checks {
+            self.ping_log_mark(check).await?;
+        }
         let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
         for row in &deliveries {
             let (shard, id): (CheckId, allswell_core::id::DeliveryId) = (row.get("shard")?, row.get("id")?);
             self.run(&ATTEMPTS_OF, &[shard.into(), id.into()]).await?;
             self.run(&OCCASIONS_OF, &[shard.into(), id.into()]).await?;
         }
-        Ok(gone + deliveries.len() as u64)
+        Ok((incidents.len() + deliveries.len()) as u64)
     }
 
     /// Deletes a slice of the audit log from before `before`, and start links that lapsed before then.

@@ -61,7 +61,8 @@ impl Store {
                 "a database in memory has one server anyway".to_owned(),
             ));
         };
-        let path = lock_path(path);
+        // By its real name: two links to one database must not be two locks.
+        let path = lock_path(&path.canonicalize().unwrap_or_else(|_| path.clone()));
         let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options()
             .create(true)
@@ -90,7 +91,8 @@ impl Store {
         self.sqlite
             .on_writer(move |conn| {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let result = run_to_end(work(&mut Tx::new(Conn::Sqlite(conn), vault)));
+                let mut tx = Tx::new(Conn::Sqlite(conn), vault);
+                let result = run_to_end(work(&mut tx));
                 let ended = match result {
                     Ok(_) => conn.execute_batch("commit"),
                     Err(_) => conn.execute_batch("rollback"),
@@ -99,6 +101,9 @@ impl Store {
                     // A commit that fails on a full disk leaves the transaction open.
                     let _ = conn.execute_batch("rollback");
                     return result.and(Err(Error::from(error).into()));
+                }
+                if result.is_ok() {
+                    tx.keep_keys();
                 }
                 result
             })
@@ -119,8 +124,10 @@ impl Store {
         self.sqlite
             .on_reader(move |conn| {
                 conn.execute_batch("begin").map_err(Error::from)?;
-                let result = run_to_end(work(&mut Reader::new(Conn::Sqlite(conn), vault)));
+                let mut reader = Reader::new(Conn::Sqlite(conn), vault);
+                let result = run_to_end(work(&mut reader));
                 conn.execute_batch("commit").map_err(Error::from)?;
+                reader.keep_keys();
                 result
             })
             .await?
@@ -173,7 +180,9 @@ impl Store {
     #[doc(hidden)]
     pub async fn prepare_everything(&self) -> Result<Vec<String>> {
         let nouns = [
+            ("absences", crate::absences::STATEMENTS),
             ("audit", crate::audit::STATEMENTS),
+            ("badges", crate::badges::STATEMENTS),
             ("channels", crate::channels::STATEMENTS),
             ("checks", crate::checks::STATEMENTS),
             ("flips", crate::flips::STATEMENTS),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use allswell_core::badge::BadgeKeys;
 use allswell_core::id::ProjectId;
 use allswell_core::key::Pepper;
 use allswell_core::seal::{DataKey, KeyRing};
@@ -22,13 +23,18 @@ pub(crate) struct Vault {
 struct Open {
     ring: KeyRing,
     pepper: Pepper,
+    badge_keys: BadgeKeys,
 }
 
 impl Vault {
     pub(crate) fn unlock(&self, ring: KeyRing, instance: &DataKey) {
-        let pepper = instance.pepper();
+        let open = Open {
+            ring,
+            pepper: instance.pepper(),
+            badge_keys: instance.badge_keys(),
+        };
         // A second unlocking with the same database changes nothing.
-        let _ = self.open.set(Open { ring, pepper });
+        let _ = self.open.set(open);
     }
 
     fn opened(&self) -> Result<&Open> {
@@ -45,6 +51,10 @@ impl Vault {
         Ok(&self.opened()?.pepper)
     }
 
+    pub(crate) fn badge_keys(&self) -> Result<&BadgeKeys> {
+        Ok(&self.opened()?.badge_keys)
+    }
+
     pub(crate) fn cached(&self, project: ProjectId) -> Option<Arc<DataKey>> {
         self.projects
             .read()
@@ -53,14 +63,14 @@ impl Vault {
             .cloned()
     }
 
-    pub(crate) fn remember(&self, project: ProjectId, key: DataKey) -> Arc<DataKey> {
-        let key = Arc::new(key);
+    /// Keeps a project's key at hand.
+    pub(crate) fn remember(&self, key: Arc<DataKey>) {
+        let Some(project) = key.project else { return };
         let mut projects = self.projects.write().unwrap_or_else(PoisonError::into_inner);
         if projects.len() >= KEYS_CACHED_MAX {
             projects.clear();
         }
-        projects.insert(project, Arc::clone(&key));
-        key
+        projects.insert(project, key);
     }
 
     pub(crate) fn forget(&self, project: ProjectId) {

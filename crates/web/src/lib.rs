@@ -4,12 +4,15 @@
 //! may do is a parameter. Nothing here opens a connection outward, and only here are HTTP statuses known.
 
 mod api;
+mod badge;
 mod client;
 mod error;
 mod headers;
 mod metrics;
 mod pages;
+mod path;
 mod ping;
+mod prometheus;
 mod query;
 mod state;
 

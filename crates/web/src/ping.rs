@@ -51,7 +51,7 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
     let path = parts.uri.path().strip_prefix("/ping/").unwrap_or_default();
     let (address, action) = match parse(path, query.last("create") == Some("1")) {
         Parsed::Ping(address, action) => (address, action),
-        Parsed::UpperCaseSlug => return BAD_ADDRESS.into_response(),
+        Parsed::BadSlug => return BAD_ADDRESS.into_response(),
         Parsed::Nothing => return NOT_FOUND.into_response(),
     };
     let rid = query.last("rid").map(id::parse_run_id);
@@ -89,10 +89,7 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
         Ok(Answer::Created) => accepted(&app, StatusCode::CREATED, "Created"),
         Ok(Answer::NotFound) => NOT_FOUND.into_response(),
         Ok(Answer::Ambiguous) => AMBIGUOUS.into_response(),
-        Err(Refusal::Busy) => {
-            app.meters().ping_refused();
-            error::try_again()
-        }
+        Err(Refusal::Full | Refusal::Busy) => error::try_again(),
         Err(Refusal::Failed) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "the ping could not be stored").into_response()
         }
@@ -160,8 +157,8 @@ async fn flawed(app: &App, address: Address, flaw: (StatusCode, &'static str)) -
 enum Parsed {
     /// The action is `None` for an exit status above 255.
     Ping(Address, Option<Action>),
-    /// Healthchecks 4 refuses these before it looks for anything.
-    UpperCaseSlug,
+    /// Refused before anything is looked for, as Healthchecks 4 does.
+    BadSlug,
     Nothing,
 }
 
@@ -192,8 +189,9 @@ fn parse(path: &str, create: bool) -> Parsed {
     let Some(action) = action.filter(|_| is_word(key) && is_word(slug)) else {
         return Parsed::Nothing;
     };
-    if slug.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Parsed::UpperCaseSlug;
+    // A slug that no check can have must not become one either.
+    if slug.bytes().any(|b| b.is_ascii_uppercase()) || (create && slug.len() > limits::SLUG_CHARS_MAX) {
+        return Parsed::BadSlug;
     }
     let key = Secret::new(key.to_owned());
     Parsed::Ping(
@@ -236,7 +234,7 @@ mod tests {
         match parse(path, false) {
             Parsed::Ping(Address::Check(_), action) => format!("check {action:?}"),
             Parsed::Ping(Address::Slug { slug, .. }, action) => format!("slug {slug} {action:?}"),
-            Parsed::UpperCaseSlug => "upper case".to_owned(),
+            Parsed::BadSlug => "bad slug".to_owned(),
             Parsed::Nothing => "nothing".to_owned(),
         }
     }
@@ -257,7 +255,7 @@ mod tests {
             ("/000000000000000000000000000000000001", "check Some(Exit(1))"),
             // What is no action is read as ping key and slug.
             ("/success", "slug success Some(Success)"),
-            ("/FAIL", "upper case"),
+            ("/FAIL", "bad slug"),
             ("/-1", "slug -1 Some(Success)"),
             ("/1.5", "nothing"),
             ("/start/", "nothing"),
@@ -266,14 +264,18 @@ mod tests {
         ] {
             assert_eq!(say(&format!("{ID}{suffix}")), meaning, "{suffix}");
         }
+        let long = format!("key/{}", "a".repeat(101));
+        assert!(
+            matches!(parse(&long, true), Parsed::BadSlug) && matches!(parse(&long, false), Parsed::Ping(..))
+        );
         for (path, meaning) in [
             ("key/backup", "slug backup Some(Success)"),
             ("key/backup/start", "slug backup Some(Start)"),
             ("key/backup/3", "slug backup Some(Exit(3))"),
             ("key/backup/300", "slug backup None"),
             ("key/backup/", "nothing"),
-            ("key/Backup", "upper case"),
-            ("key/Backup/fail", "upper case"),
+            ("key/Backup", "bad slug"),
+            ("key/Backup/fail", "bad slug"),
             ("KEY_x-1/backup", "slug backup Some(Success)"),
             ("key/back%20up", "nothing"),
             ("key//start", "nothing"),

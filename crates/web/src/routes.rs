@@ -5,16 +5,16 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, get, post};
 
 use crate::api::resource::{resource, to_slash};
-use crate::api::{Version, channels, checks, flips, pings, status};
+use crate::api::{Version, badges, channels, checks, flips, instance, notifications, pings, status};
 use crate::state::App;
-use crate::{headers, pages, ping};
+use crate::{badge, headers, pages, ping, prometheus};
 
 /// Who may use a route.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anybody.
     Anyone,
-    /// Whoever has the unguessable address: a check's id, or a ping key with a slug.
+    /// Whoever has the unguessable address: a check's id, a ping key with a slug, a badge.
     Address,
     /// Whoever was given a start link.
     StartLink,
@@ -22,6 +22,10 @@ pub enum Access {
     ReadKey,
     /// A read-write key of the project.
     WriteKey,
+    /// A read-only key of the project and no other: for scrapers.
+    ReadOnlyKey,
+    /// The operator's metrics key.
+    MetricsKey,
 }
 
 impl Access {
@@ -33,6 +37,8 @@ impl Access {
             Access::StartLink => "start link",
             Access::ReadKey => "read-only key",
             Access::WriteKey => "read-write key",
+            Access::ReadOnlyKey => "read-only key, no other",
+            Access::MetricsKey => "metrics key",
         }
     }
 }
@@ -56,7 +62,7 @@ struct Entry {
     serve: fn() -> MethodRouter<App>,
 }
 
-use Access::{Address, Anyone, ReadKey, StartLink, WriteKey};
+use Access::{Address, Anyone, MetricsKey, ReadKey, ReadOnlyKey, StartLink, WriteKey};
 
 fn entry(path: &str, methods: &'static [(&'static str, Access)], serve: fn() -> MethodRouter<App>) -> Entry {
     Entry {
@@ -78,6 +84,27 @@ fn table() -> Vec<Entry> {
         entry("/static/{file}", &[("GET", Anyone)], || get(pages::assets::file)),
         entry("/favicon.ico", &[("GET", Anyone)], || get(pages::assets::favicon)),
         entry("/ping/{*address}", &[("*", Address)], || any(ping::ping)),
+        entry("/badge/{key}/{file}", &[("GET", Address)], || {
+            resource("GET, OPTIONS", get(badge::of_project))
+        }),
+        entry("/badge/{key}/{signature}/{file}", &[("GET", Address)], || {
+            resource("GET, OPTIONS", get(badge::of_tag))
+        }),
+        entry("/b/{states}/{file}", &[("GET", Address)], || {
+            resource("GET, OPTIONS", get(badge::of_check))
+        }),
+        entry(
+            "/projects/{project}/metrics/{key}",
+            &[("GET", ReadOnlyKey)],
+            || get(prometheus::of_project),
+        ),
+        entry("/checks/metrics/{key}", &[("GET", ReadOnlyKey)], || {
+            get(prometheus::of_key)
+        }),
+        entry("/metrics/", &[("GET", ReadOnlyKey)], || {
+            get(prometheus::of_bearer)
+        }),
+        entry("/metrics", &[("*", Anyone)], to_slash),
         entry("/healthz", &[("GET", Anyone)], || get(status::alive)),
         entry("/readyz", &[("GET", Anyone)], || get(status::ready)),
     ];
@@ -124,9 +151,17 @@ fn api() -> Vec<Entry> {
         entry("channels/", &[("GET", WriteKey)], || {
             resource("GET, OPTIONS", get(channels::list))
         }),
+        entry("badges/", &[("GET", ReadKey)], || {
+            resource("GET, OPTIONS", get(badges::list))
+        }),
+        entry("metrics/", &[("GET", MetricsKey)], || get(instance::metrics)),
         entry("status/", &[("GET", Anyone)], || get(status::ready)),
+        entry("notifications/{code}/status", &[("POST", Anyone)], || {
+            post(notifications::status)
+        }),
         entry("checks", &[("*", Anyone)], to_slash),
         entry("channels", &[("*", Anyone)], to_slash),
+        entry("badges", &[("*", Anyone)], to_slash),
         entry("checks/{code}/pings", &[("*", Anyone)], to_slash),
         entry("checks/{code}/flips", &[("*", Anyone)], to_slash),
     ]
@@ -167,20 +202,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_says_who_may_use_it() {
+    fn whatever_changes_a_check_wants_a_read_write_key() {
         let routes = routes();
-        assert!(
-            routes
-                .iter()
-                .any(|route| route.path == "/ping/{*address}" && route.access == Address)
-        );
         for version in 1..=3 {
-            let writes = |route: &&Route| {
-                route.path.starts_with(&format!("/api/v{version}/"))
+            let changes = |route: &&Route| {
+                route.path.starts_with(&format!("/api/v{version}/checks"))
                     && ["POST", "DELETE"].contains(&route.method)
             };
-            assert!(routes.iter().filter(writes).all(|route| route.access == WriteKey));
-            assert_eq!(routes.iter().filter(writes).count(), 5);
+            assert!(
+                routes
+                    .iter()
+                    .filter(changes)
+                    .all(|route| route.access == WriteKey)
+            );
+            assert_eq!(routes.iter().filter(changes).count(), 5);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::schedule::Zones;
+use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
 use allswell_engine::ingest::Inbox;
-use allswell_engine::meters::Meters;
 use allswell_store::Store;
 
 use crate::client::Network;
@@ -24,11 +25,15 @@ pub struct WebLimits {
     pub body_within: Duration,
 }
 
-/// How the instance is reached.
+/// How the instance is reached, and what it says of itself.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The public address without a slash at its end: `https://hc.example.org`.
     pub url: String,
+    /// The label of the badge that stands for all checks of a project.
+    pub badge_label: String,
+    /// What `X-Metrics-Key` must say to see the instance's counts; `None`: nobody sees them.
+    pub metrics_key: Option<Secret<String>>,
 }
 
 impl Site {
@@ -45,12 +50,12 @@ pub struct App(Arc<Inner>);
 struct Inner {
     store: Store,
     inbox: Inbox,
-    meters: Meters,
     clock: fn() -> Timestamp,
     dice: Mutex<Dice>,
     site: Site,
     network: Network,
     limits: WebLimits,
+    zones: Zones,
 }
 
 impl App {
@@ -62,22 +67,22 @@ impl App {
     pub fn new(
         store: Store,
         inbox: Inbox,
-        meters: Meters,
         clock: fn() -> Timestamp,
         dice: Dice,
         site: Site,
         network: Network,
         limits: WebLimits,
+        zones: Zones,
     ) -> Self {
         App(Arc::new(Inner {
             store,
             inbox,
-            meters,
             clock,
             dice: Mutex::new(dice),
             site,
             network,
             limits,
+            zones,
         }))
     }
 
@@ -87,10 +92,6 @@ impl App {
 
     pub(crate) fn inbox(&self) -> &Inbox {
         &self.0.inbox
-    }
-
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.0.meters
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -108,6 +109,10 @@ impl App {
 
     pub(crate) fn network(&self) -> &Network {
         &self.0.network
+    }
+
+    pub(crate) fn zones(&self) -> &Zones {
+        &self.0.zones
     }
 
     pub(crate) fn limits(&self) -> WebLimits {

@@ -3,7 +3,7 @@
 use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::limits;
-use allswell_core::schedule::{Schedule, canonical_zone};
+use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::slug::is_slug;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Answer, name_for_people, operators_act, printable, scope_of};
 use crate::cli::{CheckCommand, OneCheck};
 use crate::config::Config;
-use crate::house;
+use crate::{house, tzdata};
 
 /// Rows of each kind of history that `check show` prints.
 const HISTORY: i64 = 20;
@@ -40,7 +40,7 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
         slug: checked_slug(slug)?,
         tags: bounded("--tags", tags, limits::TAGS_CHARS_MAX)?,
         description: bounded("--description", description, limits::DESCRIPTION_BYTES_MAX)?,
-        timing: timing(period, schedule, &tz)?,
+        timing: timing(period, schedule, &tz, &tzdata::zones(config)?)?,
         grace: Span::from_secs(grace),
         ..Settings::default()
     };
@@ -101,7 +101,7 @@ fn bounded(flag: &str, text: String, chars_max: usize) -> Result<String> {
     Ok(text)
 }
 
-fn timing(period: i64, schedule: Option<String>, tz: &str) -> Result<Timing> {
+fn timing(period: i64, schedule: Option<String>, tz: &str, zones: &Zones) -> Result<Timing> {
     let period = Span::from_secs(period);
     let Some(expression) = schedule else {
         return Ok(Timing {
@@ -110,10 +110,10 @@ fn timing(period: i64, schedule: Option<String>, tz: &str) -> Result<Timing> {
         });
     };
     let expression = bounded("--schedule", expression, limits::EXPRESSION_CHARS_MAX)?;
-    let zone = canonical_zone(tz).ok_or_else(|| {
+    let zone = zones.canonical(tz).ok_or_else(|| {
         anyhow!("--tz: {tz:?} is not a time zone; zones look like Europe/Riga, and UTC is one too")
     })?;
-    Schedule::parse(&expression, &zone).map_err(|error| anyhow!("--schedule: {error}"))?;
+    Schedule::parse_with(&expression, &zone, zones).map_err(|error| anyhow!("--schedule: {error}"))?;
     Ok(Timing {
         kind: TimingKind::Expression,
         period,
@@ -135,8 +135,8 @@ fn chosen_channels(wanted: &[String], known: &[ChannelId]) -> Result<Vec<Channel
     chosen.collect()
 }
 
-fn summary(check: &Check, now: Timestamp) -> Value {
-    let plan = record::plan_or_postpone(check);
+fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
+    let plan = record::plan_or_postpone(check, zones);
     json!({
         "id": check.id.to_string(),
         "name": check.settings.name,
@@ -160,9 +160,14 @@ pub async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result
             Ok::<_, anyhow::Error>(reader.checks(scope).await?)
         })
         .await?;
-    let shown: Vec<Value> = checks.iter().map(|check| summary(check, house.now)).collect();
+    let shown: Vec<Value> = checks
+        .iter()
+        .map(|check| summary(check, house.now, &house.zones))
+        .collect();
     let line = |check: &Check| {
-        let status = check.state.shown_at(&record::plan_or_postpone(check), house.now);
+        let status = check
+            .state
+            .shown_at(&record::plan_or_postpone(check, &house.zones), house.now);
         format!(
             "{}  {:6}  {}\n",
             check.id,
@@ -212,7 +217,9 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
         channel.map_or_else(|| id.to_string(), |channel| channel.name.clone())
     };
 
-    let mut value = summary(&check, house.now);
+    let mut value = summary(&check, house.now, &house.zones);
+    // When the sweep looks at it: at the deadline or before, since a ping that only moves it away leaves it be.
+    value["wake_up"] = json!(check.deadline.map(|at| at.to_string()));
     value["ping_url"] = json!(format!("{}/ping/{id}", config.site_url.as_str()));
     // The reason stored with the last change; a check that nobody has heard of has none.
     value["reason"] = json!(flips.first().map(|flip| flip.reason.sentence()));
@@ -239,7 +246,7 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
     });
 
     let state = &check.state;
-    let plan = record::plan_or_postpone(&check);
+    let plan = record::plan_or_postpone(&check, &house.zones);
     let mut lines = format!(
         "{} ({id})\nis {} since {}\n",
         printable(&check.settings.name),
@@ -318,7 +325,7 @@ async fn turn(
     action: &'static str,
 ) -> Result<()> {
     let mut house = house::open(config).await?;
-    let (now, mut dice) = (house.now, house.dice.fork());
+    let (now, mut dice, zones) = (house.now, house.dice.fork(), house.zones.clone());
     let (project, id) = (one.project, one.check);
     let check = house
         .store
@@ -328,7 +335,7 @@ async fn turn(
             if matches!(event, Event::Resume) && check.state.status != Status::Paused {
                 bail!("check {id} is not paused");
             }
-            record::apply_and_save(tx, &mut check, event, now, &mut dice).await?;
+            record::apply_and_save(tx, &mut check, event, now, &mut dice, &zones).await?;
             let act = operators_act(now, Some(project), action, format!("check:{id}"));
             tx.audit(dice.id_at(now), &act).await?;
             Ok(check)
@@ -336,7 +343,7 @@ async fn turn(
         .await?;
     let status = check.state.status.word();
     answer.give(
-        &summary(&check, now),
+        &summary(&check, now, &house.zones),
         &format!("{} is {status}\n", printable(&check.settings.name)),
     )
 }

@@ -21,7 +21,7 @@ use crate::cli::{
     ProjectCommand, ScheduleCommand, UserCommand,
 };
 use crate::config::{Config, Loaded, config_check, config_example, config_show};
-use crate::{serve, system};
+use crate::{serve, system, tzdata};
 
 /// How a command answers.
 #[derive(Copy, Clone)]
@@ -48,6 +48,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Config(ConfigCommand::Example) => return system::print(&config_example()),
         Command::Routes => return routes::print(answer),
         Command::Keys(KeysCommand::Generate { name }) => return keys::generate(name),
+        _ => {}
+    }
+    let loaded = load(&arguments)?;
+    match arguments.command {
+        Command::Config(ConfigCommand::Check) => return system::print(&config_check(&loaded)),
         Command::Schedule(ScheduleCommand::Next {
             expr,
             tz,
@@ -55,18 +60,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
             count,
             stdin,
         }) => {
-            return if *stdin {
-                schedule::next_of_lines(usize::from(*count))
+            let (zones, count) = (tzdata::zones(&loaded.config)?, usize::from(count));
+            return if stdin {
+                schedule::next_of_lines(count, &zones)
             } else {
-                let expr = expr.as_deref().unwrap_or_default();
-                schedule::next(expr, tz, after.as_deref(), usize::from(*count), answer)
+                schedule::next(
+                    &expr.unwrap_or_default(),
+                    &tz,
+                    after.as_deref(),
+                    count,
+                    &zones,
+                    answer,
+                )
             };
         }
-        _ => {}
-    }
-    let loaded = load(&arguments)?;
-    match arguments.command {
-        Command::Config(ConfigCommand::Check) => return system::print(&config_check(&loaded)),
         Command::Config(_) => return system::print(&config_show(&loaded, answer.json)),
         _ => {}
     }

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use allswell_core::schedule::{Mark, Occurrence, Schedule};
+use allswell_core::schedule::{Mark, Occurrence, Schedule, Zones};
 use allswell_core::time::Timestamp;
 use allswell_engine::loops::now;
 use anyhow::{Result, anyhow};
@@ -12,12 +12,19 @@ use super::Answer;
 use crate::system;
 
 /// `allswell schedule next`
-pub fn next(expr: &str, tz: &str, after: Option<&str>, count: usize, answer: Answer) -> Result<()> {
+pub fn next(
+    expr: &str,
+    tz: &str,
+    after: Option<&str>,
+    count: usize,
+    zones: &Zones,
+    answer: Answer,
+) -> Result<()> {
     let after = match after {
         Some(text) => instant(text)?,
         None => now(),
     };
-    let schedule = Schedule::parse(expr, tz).map_err(|error| anyhow!("{error}"))?;
+    let schedule = Schedule::parse_with(expr, tz, zones).map_err(|error| anyhow!("{error}"))?;
     let occurrences: Vec<Occurrence> = schedule.occurrences(after).take(count).collect();
     let mut lines = format!("{}\n", schedule.describe());
     for occurrence in &occurrences {
@@ -61,22 +68,23 @@ fn mark_for_people(occurrence: &Occurrence) -> String {
 }
 
 /// `allswell schedule next --stdin`: a line of JSON for each line, whatever it holds.
-pub fn next_of_lines(count: usize) -> Result<()> {
+pub fn next_of_lines(count: usize, zones: &Zones) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         let answer =
-            next_of_line(&line?, count).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+            next_of_line(&line?, count, zones).unwrap_or_else(|error| json!({ "error": error.to_string() }));
         system::print(&format!("{answer}\n"))?;
     }
     Ok(())
 }
 
-fn next_of_line(line: &str, count: usize) -> Result<Value> {
+fn next_of_line(line: &str, count: usize, zones: &Zones) -> Result<Value> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [expr, tz, after] = fields.as_slice() else {
         return Err(anyhow!("a line is EXPRESSION<TAB>ZONE<TAB>AFTER"));
     };
     let after = instant(after)?;
-    let schedule = Schedule::parse(&expr.replace("\\n", "\n"), tz).map_err(|error| anyhow!("{error}"))?;
+    let schedule =
+        Schedule::parse_with(&expr.replace("\\n", "\n"), tz, zones).map_err(|error| anyhow!("{error}"))?;
     let shown: Vec<String> = following(&schedule, after, count)
         .iter()
         .map(Timestamp::to_string)

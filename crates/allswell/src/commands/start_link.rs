@@ -6,7 +6,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::loops::now;
 use allswell_store::Store;
-use allswell_web::{Site, start_link_hash};
+use allswell_web::start_link_hash;
 use anyhow::Result;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ const SECRET_CHARS: usize = 32;
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Makes a link while nobody has an account.
-pub async fn make_if_new(store: &Store, site: &Site, dice: &mut Dice) -> Result<Option<String>> {
+pub async fn make_if_new(store: &Store, site: &str, dice: &mut Dice) -> Result<Option<String>> {
     let users = store
         .read(async |reader| reader.user_count(SystemScope::operator()).await)
         .await?;
@@ -29,23 +29,21 @@ pub async fn make_if_new(store: &Store, site: &Site, dice: &mut Dice) -> Result<
     }
 }
 
-async fn make(store: &Store, site: &Site, dice: &mut Dice) -> Result<String> {
+async fn make(store: &Store, site: &str, dice: &mut Dice) -> Result<String> {
     let secret = dice.text(ALPHABET, SECRET_CHARS);
     let (hash, now) = (start_link_hash(&secret), now());
     let expires_at = now + Span::from_secs(START_LINK_MINUTES * 60);
     store
         .write(async move |tx| tx.start_link_insert(&hash, now, expires_at).await)
         .await?;
-    Ok(format!("{}/start/{secret}", site.url))
+    Ok(format!("{site}/start/{secret}"))
 }
 
 /// `allswell start-link`
 pub async fn print(loaded: &Loaded, answer: Answer) -> Result<()> {
     let mut house = house::open(&loaded.config).await?;
-    let site = Site {
-        url: loaded.config.site_url.as_str().to_owned(),
-    };
-    let link = make(&house.store, &site, &mut house.dice).await?;
+    let site = loaded.config.site_url.as_str();
+    let link = make(&house.store, site, &mut house.dice).await?;
     answer.give(
         &json!({ "link": link, "minutes": START_LINK_MINUTES }),
         &format!("{link}\nIt opens for {START_LINK_MINUTES} minutes.\n"),

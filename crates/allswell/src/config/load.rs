@@ -208,7 +208,7 @@ impl Loader {
 
     fn alias_check(&mut self, setting: &Setting, alias: Option<&Chosen>, environment: Option<&Chosen>) {
         if let (Some(Chosen::Value(alias, at)), Some(Chosen::Value(value, named))) = (alias, environment)
-            && shown(alias) != shown(value)
+            && !alias.is_same(value)
         {
             let problem = format!("{} has another value in {named}; keep one of them", setting.name);
             self.errors.push(at.clone(), problem);

@@ -52,7 +52,9 @@ pub struct Config {
     pub keys: Keys,
     pub log: Log,
     pub metrics: Metrics,
+    pub badges: Badges,
     pub limits: Limits,
+    pub tzdata: Tzdata,
     pub retention: Retention,
 }
 
@@ -98,10 +100,18 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     /// Where Prometheus may ask; `None` is off.
     pub listen: Option<SocketAddr>,
+    /// What `X-Metrics-Key` must say at the API; `None`: nobody may ask there.
+    pub key: Option<Secret<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Badges {
+    /// What the badge for all checks of a project says.
+    pub label: String,
 }
 
 /// What one client, one request and one transaction may take. The unit is in the name.
@@ -123,6 +133,13 @@ pub struct Limits {
     pub inbox_wait_ms: u64,
     /// Pings in one transaction.
     pub batch: usize,
+}
+
+/// Where the rules of time zones come from.
+#[derive(Debug)]
+pub struct Tzdata {
+    /// Compiled zone files; `None` is what the program brings along.
+    pub dir: Option<PathBuf>,
 }
 
 /// How much is kept, and for how long.

@@ -45,7 +45,11 @@ pub const CONFIG_VARIABLE: &str = "ALLSWELL_CONFIG";
 pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
 
 /// Names that other software gives to the same setting, in the environment only.
-pub const ALIASES: &[(&str, &str)] = &[("PING_BODY_LIMIT", "limits.ping_body_bytes")];
+pub const ALIASES: &[(&str, &str)] = &[
+    ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
+    ("METRICS_KEY", "metrics.key"),
+    ("MASTER_BADGE_LABEL", "badges.label"),
+];
 
 /// What the sections are about, for the example file.
 pub const SECTIONS: &[(&str, &str)] = &[
@@ -55,10 +59,15 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "The key ring encrypts what is secret in the database. Without it those secrets are lost.",
     ),
     ("log", "What is written to standard error."),
-    ("metrics", "Figures for Prometheus, on a port of their own."),
+    ("metrics", "Figures about this server."),
+    ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
         "Bounds on what one client, one request and one transaction may take.",
+    ),
+    (
+        "tzdata",
+        "The rules of time zones, for cron and OnCalendar schedules.",
     ),
     ("retention", "How much is kept, and for how long."),
 ];
@@ -125,7 +134,24 @@ pub const SETTINGS: &[Setting] = &[
         name: "metrics.listen",
         kind: Kind::AddressOrOff,
         default: r#""""#,
-        doc: &["Address and port of /metrics; whoever reaches it may read it. Empty: off."],
+        doc: &["Address and port of /metrics for Prometheus; whoever reaches it may read it. Empty: off."],
+    },
+    Setting {
+        name: "metrics.key",
+        kind: Kind::SecretText,
+        default: r#""""#,
+        doc: &[
+            "What X-Metrics-Key must say to read /api/v3/metrics/. Empty: nobody may. Also METRICS_KEY in the",
+            "environment.",
+        ],
+    },
+    Setting {
+        name: "badges.label",
+        kind: Kind::Label,
+        default: r#""Allswell""#,
+        doc: &[
+            "What the badge for all checks of a project says. Also MASTER_BADGE_LABEL in the environment.",
+        ],
     },
     Setting {
         name: "limits.connections",
@@ -220,6 +246,15 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 1, max: 65_536 },
         default: "1024",
         doc: &["Pings that are stored in one transaction."],
+    },
+    Setting {
+        name: "tzdata.dir",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &[
+            "Directory with compiled zone files, such as /usr/share/zoneinfo, for rules newer than this program's.",
+            "Read at start; when the rules have changed, deadlines are worked out again. Empty: the bundled rules.",
+        ],
     },
     Setting {
         name: "retention.pings_per_check",

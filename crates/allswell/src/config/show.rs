@@ -33,12 +33,15 @@ pub fn shown(value: &Value) -> Shown {
         Value::AddressOrOff(address) => text(address.map(|address| address.to_string())),
         Value::SiteUrl(url) => text(url.as_ref().map(|url| url.to_string())),
         Value::Path(path) => text(Some(path.display().to_string())),
+        Value::PathOrNone(path) => text(path.as_ref().map(|path| path.display().to_string())),
         Value::Networks(networks) => {
             Shown::List(networks.iter().map(|network| network.to_string()).collect())
         }
         Value::Database(url) => text(url.as_ref().map(|url| url.masked())),
         Value::KeyRing(Some(KeyRingSource::File { path, .. })) => Shown::InFile(path.display().to_string()),
         Value::KeyRing(ring) => text(ring.as_ref().map(|_| MASK.to_owned())),
+        Value::SecretText(secret) => text(secret.as_ref().map(|_| MASK.to_owned())),
+        Value::Label(label) => text(Some(label.clone())),
         Value::Word(word) => text(Some((*word).to_owned())),
         Value::Number(number) => Shown::Number(*number),
     }

@@ -4,10 +4,14 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::show::shown;
 use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
 
 const NETWORKS_MAX: usize = 256;
 const PATH_BYTES_MAX: usize = 4096;
+const LABEL_CHARS_MAX: usize = 100;
+const SECRET_CHARS_MIN: usize = 8;
+const SECRET_CHARS_MAX: usize = 256;
 /// What a message repeats of a name, a path or a wrong value.
 const SHOWN_CHARS_MAX: usize = 256;
 
@@ -19,11 +23,17 @@ pub enum Kind {
     /// Empty: worked out from the listener.
     SiteUrl,
     Path,
+    /// A path, or empty for "none".
+    PathOrNone,
     Networks,
     /// A secret, since it may hold a password. Empty: worked out from the data directory.
     Database,
     /// A secret whose file is left to those who make and read key rings.
     KeyRing,
+    /// A secret that somebody chose. Empty: none.
+    SecretText,
+    /// A few words that people read.
+    Label,
     Word(&'static [&'static str]),
     Number {
         min: u64,
@@ -37,9 +47,12 @@ pub enum Value {
     AddressOrOff(Option<SocketAddr>),
     SiteUrl(Option<SiteUrl>),
     Path(PathBuf),
+    PathOrNone(Option<PathBuf>),
     Networks(Vec<Cidr>),
     Database(Option<DatabaseUrl>),
     KeyRing(Option<KeyRingSource>),
+    SecretText(Option<Secret<String>>),
+    Label(String),
     Word(&'static str),
     Number(u64),
 }
@@ -65,7 +78,7 @@ type Why = Cow<'static, str>;
 impl Kind {
     /// Secrets can be given by file and are never repeated.
     pub fn is_secret(&self) -> bool {
-        matches!(self, Self::Database | Self::KeyRing)
+        matches!(self, Self::Database | Self::KeyRing | Self::SecretText)
     }
 
     /// The end of the sentence "allowed is …".
@@ -77,9 +90,14 @@ impl Kind {
             }
             Self::SiteUrl => "an http or https URL without user, query and fragment".to_owned(),
             Self::Path => format!("a path of 1 to {PATH_BYTES_MAX} bytes"),
+            Self::PathOrNone => format!("a path of at most {PATH_BYTES_MAX} bytes, or nothing"),
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\"".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
+            Self::SecretText => format!(
+                "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
+            ),
+            Self::Label => format!("1 to {LABEL_CHARS_MAX} characters that can be seen"),
             Self::Word(words) => words.join(", "),
             Self::Number { min, max } => format!("a whole number from {min} to {max}"),
         }
@@ -110,6 +128,10 @@ impl Kind {
                 text => Ok(Value::SiteUrl(Some(SiteUrl::parse(text)?))),
             },
             Self::Path => path(raw.text()?).map(Value::Path),
+            Self::PathOrNone => match raw.text()? {
+                "" => Ok(Value::PathOrNone(None)),
+                text => path(text).map(|path| Value::PathOrNone(Some(path))),
+            },
             Self::Networks => networks(raw).map(Value::Networks),
             Self::Database => match raw.text()? {
                 "" => Ok(Value::Database(None)),
@@ -121,6 +143,11 @@ impl Kind {
                     text.to_owned(),
                 ))))),
             },
+            Self::SecretText => match raw.text()? {
+                "" => Ok(Value::SecretText(None)),
+                text => secret_text(text).map(|text| Value::SecretText(Some(text))),
+            },
+            Self::Label => label(raw.text()?).map(Value::Label),
             Self::Word(words) => {
                 let text = raw.text()?;
                 let word = words.iter().find(|word| **word == text);
@@ -131,6 +158,17 @@ impl Kind {
                 let number = number.filter(|number| (*min..=*max).contains(number));
                 number.map(Value::Number).ok_or(Cow::Borrowed(""))
             }
+        }
+    }
+}
+
+impl Value {
+    /// Whether two values of one setting mean the same.
+    pub fn is_same(&self, other: &Value) -> bool {
+        match (self, other) {
+            // Shown, all secrets are alike.
+            (Self::SecretText(one), Self::SecretText(other)) => one == other,
+            (one, other) => shown(one) == shown(other),
         }
     }
 }
@@ -194,6 +232,25 @@ pub fn path(text: &str) -> Result<PathBuf, Why> {
         return Err(Cow::Borrowed(""));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A secret that fits into a header as it is.
+fn secret_text(text: &str) -> Result<Secret<String>, Why> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Cow::Borrowed("it holds something else"));
+    }
+    if !(SECRET_CHARS_MIN..=SECRET_CHARS_MAX).contains(&text.len()) {
+        return Err(Cow::Borrowed("it is too short or too long"));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn label(text: &str) -> Result<String, Why> {
+    let visible = !text.trim().is_empty() && !text.chars().any(char::is_control);
+    if !visible || text.chars().count() > LABEL_CHARS_MAX {
+        return Err(Cow::Borrowed(""));
+    }
+    Ok(text.to_owned())
 }
 
 fn networks(raw: &Raw) -> Result<Vec<Cidr>, Why> {

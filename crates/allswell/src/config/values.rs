@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::value::Value;
-use super::{Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention};
+use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
 
 /// A valid value for each setting, by name.
 pub struct Values {
@@ -58,8 +58,24 @@ impl Values {
                     Value::AddressOrOff(it) => Some(it),
                     _ => None,
                 }),
+                key: self.take("metrics.key", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            badges: Badges {
+                label: self.take("badges.label", |value| match value {
+                    Value::Label(it) => Some(it),
+                    _ => None,
+                }),
             },
             limits: self.limits(),
+            tzdata: Tzdata {
+                dir: self.take("tzdata.dir", |value| match value {
+                    Value::PathOrNone(it) => Some(it),
+                    _ => None,
+                }),
+            },
             retention: self.retention(),
         }
     }

@@ -1,9 +1,12 @@
 //! The decision: one function from state, event and instant to what must be written down.
 //! (`healthchecks.md` section 2; the table there is the table of the tests here and of the oracle.)
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::{Plan, State, Status};
+use crate::absence::{self, Absence};
 use crate::flip::{Flip, Reason};
 use crate::signal::{Cause, Kind, Signal};
 use crate::time::{Span, Timestamp};
@@ -19,7 +22,10 @@ pub enum Event {
         rid: Option<Uuid>,
     },
     /// Time passed: the sweep looked.
-    Deadline,
+    Deadline {
+        /// Our own absences, oldest first, that ended after the check's stored wake-up.
+        absences: Arc<[Absence]>,
+    },
     /// Somebody paused it.
     Pause,
     /// Somebody resumed it.
@@ -44,13 +50,14 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
     let mut next = state.clone();
     let flip = match event {
         Event::Signal { signal, rid } => heard(&mut next, signal, rid, now),
-        Event::Deadline => missed(plan, state, now),
+        Event::Deadline { absences } => missed(plan, &mut next, &absences, now),
         Event::Pause if state.status == Status::Paused => {
             end_run(&mut next);
             None
         }
         Event::Pause => {
             end_run(&mut next);
+            next.excused_until = None;
             Some(Change {
                 to: Status::Paused,
                 at: now,
@@ -103,6 +110,7 @@ fn turn(state: &mut State, change: Change) -> Flip {
     };
     state.status = change.to;
     state.status_since = at;
+    state.excused_until = None;
     flip
 }
 
@@ -149,6 +157,7 @@ fn success(ping: u64, cause: Cause) -> Reason {
 fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) {
     state.last_ping = Some(now);
     state.last_duration = None;
+    state.excused_until = None;
     let Some(start) = state.last_start else { return };
     if rid == state.last_start_rid {
         // A clock set back in mid-run gives no negative time.
@@ -165,19 +174,30 @@ fn end_run(state: &mut State) {
 }
 
 /// The deadline, if it has passed. The change bears the deadline and not `now`: downtime must not depend on when we
-/// looked.
-fn missed(plan: &Plan, state: &State, now: Timestamp) -> Option<Change> {
-    let deadline = state.deadline(plan).filter(|deadline| *deadline <= now)?;
+/// looked. One that fell into an absence of ours moves first.
+fn missed(plan: &Plan, state: &mut State, absences: &[Absence], now: Timestamp) -> Option<Change> {
+    let nominal = state.nominal_deadline(plan)?;
+    let known = state.deadline(plan)?;
+    let deadline = absence::excused(plan, known, state.excused_until.is_some(), absences);
+    if deadline != known {
+        state.excused_until = Some(deadline);
+    }
+    if deadline > now {
+        return None;
+    }
     let grace = plan.grace.as_secs();
-    let expected_at = deadline - plan.grace;
+    let expected_at = nominal - plan.grace;
+    let moved_from = (deadline != nominal).then(|| nominal.as_micros());
     let reason = match (state.run_open_since(), state.last_ping) {
         (Some(start), _) if start == expected_at => Reason::RunTimeout {
             started: start.as_micros(),
             grace,
+            moved_from,
         },
         (_, last) => Reason::Timeout {
             last_ping: last.unwrap_or(expected_at).as_micros(),
             grace,
+            moved_from,
         },
     };
     Some(Change {
@@ -191,6 +211,7 @@ fn missed(plan: &Plan, state: &State, now: Timestamp) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Shown;
     use crate::schedule::Schedule;
 
     const PLAN: Plan = Plan {
@@ -214,6 +235,23 @@ mod tests {
             },
             rid: rid.map(Uuid::from_u128),
         }
+    }
+
+    fn swept() -> Event {
+        Event::Deadline {
+            absences: Arc::new([]),
+        }
+    }
+
+    fn swept_after(absences: &[(i64, i64)]) -> Event {
+        let absences = absences
+            .iter()
+            .map(|(from, to)| Absence {
+                from: at(*from),
+                to: at(*to),
+            })
+            .collect();
+        Event::Deadline { absences }
     }
 
     /// Plays events at their seconds on a new check; gives the last decision.
@@ -246,7 +284,7 @@ mod tests {
     #[test]
     fn a_missed_deadline_flips_at_the_deadline_however_late_the_sweep() {
         for sweep in [100, 101, 5_000] {
-            let decision = play(&[(10, signal(Kind::Success)), (sweep, Event::Deadline)]);
+            let decision = play(&[(10, signal(Kind::Success)), (sweep, swept())]);
             let flip = decision.flip.expect("a flip");
             assert_eq!((flip.from, flip.to, flip.at), (Status::Up, Status::Down, at(100)));
             assert_eq!(flip.expected_at, Some(at(70)));
@@ -254,12 +292,13 @@ mod tests {
                 flip.reason,
                 Reason::Timeout {
                     last_ping: at(10).as_micros(),
-                    grace: 30
+                    grace: 30,
+                    moved_from: None,
                 }
             );
             assert_eq!(decision.deadline, None);
         }
-        let early = play(&[(10, signal(Kind::Success)), (99, Event::Deadline)]);
+        let early = play(&[(10, signal(Kind::Success)), (99, swept())]);
         assert_eq!((early.flip, early.deadline), (None, Some(at(100))));
     }
 
@@ -267,7 +306,7 @@ mod tests {
     fn a_late_ping_brings_the_check_back_up() {
         let events = [
             (10, signal(Kind::Success)),
-            (200, Event::Deadline),
+            (200, swept()),
             (300, signal(Kind::Success)),
         ];
         let flip = play(&events).flip.expect("a flip");
@@ -341,14 +380,15 @@ mod tests {
 
     #[test]
     fn a_run_that_does_not_end_takes_a_new_check_down() {
-        let decision = play(&[(10, signal(Kind::Start)), (45, Event::Deadline)]);
+        let decision = play(&[(10, signal(Kind::Start)), (45, swept())]);
         let flip = decision.flip.expect("a flip");
         assert_eq!((flip.from, flip.to, flip.at), (Status::New, Status::Down, at(40)));
         assert_eq!(
             flip.reason,
             Reason::RunTimeout {
                 started: at(10).as_micros(),
-                grace: 30
+                grace: 30,
+                moved_from: None,
             }
         );
         assert_eq!(flip.expected_at, Some(at(10)));
@@ -404,5 +444,63 @@ mod tests {
         let flip = decision.flip.expect("a flip");
         assert_eq!((flip.seq, flip.at), (2, at(1_001)));
         assert_eq!(decision.state.last_duration, Some(Span::ZERO));
+    }
+
+    #[test]
+    fn a_deadline_in_our_absence_is_not_held_against_the_check() {
+        // Up at 10, deadline 100; we were away from 90 to 7,000.
+        let back = play(&[(10, signal(Kind::Success)), (7_000, swept_after(&[(90, 7_000)]))]);
+        assert_eq!((back.flip, back.deadline), (None, Some(at(7_060))));
+        assert_eq!(back.state.shown_at(&PLAN, at(7_059)), Shown::Late);
+        let pinged = decide(&PLAN, &back.state, signal(Kind::Success), at(7_050));
+        assert_eq!((pinged.flip, pinged.deadline), (None, Some(at(7_140))));
+        assert_eq!(pinged.state.excused_until, None);
+    }
+
+    #[test]
+    fn a_check_that_stays_silent_after_our_return_goes_down_and_says_so() {
+        let away = &[(90, 7_000)];
+        let events = [
+            (10, signal(Kind::Success)),
+            (7_000, swept_after(away)),
+            (7_060, swept_after(away)),
+        ];
+        let flip = play(&events).flip.expect("a flip");
+        assert_eq!(
+            (flip.to, flip.at, flip.expected_at),
+            (Status::Down, at(7_060), Some(at(70)))
+        );
+        let moved_from = Some(at(100).as_micros());
+        assert_eq!(
+            flip.reason,
+            Reason::Timeout {
+                last_ping: at(10).as_micros(),
+                grace: 30,
+                moved_from
+            }
+        );
+        // Somebody who looks only much later sees the same.
+        let late = play(&[(10, signal(Kind::Success)), (9_000, swept_after(away))])
+            .flip
+            .expect("a flip");
+        assert_eq!((late.at, late.reason), (flip.at, flip.reason));
+    }
+
+    #[test]
+    fn an_absence_before_or_after_the_deadline_changes_nothing() {
+        for away in [(20, 99), (100, 300)] {
+            let flip = play(&[(10, signal(Kind::Success)), (400, swept_after(&[away]))])
+                .flip
+                .expect("a flip");
+            assert_eq!(flip.at, at(100), "{away:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_run_is_excused_too() {
+        let events = [(10, signal(Kind::Start)), (500, swept_after(&[(20, 500)]))];
+        let back = play(&events);
+        assert_eq!((back.flip, back.deadline), (None, Some(at(560))));
+        assert!(!back.state.run_is_overdue(&PLAN, at(559)) && back.state.run_is_overdue(&PLAN, at(560)));
     }
 }

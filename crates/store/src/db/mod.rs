@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 pub(crate) use migrate::migrate;
 pub(crate) use row::{Param, Row};
-pub(crate) use stmt::{Stmt, statements};
+pub(crate) use stmt::{Stmt, in_scope, statements};
+
+use allswell_core::seal::DataKey;
 
 use crate::Result;
 use crate::vault::Vault;
@@ -28,6 +30,9 @@ pub(crate) enum Conn<'c> {
 pub struct Reader<'c> {
     conn: Conn<'c>,
     pub(crate) vault: Arc<Vault>,
+    /// Data keys that this transaction unwrapped. The vault gets them after the commit: a key whose row was taken back
+    /// must never seal anything.
+    pub(crate) learnt: Vec<Arc<DataKey>>,
 }
 
 /// A transaction that reads and writes.
@@ -35,7 +40,16 @@ pub struct Tx<'c>(Reader<'c>);
 
 impl<'c> Reader<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
-        Reader { conn, vault }
+        Reader {
+            conn,
+            vault,
+            learnt: Vec::new(),
+        }
+    }
+
+    /// Hands the data keys of this transaction to the vault. Only after it ended well.
+    pub(crate) fn keep_keys(self) {
+        self.learnt.into_iter().for_each(|key| self.vault.remember(key));
     }
 
     /// All rows of a statement.
@@ -54,6 +68,11 @@ impl<'c> Reader<'c> {
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
         Tx(Reader::new(conn, vault))
+    }
+
+    /// See [`Reader::keep_keys`].
+    pub(crate) fn keep_keys(self) {
+        self.0.keep_keys();
     }
 
     /// Runs a statement; gives the number of rows it changed.

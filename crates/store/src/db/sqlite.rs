@@ -27,6 +27,8 @@ const READERS: usize = 2;
 const STATEMENTS_CACHED_MAX: usize = 256;
 /// How long a write waits for another process, such as a command of the operator.
 const BUSY: Duration = Duration::from_secs(5);
+/// How often a connection tries to switch a new database to write-ahead logging while others do the same.
+const SWITCHES_MAX: u32 = 100;
 /// Pages of write-ahead log before a checkpoint; 16 MB.
 const CHECKPOINT_PAGES: i64 = 4_000;
 const CACHE_KIB: i64 = 32 * 1024;
@@ -139,14 +141,28 @@ fn configure(conn: &Connection) -> Result<()> {
     configure_any(conn)?;
     // Incremental vacuum can only be chosen before the first table; on an existing database this does nothing.
     conn.pragma_update(None, "auto_vacuum", "incremental")?;
-    // In memory the answer is "memory", which is fine.
-    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    switch_to_wal(conn)?;
     // FULL and not NORMAL: an answered ping must survive a power cut.
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     Ok(())
+}
+
+/// Of two connections that switch a new database at once SQLite tells one that it is locked, without waiting.
+fn switch_to_wal(conn: &Connection) -> Result<()> {
+    for _ in 0..SWITCHES_MAX {
+        // In memory the answer is "memory", which is fine.
+        match conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                // This does wait until the other is done.
+                conn.execute_batch("begin immediate; rollback")?;
+            }
+            done => return Ok(done?),
+        }
+    }
+    Err(Error::Unavailable("others keep it locked".to_owned()))
 }
 
 fn configure_any(conn: &Connection) -> Result<()> {
@@ -226,5 +242,21 @@ fn owned(value: ValueRef<'_>) -> Value {
         ValueRef::Real(_) => Value::Null,
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_to_end;
+
+    #[test]
+    fn a_future_that_is_ready_runs_to_its_end() {
+        assert_eq!(run_to_end(async { std::future::ready(7).await }), 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "a transaction waited for something that is not the database")]
+    fn a_future_that_waits_is_broken_off_with_a_clear_word() {
+        run_to_end(std::future::pending::<()>());
     }
 }

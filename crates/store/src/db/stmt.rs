@@ -38,3 +38,12 @@ macro_rules! statements {
     };
 }
 pub(crate) use statements;
+
+/// The condition that check `$1` is of project `$2` and was not deleted. It makes the scope of a read by check's id more
+/// than a word: the hot tables are read by that id alone.
+macro_rules! in_scope {
+    () => {
+        "exists (select 1 from checks own where own.id = $1 and own.project_id = $2 and own.deleted_at is null)"
+    };
+}
+pub(crate) use in_scope;

@@ -1,23 +1,73 @@
 //! `checks/`: list, create, show, update, delete, pause, resume.
 
+use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Settings, State as CheckState, Status};
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::time::Timestamp;
 use allswell_engine::record;
 use allswell_store::audit::Act;
 use allswell_store::{Reader, Tx};
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::auth::{ReadKey, WriteForm, WriteKey};
 use super::fields::{Wanted, judge};
-use super::{compat, json};
+use super::{Version, compat, json};
 use crate::error::Error;
+use crate::path::Segments;
 use crate::query::Query;
 use crate::state::App;
+
+/// A change on its way: who wants it, when, and what deciding about it needs.
+struct Errand {
+    scope: ProjectScope,
+    version: Version,
+    actor: String,
+    now: Timestamp,
+    dice: Dice,
+    zones: Zones,
+}
+
+impl Errand {
+    fn new(app: &App, key: WriteKey) -> Self {
+        let WriteKey {
+            scope,
+            version,
+            actor,
+        } = key;
+        Errand {
+            scope,
+            version,
+            actor,
+            now: app.now(),
+            dice: app.dice(),
+            zones: app.zones().clone(),
+        }
+    }
+
+    async fn audit(&mut self, tx: &mut Tx<'_>, check: &Check, action: &'static str) -> Result<(), Error> {
+        let act = Act {
+            at: self.now,
+            project: Some(check.project),
+            actor: self.actor.clone(),
+            action,
+            target: format!("check:{}", check.id),
+            data: String::new(),
+        };
+        Ok(tx.audit(self.dice.id_at(self.now), &act).await?)
+    }
+
+    /// Decides about an event and saves the check.
+    async fn apply(&mut self, tx: &mut Tx<'_>, check: &mut Check, event: Event) -> Result<(), Error> {
+        record::apply_and_save(tx, check, event, self.now, &mut self.dice, &self.zones).await?;
+        Ok(())
+    }
+}
 
 /// GET `checks/`
 pub(crate) async fn list(State(app): State<App>, key: ReadKey, uri: Uri) -> Result<Response, Error> {
@@ -52,7 +102,7 @@ pub(crate) async fn list(State(app): State<App>, key: ReadKey, uri: Uri) -> Resu
                 .take_while(|(id, _)| *id == check.id)
                 .map(|(_, channel)| *channel)
                 .collect();
-            compat::check(check, &own, key.kind, key.version, app.site(), now)
+            compat::check(check, &own, key.kind, key.version, &app, now)
         })
         .collect();
     Ok(json(StatusCode::OK, &json!({ "checks": shown })))
@@ -95,7 +145,7 @@ pub(crate) async fn find_by_id(
 pub(crate) async fn show(
     State(app): State<App>,
     key: ReadKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
     let (check, channels) = app
@@ -106,22 +156,19 @@ pub(crate) async fn show(
             Ok::<_, Error>((check, channels))
         })
         .await?;
-    let shown = compat::check(&check, &channels, key.kind, key.version, app.site(), app.now());
+    let shown = compat::check(&check, &channels, key.kind, key.version, &app, app.now());
     Ok(json(StatusCode::OK, &shown))
 }
 
 /// POST `checks/`
 pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Response, Error> {
-    let wanted = judged(&form)?;
-    let WriteKey {
-        scope,
-        version,
-        actor,
-    } = form.key;
-    let (now, mut dice) = (app.now(), app.dice());
+    let wanted = judged(&form, &app)?;
+    let mut errand = Errand::new(&app, form.key);
+    let (version, now) = (errand.version, errand.now);
     let (status, check, channels) = app
         .store()
         .write(async move |tx| {
+            let scope = errand.scope;
             if !wanted.unique.is_empty() {
                 let same = tx
                     .checks(scope)
@@ -129,8 +176,7 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
                     .into_iter()
                     .find(|check| wanted.means(&check.settings));
                 if let Some(mut check) = same {
-                    let channels =
-                        update_check(tx, &mut check, &wanted, version, &actor, now, &mut dice).await?;
+                    let channels = update_check(tx, &mut check, &wanted, &mut errand).await?;
                     return Ok((StatusCode::OK, check, channels));
                 }
             }
@@ -143,9 +189,9 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
             let mut settings = Settings::default();
             wanted.apply(&mut settings, version);
             let check = Check {
-                id: dice.id(),
+                id: errand.dice.id(),
                 project: scope.project(),
-                badge: dice.id(),
+                badge: errand.dice.id(),
                 settings,
                 state: CheckState::new(now),
                 deadline: None,
@@ -154,116 +200,102 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
             };
             tx.check_insert(&check).await?;
             tx.check_set_channels(check.id, &channels).await?;
-            audit(tx, &check, &actor, "check.create", now, &mut dice).await?;
+            errand.audit(tx, &check, "check.create").await?;
             Ok::<_, Error>((StatusCode::CREATED, check, channels))
         })
         .await?;
-    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, app.site(), now);
+    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, &app, now);
     Ok(json(status, &shown))
 }
 
 /// POST `checks/<code>`
 pub(crate) async fn update(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
     // Existence and ownership are told before the fields are judged.
-    let wanted = judged(&form);
-    let WriteKey {
-        scope,
-        version,
-        actor,
-    } = form.key;
-    let (now, mut dice) = (app.now(), app.dice());
-    let (check, channels) = app
-        .store()
-        .write(async move |tx| {
-            let mut check = find_by_id(tx, scope, &code).await?;
-            let channels = update_check(tx, &mut check, &wanted?, version, &actor, now, &mut dice).await?;
-            Ok::<_, Error>((check, channels))
-        })
-        .await?;
-    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, app.site(), now);
-    Ok(json(StatusCode::OK, &shown))
+    let wanted = judged(&form, &app);
+    change(&app, form.key, code, async move |tx, check, errand| {
+        update_check(tx, check, &wanted?, errand).await
+    })
+    .await
 }
 
 /// DELETE `checks/<code>`
 pub(crate) async fn delete(
     State(app): State<App>,
     key: WriteKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
-    let WriteKey {
-        scope,
-        version,
-        actor,
-    } = key;
-    let (now, mut dice) = (app.now(), app.dice());
-    let (check, channels) = app
-        .store()
-        .write(async move |tx| {
-            let check = find_by_id(tx, scope, &code).await?;
-            let channels = tx.check_channels(scope, check.id).await?;
-            tx.check_delete(scope, check.id, now).await?;
-            audit(tx, &check, &actor, "check.delete", now, &mut dice).await?;
-            Ok::<_, Error>((check, channels))
-        })
-        .await?;
-    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, app.site(), now);
-    Ok(json(StatusCode::OK, &shown))
+    change(&app, key, code, async |tx, check, errand| {
+        let channels = tx.check_channels(errand.scope, check.id).await?;
+        tx.check_delete(errand.scope, check.id, errand.now).await?;
+        errand.audit(tx, check, "check.delete").await?;
+        Ok(channels)
+    })
+    .await
 }
 
 /// POST `checks/<code>/pause`
 pub(crate) async fn pause(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
-    turn(&app, code, form.key, Event::Pause, "check.pause").await
+    change(&app, form.key, code, async |tx, check, errand| {
+        errand.apply(tx, check, Event::Pause).await?;
+        errand.audit(tx, check, "check.pause").await?;
+        Ok(tx.check_channels(errand.scope, check.id).await?)
+    })
+    .await
 }
 
 /// POST `checks/<code>/resume`
 pub(crate) async fn resume(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
-    turn(&app, code, form.key, Event::Resume, "check.resume").await
+    change(&app, form.key, code, async |tx, check, errand| {
+        if check.state.status != Status::Paused {
+            return Err(Error::Text(StatusCode::CONFLICT, "check is not paused"));
+        }
+        errand.apply(tx, check, Event::Resume).await?;
+        errand.audit(tx, check, "check.resume").await?;
+        Ok(tx.check_channels(errand.scope, check.id).await?)
+    })
+    .await
 }
 
-async fn turn(
-    app: &App,
-    code: String,
-    key: WriteKey,
-    event: Event,
-    action: &'static str,
-) -> Result<Response, Error> {
-    let WriteKey {
-        scope,
-        version,
-        actor,
-    } = key;
-    let (now, mut dice) = (app.now(), app.dice());
+/// Finds a check, changes it in one transaction, and shows it. `work` gives the channels it tells from then on.
+async fn change<F>(app: &App, key: WriteKey, code: String, work: F) -> Result<Response, Error>
+where
+    F: for<'t, 'c> AsyncFnOnce(
+            &'t mut Tx<'c>,
+            &'t mut Check,
+            &'t mut Errand,
+        ) -> Result<Vec<ChannelId>, Error>
+        + Send
+        + 'static,
+{
+    let mut errand = Errand::new(app, key);
+    let (version, now) = (errand.version, errand.now);
     let (check, channels) = app
         .store()
         .write(async move |tx| {
-            let mut check = find_by_id(tx, scope, &code).await?;
-            if matches!(event, Event::Resume) && check.state.status != Status::Paused {
-                return Err(Error::Text(StatusCode::CONFLICT, "check is not paused"));
-            }
-            record::apply_and_save(tx, &mut check, event, now, &mut dice).await?;
-            audit(tx, &check, &actor, action, now, &mut dice).await?;
-            Ok((tx.check_channels(scope, check.id).await?, check))
+            let mut check = find_by_id(tx, errand.scope, &code).await?;
+            let channels = work(tx, &mut check, &mut errand).await?;
+            Ok::<_, Error>((check, channels))
         })
-        .await
-        .map(|(channels, check)| (check, channels))?;
-    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, app.site(), now);
-    Ok(json(StatusCode::OK, &shown).into_response())
+        .await?;
+    let shown = compat::check(&check, &channels, KeyKind::ReadWrite, version, app, now);
+    Ok(json(StatusCode::OK, &shown))
 }
 
-fn judged(form: &WriteForm) -> Result<Wanted, Error> {
-    judge(&form.fields).map_err(|sentence| Error::bad_request(format!("json validation error: {sentence}")))
+fn judged(form: &WriteForm, app: &App) -> Result<Wanted, Error> {
+    judge(&form.fields, app.zones())
+        .map_err(|sentence| Error::bad_request(format!("json validation error: {sentence}")))
 }
 
 /// Changes a check as wanted; gives the channels it tells from now on.
@@ -271,30 +303,24 @@ async fn update_check(
     tx: &mut Tx<'_>,
     check: &mut Check,
     wanted: &Wanted,
-    version: super::Version,
-    actor: &str,
-    now: allswell_core::time::Timestamp,
-    dice: &mut allswell_core::chance::Dice,
+    errand: &mut Errand,
 ) -> Result<Vec<ChannelId>, Error> {
-    let scope = ProjectScope::granted(check.project);
+    let scope = errand.scope;
     let channels = match &wanted.channels {
         Some(list) => Some(resolve_channels(tx, scope, list).await?),
         None => None,
     };
-    wanted.apply(&mut check.settings, version);
+    wanted.apply(&mut check.settings, errand.version);
     tx.check_save_settings(check).await?;
-    record::apply_and_save(tx, check, Event::Edit, now, dice).await?;
+    errand.apply(tx, check, Event::Edit).await?;
     if let Some(channels) = &channels {
         tx.check_set_channels(check.id, channels).await?;
     }
     let seq = tx.change_next(scope).await?;
     tx.check_mark_changed(check, seq).await?;
-    audit(tx, check, actor, "check.update", now, dice).await?;
+    errand.audit(tx, check, "check.update").await?;
     match channels {
-        Some(mut channels) => {
-            channels.sort();
-            Ok(channels)
-        }
+        Some(channels) => Ok(channels),
         None => Ok(tx.check_channels(scope, check.id).await?),
     }
 }
@@ -331,23 +357,4 @@ async fn resolve_channels(tx: &mut Tx<'_>, scope: ProjectScope, list: &str) -> R
     chosen.sort();
     chosen.dedup();
     Ok(chosen)
-}
-
-async fn audit(
-    tx: &mut Tx<'_>,
-    check: &Check,
-    actor: &str,
-    action: &'static str,
-    now: allswell_core::time::Timestamp,
-    dice: &mut allswell_core::chance::Dice,
-) -> Result<(), Error> {
-    let act = Act {
-        at: now,
-        project: Some(check.project),
-        actor: actor.to_owned(),
-        action,
-        target: format!("check:{}", check.id),
-        data: String::new(),
-    };
-    Ok(tx.audit(dice.id_at(now), &act).await?)
 }

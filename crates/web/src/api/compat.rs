@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sha1::{Digest, Sha1};
 
 use super::Version;
-use crate::state::Site;
+use crate::state::{App, Site};
 
 /// The key under which read-only keys see a check: SHA-1 of the first sixteen digits of its id.
 pub(crate) fn unique_key(id: CheckId) -> String {
@@ -40,10 +40,15 @@ pub(crate) fn check(
     channels: &[ChannelId],
     kind: KeyKind,
     version: Version,
-    site: &Site,
+    app: &App,
     now: Timestamp,
 ) -> Value {
-    let (settings, state, plan) = (&check.settings, &check.state, plan_or_postpone(check));
+    let site = app.site();
+    let (settings, state, plan) = (
+        &check.settings,
+        &check.state,
+        plan_or_postpone(check, app.zones()),
+    );
     let filters = &settings.filters;
     let by_subject = |keywords: &String| {
         if filters.subject {

@@ -3,10 +3,10 @@
 
 use allswell_core::check::{Settings, TimingKind};
 use allswell_core::limits;
-use allswell_core::schedule::{Schedule, canonical_zone};
+use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::slug;
 use allswell_core::time::Span;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::Version;
 
@@ -72,6 +72,22 @@ fn truth(fields: &Map<String, Value>, name: &str) -> Judged<Option<bool>> {
         .ok_or_else(|| format!("{name} is not a boolean"))
 }
 
+/// A whole number; one beyond 64 bits is as good as the last one within them. `60.0` is not whole here, as it is not
+/// for Healthchecks.
+fn whole(number: &Number) -> Option<i64> {
+    if let Some(small) = number.as_i64() {
+        return Some(small);
+    }
+    let text = number.to_string();
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then_some(if digits.len() < text.len() {
+        i64::MIN
+    } else {
+        i64::MAX
+    })
+}
+
 fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     let Some(value) = fields.get(name) else {
         return Ok(None);
@@ -79,11 +95,7 @@ fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     let number = match value {
         // Healthchecks is written in a language whose true is a one.
         Value::Bool(truth) => i64::from(*truth),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(small), _) => small,
-            (None, Some(_)) => i64::MAX,
-            (None, None) => return Err(format!("{name} is not a number")),
-        },
+        Value::Number(number) => whole(number).ok_or_else(|| format!("{name} is not a number"))?,
         _ => return Err(format!("{name} is not a number")),
     };
     if number < limits::PERIOD_SECS_MIN {
@@ -95,10 +107,10 @@ fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
     Ok(Some(number))
 }
 
-fn schedule(fields: &Map<String, Value>) -> Judged<Option<String>> {
+fn schedule(fields: &Map<String, Value>, zones: &Zones) -> Judged<Option<String>> {
     let found = text(fields, "schedule", limits::EXPRESSION_CHARS_MAX)?;
     if let Some(expression) = &found {
-        Schedule::parse(expression, "UTC")
+        Schedule::parse_with(expression, "UTC", zones)
             .map_err(|_| "schedule is not a valid cron or OnCalendar expression".to_owned())?;
     }
     Ok(found)
@@ -123,7 +135,7 @@ fn unique(fields: &Map<String, Value>) -> Judged<Vec<Unique>> {
 }
 
 /// Judges the fields of a request. The error is the sentence behind `json validation error: `.
-pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
+pub(crate) fn judge(fields: &Map<String, Value>, zones: &Zones) -> Judged<Wanted> {
     const KEYWORDS: usize = limits::KEYWORDS_CHARS_MAX;
     // The order is the alphabet's: it decides which of several errors is told.
     Ok(Wanted {
@@ -143,7 +155,7 @@ pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
             Some(_) => return Err("methods has unexpected value".to_owned()),
         },
         name: text(fields, "name", limits::NAME_CHARS_MAX)?,
-        schedule: schedule(fields)?,
+        schedule: schedule(fields, zones)?,
         slug: match text(fields, "slug", limits::SLUG_CHARS_MAX)? {
             Some(text) if !slug::is_slug(&text) => return Err("slug does not match pattern".to_owned()),
             slug => slug,
@@ -156,7 +168,8 @@ pub(crate) fn judge(fields: &Map<String, Value>) -> Judged<Wanted> {
         timeout: secs(fields, "timeout")?,
         tz: match text(fields, "tz", usize::MAX)? {
             Some(name) => Some(
-                canonical_zone(&name)
+                zones
+                    .canonical(&name)
                     .ok_or("tz is not a valid timezone")?
                     .to_string(),
             ),
@@ -232,7 +245,7 @@ mod tests {
 
     fn judged(json: &str) -> Judged<Wanted> {
         let fields: Value = serde_json::from_str(json).expect("a test's JSON");
-        judge(fields.as_object().expect("an object"))
+        judge(fields.as_object().expect("an object"), &Zones::Bundled)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `checks/<code>/flips/`: changes of status in a window of time.
 
 use allswell_core::time::{Span, Timestamp};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use super::auth::ReadKey;
 use super::checks::find;
 use super::{compat, json};
 use crate::error::Error;
+use crate::path::Segments;
 use crate::query::Query;
 use crate::state::App;
 
@@ -21,7 +22,7 @@ const YEAR_SECS: i64 = 31_536_000;
 pub(crate) async fn list(
     State(app): State<App>,
     key: ReadKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
     uri: Uri,
 ) -> Result<Response, Error> {
     let query = Query::of(&uri);

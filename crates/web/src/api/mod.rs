@@ -3,11 +3,14 @@
 //! One file per noun; `compat` alone knows the wire's names for our words.
 
 pub(crate) mod auth;
+pub(crate) mod badges;
 pub(crate) mod channels;
 pub(crate) mod checks;
 pub(crate) mod compat;
 pub(crate) mod fields;
 pub(crate) mod flips;
+pub(crate) mod instance;
+pub(crate) mod notifications;
 pub(crate) mod pings;
 pub(crate) mod resource;
 pub(crate) mod status;

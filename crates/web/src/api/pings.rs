@@ -9,7 +9,7 @@ use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::Reader;
 use allswell_store::pings::Ping;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -20,6 +20,7 @@ use super::auth::WriteKey;
 use super::checks::find_by_id;
 use super::{compat, json};
 use crate::error::Error;
+use crate::path::Segments;
 use crate::state::App;
 
 const RUN_MAX: Span = Span::from_secs(limits::RUN_HOURS_MAX * 3_600);
@@ -28,7 +29,7 @@ const RUN_MAX: Span = Span::from_secs(limits::RUN_HOURS_MAX * 3_600);
 pub(crate) async fn list(
     State(app): State<App>,
     key: WriteKey,
-    Path(code): Path<String>,
+    Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
     let (check, pings, durations) = app
@@ -52,7 +53,7 @@ pub(crate) async fn list(
 pub(crate) async fn body(
     State(app): State<App>,
     key: WriteKey,
-    Path((code, n)): Path<(String, String)>,
+    Segments((code, n)): Segments<(String, String)>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
     let n: u64 = n.parse().map_err(|_| Error::NOT_FOUND)?;

@@ -5,4 +5,5 @@
     reason = "clients of a test connect to loopback and wait on tokio's paused clock"
 )]
 
+mod api;
 mod serve;

@@ -12,7 +12,7 @@ create table users (
     id            blob    not null primary key,
     email         text    not null,
     email_folded  text    not null,
-    password_hash text    not null,
+    password_hash text,
     is_admin      integer not null,
     check_limit   integer not null,
     created_at    integer not null,
@@ -97,6 +97,7 @@ create table checks (
     last_start_at       integer,
     last_start_rid      blob,
     last_duration       integer,
+    excused_until       integer,
     ping_count          integer not null,
     flip_count          integer not null,
     timing_kind         integer not null,
@@ -166,7 +167,7 @@ create table ping_bodies (
     primary key (check_id, n)
 ) strict, without rowid;
 
--- A check whose log has grown by a page since somebody last looked.
+-- A check whose log has grown by a page, or which has flipped, since retention last looked.
 create table prune_due (
     check_id blob not null primary key
 ) strict, without rowid;
@@ -188,7 +189,6 @@ create table flips (
     constraint statuses_are_known check (from_status between 0 and 3 and to_status between 0 and 3)
 ) strict, without rowid;
 create index flips_by_change on flips (project_id, change_seq);
-create index flips_by_notice on flips (noticed_at);
 
 create table incidents (
     check_id   blob    not null,
@@ -285,6 +285,19 @@ create table audit (
 ) strict, without rowid;
 create index audit_by_project on audit (project_id, at);
 create index audit_by_time on audit (at);
+
+-- The last sign of life of each node, and the times when there was none of any.
+create table awake (
+    node_id blob    not null primary key,
+    seen_at integer not null
+) strict, without rowid;
+
+create table absences (
+    from_at integer not null primary key,
+    to_at   integer not null,
+    constraint an_absence_ends_after_it_began check (to_at > from_at)
+) strict;
+create index absences_by_end on absences (to_at);
 
 create table start_links (
     hash       blob    not null primary key,

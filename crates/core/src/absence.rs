@@ -1,0 +1,184 @@
+//! Our own absence: while we were away nobody could report in, so that time is not held against anybody
+//! (DECISIONS 11 is the source of the rules; ARCHITECTURE.md tells them).
+//!
+//! A check whose deadline fell into an absence gets a new one after our return. What it is given is counted in time that
+//! we were awake, so that restarting again and again excuses nobody for ever.
+
+use crate::check::Plan;
+use crate::schedule::Schedule;
+use crate::time::{Span, Timestamp};
+
+/// Shorter ones count for nothing: a restart is no absence.
+pub const ABSENCE_MIN: Span = Span::from_secs(60);
+/// How often a node says that it is awake; well below what counts as an absence.
+pub const MARK_EVERY: Span = Span::from_secs(15);
+/// The least that a check is given after our return.
+const EXCUSED_MIN: Span = Span::from_secs(60);
+
+/// A time in which nobody swept: no node of the instance was awake.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// The last sign of life before it.
+    pub from: Timestamp,
+    /// The first one after it.
+    pub to: Timestamp,
+}
+
+impl Absence {
+    /// The absence between two signs of life, if it is long enough to count.
+    pub fn between(last: Timestamp, now: Timestamp) -> Option<Self> {
+        (now - last > ABSENCE_MIN).then_some(Absence { from: last, to: now })
+    }
+}
+
+/// The deadline after these absences (oldest first): the given one, if it fell into none.
+///
+/// The first absence that swallows a deadline gives the check its grace anew, at least a minute and at most a period.
+/// A later one gives back only what was left of that when we went away again. The time from our last sign of life to
+/// our end is not known: it counts as awake, or a server that never lives long enough for a second sign would excuse
+/// everybody for ever.
+pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences: &[Absence]) -> Timestamp {
+    let mut excused = already_excused;
+    absences.iter().fold(deadline, |deadline, absence| {
+        if deadline <= absence.from || deadline > absence.to {
+            return deadline;
+        }
+        let given = if excused {
+            (deadline - (absence.from + MARK_EVERY)).max(Span::ZERO)
+        } else {
+            allowance(plan, deadline)
+        };
+        excused = true;
+        absence.to + given
+    })
+}
+
+fn allowance(plan: &Plan, deadline: Timestamp) -> Span {
+    let period = match &plan.schedule {
+        Schedule::Period(period) => *period,
+        // The distance to the time after the one that was missed.
+        schedule => {
+            let expected = deadline - plan.grace;
+            schedule
+                .next_after(expected)
+                .map_or(plan.grace, |next| next - expected)
+        }
+    };
+    plan.grace.min(period).max(EXCUSED_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn away(from: i64, to: i64) -> Absence {
+        Absence {
+            from: at(from),
+            to: at(to),
+        }
+    }
+
+    fn plan(period: i64, grace: i64) -> Plan {
+        Plan {
+            schedule: Schedule::Period(Span::from_secs(period)),
+            grace: Span::from_secs(grace),
+        }
+    }
+
+    #[test]
+    fn a_restart_is_no_absence() {
+        assert_eq!(Absence::between(at(0), at(60)), None);
+        assert_eq!(Absence::between(at(0), at(61)), Some(away(0, 61)));
+        assert_eq!(Absence::between(at(100), at(0)), None, "a clock set back");
+    }
+
+    #[test]
+    fn only_a_deadline_within_an_absence_moves() {
+        let plan = plan(3_600, 600);
+        for (deadline, after) in [
+            (99, 99),
+            (100, 100),
+            (101, 10_600),
+            (10_000, 10_600),
+            (10_001, 10_001),
+        ] {
+            assert_eq!(
+                excused(&plan, at(deadline), false, &[away(100, 10_000)]),
+                at(after),
+                "{deadline}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_the_grace_at_least_a_minute_and_at_most_a_period() {
+        for (period, grace, given) in [(3_600, 600, 600), (300, 3_600, 300), (30, 20, 60), (60, 90, 60)] {
+            let after = excused(&plan(period, grace), at(500), false, &[away(100, 1_000)]);
+            assert_eq!(after, at(1_000 + given), "{period} {grace}");
+        }
+    }
+
+    #[test]
+    fn going_away_again_gives_back_only_what_was_left() {
+        let plan = plan(3_600, 600);
+        // Back at 1,000 with 600 s given, awake for 400 of them, away again.
+        assert_eq!(
+            excused(&plan, at(500), false, &[away(100, 1_000), away(1_400, 9_000)]),
+            at(9_185)
+        );
+        assert_eq!(excused(&plan, at(1_600), true, &[away(1_400, 9_000)]), at(9_185));
+        assert_eq!(excused(&plan, at(1_405), true, &[away(1_400, 9_000)]), at(9_000));
+        // However often: awake for 600 s in all, and the time is over.
+        let often: Vec<Absence> = (0..100)
+            .map(|n| away(100 + n * 1_000, 1_000 + n * 1_000))
+            .collect();
+        let after = excused(&plan, at(500), false, &often);
+        let lives: Vec<i64> = often
+            .windows(2)
+            .filter(|w| w[1].from < after)
+            .map(|w| (w[1].from - w[0].to).as_secs())
+            .collect();
+        let unknown = MARK_EVERY.as_secs() * lives.len() as i64;
+        let last = often
+            .iter()
+            .rev()
+            .find(|absence| absence.to < after)
+            .expect("one");
+        assert_eq!(
+            lives.iter().sum::<i64>() + unknown + (after - last.to).as_secs(),
+            600
+        );
+    }
+
+    #[test]
+    fn signs_of_life_that_are_alone_use_up_what_was_given() {
+        // A life of no length between each two absences.
+        let often: Vec<Absence> = (0..100).map(|n| away(100 + n * 900, 1_000 + n * 900)).collect();
+        let after = excused(&plan(3_600, 600), at(500), false, &often);
+        let times = 600 / MARK_EVERY.as_secs();
+        assert_eq!(after, often[times as usize].to);
+    }
+
+    #[test]
+    fn a_schedule_by_expression_has_its_distance_as_period() {
+        let schedule = Schedule::parse("*/5 * * * *", "UTC").expect("valid");
+        let plan = Plan {
+            schedule,
+            grace: Span::from_secs(3_600),
+        };
+        // Expected at 12:00, deadline an hour later; the time after it is five minutes on.
+        let deadline = at(1_769_860_800 + 3_600);
+        let absence = Absence {
+            from: deadline - Span::from_secs(10),
+            to: deadline + Span::from_secs(7_200),
+        };
+        assert_eq!(
+            excused(&plan, deadline, false, &[absence]),
+            absence.to + Span::from_secs(300)
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! Promises that are kept.
+
+use allswell_core::id::CheckId;
+use allswell_core::signal::Action;
+use allswell_core::time::Span;
+use allswell_engine::Due;
+use allswell_engine::deliver::Deliver;
+use allswell_engine::loops::Step;
+
+use crate::kit::{House, Log, NOW, SYSTEM, after, settle};
+
+const LEASE_SECS: i64 = 60;
+const DAY_SECS: i64 = 86_400;
+
+fn deliver(house: &mut House) -> Deliver {
+    Deliver::new(
+        house.store.clone(),
+        house.dice.id(),
+        Default::default(),
+        house.meters.clone(),
+    )
+}
+
+/// A check that failed at `NOW` and owes one delivery to a channel of this kind.
+async fn failed(house: &mut House, kind: &str) -> CheckId {
+    let id = house
+        .check(|check| check.settings.name = "backup\n\u{1b}[2J".to_owned())
+        .await;
+    let channel = house.channel(kind, true, true).await;
+    house.tell(id, &[&channel]).await;
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    id
+}
+
+/// State, attempts and outcome of the one delivery of a check.
+async fn end(house: &House, id: CheckId) -> (String, u64, Option<String>) {
+    let mut deliveries = house.deliveries(id).await;
+    assert_eq!(deliveries.len(), 1);
+    let delivery = deliveries.remove(0);
+    (delivery.state, delivery.attempts, delivery.last_outcome)
+}
+
+fn ended(state: &str, outcome: &str) -> (String, u64, Option<String>) {
+    (state.to_owned(), 1, Some(outcome.to_owned()))
+}
+
+#[tokio::test]
+async fn a_log_channel_writes_a_line_and_its_delivery_ends_delivered() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house, "log").await;
+    let (log, _guard) = Log::listen();
+    let deliver = deliver(&mut house);
+    assert_eq!(settle(&deliver, after(5)).await.0, Due::WhenNudged);
+    assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
+    assert_eq!(house.deliveries(id).await[0].finished_at, Some(after(5)));
+    let lines = log.lines_with(&id.to_string());
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].starts_with("WARN") && lines[0].contains("is DOWN"),
+        "{lines:?}"
+    );
+    assert!(!lines[0].contains(['\n', '\u{1b}']), "{lines:?}");
+    assert_eq!(house.count("attempts").await, 1);
+    assert_eq!(house.metric("deliveries_total{outcome=\"delivered\"}"), 1.0);
+
+    settle(&deliver, after(500)).await;
+    assert_eq!(
+        (
+            house.count("attempts").await,
+            log.lines_with(&id.to_string()).len()
+        ),
+        (1, 1),
+        "once is enough"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_that_can_tell_nothing_ends_cancelled() {
+    for (kind, outcome) in [
+        ("silent", "this kind sends nothing"),
+        ("pigeon", "a kind this version does not know"),
+    ] {
+        let mut house = House::in_memory().await;
+        let id = failed(&mut house, kind).await;
+        let deliver = deliver(&mut house);
+        assert_eq!(settle(&deliver, NOW).await.0, Due::WhenNudged);
+        assert_eq!(end(&house, id).await, ended("cancelled", outcome));
+        assert_eq!(house.count("attempts").await, 1);
+    }
+}
+
+/// What was deleted between the promise and its keeping: marked or gone altogether.
+#[tokio::test]
+async fn a_delivery_whose_check_or_channel_is_gone_ends_cancelled() {
+    for removal in [
+        "update channels set deleted_at = 1",
+        "delete from channels",
+        "update checks set deleted_at = 1, deadline = null",
+        "delete from checks",
+        "delete from flips",
+    ] {
+        let mut house = House::on_disk().await;
+        failed(&mut house, "log").await;
+        assert_eq!(house.raw().execute(removal, []).expect("a removal"), 1);
+        let (log, _guard) = Log::listen();
+        let deliver = deliver(&mut house);
+        assert_eq!(settle(&deliver, NOW).await.0, Due::WhenNudged);
+        let state: (String, String) = house
+            .raw()
+            .query_row("select state, last_outcome from deliveries", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .expect("the delivery");
+        assert_eq!(state, ("cancelled".to_owned(), "gone".to_owned()), "{removal}");
+        assert_eq!(log.lines_with("is DOWN").len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_expires_a_day_after_its_flip_was_noticed() {
+    for (secs, state, outcome) in [
+        (DAY_SECS - 1, "delivered", "written to the log"),
+        (DAY_SECS, "expired", "expired"),
+        (DAY_SECS * 30, "expired", "expired"),
+    ] {
+        let mut house = House::in_memory().await;
+        let id = failed(&mut house, "log").await;
+        let (log, _guard) = Log::listen();
+        let deliver = deliver(&mut house);
+        settle(&deliver, after(secs)).await;
+        assert_eq!(end(&house, id).await, ended(state, outcome));
+        assert_eq!(log.lines_with("is DOWN").len(), usize::from(state == "delivered"));
+    }
+}
+
+/// A process that died after its claim: nobody touches the delivery while the lease lasts, then somebody does.
+#[tokio::test]
+async fn a_lapsed_lease_is_taken_up_again() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house, "log").await;
+    let dead = house.dice.id();
+    let lease = Span::from_secs(LEASE_SECS);
+    let claim = house
+        .store
+        .write(async move |tx| tx.deliveries_claim(SYSTEM, NOW, 9, dead, lease).await);
+    assert_eq!(claim.await.expect("a claim").len(), 1);
+    let deliver = deliver(&mut house);
+    assert_eq!(
+        settle(&deliver, after(LEASE_SECS - 1)).await,
+        (Due::At(after(LEASE_SECS)), 1)
+    );
+    assert_eq!(end(&house, id).await, ("leased".to_owned(), 0, None));
+    assert_eq!(settle(&deliver, after(LEASE_SECS)).await.0, Due::WhenNudged);
+    assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
+}
+
+#[tokio::test]
+async fn more_than_a_batch_is_finished_by_several_steps() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let mut channels = Vec::new();
+    for _ in 0..450 {
+        channels.push(house.channel("log", true, true).await);
+    }
+    house.tell(id, &channels.iter().collect::<Vec<_>>()).await;
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    let deliver = deliver(&mut house);
+    let mut dues = Vec::new();
+    for _ in 0..4 {
+        dues.push(deliver.step(NOW).await.expect("a step"));
+    }
+    assert_eq!(dues, [Due::Now, Due::Now, Due::At(NOW), Due::WhenNudged]);
+    assert!(
+        house
+            .deliveries(id)
+            .await
+            .iter()
+            .all(|delivery| delivery.state == "delivered")
+    );
+    assert_eq!(house.count("attempts").await, 450);
+}
+
+/// A flip that a later version wrote. The others go out; it waits for somebody who can read it, and at last expires.
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_holds_up_nobody() {
+    let mut house = House::on_disk().await;
+    let [unread, fine] = [failed(&mut house, "log").await, failed(&mut house, "log").await];
+    let sql = "update flips set reason_code = 'full_moon' where check_id = ?1";
+    assert_eq!(
+        house
+            .raw()
+            .execute(sql, [unread.as_uuid_bytes()])
+            .expect("a change"),
+        1
+    );
+    let state = |house: &House| -> String {
+        let sql = "select state from deliveries where shard = ?1";
+        house
+            .raw()
+            .query_row(sql, [unread.as_uuid_bytes()], |row| row.get(0))
+            .expect("the delivery")
+    };
+    let (log, _guard) = Log::listen();
+    let deliver = deliver(&mut house);
+    assert_eq!(settle(&deliver, NOW).await.0, Due::At(after(LEASE_SECS)));
+    assert_eq!(
+        (end(&house, fine).await.0.as_str(), state(&house).as_str()),
+        ("delivered", "leased")
+    );
+    assert_eq!(log.lines_with("ERROR delivery").len(), 1);
+    assert_eq!(
+        settle(&deliver, after(LEASE_SECS)).await.0,
+        Due::At(after(2 * LEASE_SECS))
+    );
+    assert_eq!(settle(&deliver, after(DAY_SECS)).await.0, Due::WhenNudged);
+    assert_eq!(state(&house), "expired");
+}
+
+#[tokio::test]
+async fn an_idle_outbox_is_only_looked_at() {
+    let mut house = House::on_disk().await;
+    let deliver = deliver(&mut house);
+    failed(&mut house, "log").await;
+    house
+        .raw()
+        .execute("update deliveries set next_at = ?1", [after(100).as_micros()])
+        .expect("a change");
+    let raw = house.raw();
+    // Held by another program: a step that begins a write has to wait, and fails.
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert_eq!(
+        deliver.step(after(99)).await.expect("a step"),
+        Due::At(after(100))
+    );
+    raw.execute_batch("commit").expect("the database is free");
+    settle(&deliver, after(100)).await;
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert_eq!(deliver.step(after(101)).await.expect("a step"), Due::WhenNudged);
+}

@@ -1,0 +1,148 @@
+//! Pings that cannot be stored: refused, and never answered as if they were.
+
+use allswell_core::signal::Action;
+use allswell_engine::ingest::{Answer, Arrival, Refusal};
+
+use crate::kit::{House, Log, NOW, gather, to};
+
+#[tokio::test]
+async fn a_full_inbox_refuses_and_what_waits_is_stored_later() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let (inbox, ingest) = house.ingest(5, 5);
+    let waiting = gather(&inbox, vec![to(id); 5]).await;
+    for _ in 0..3 {
+        assert_eq!(inbox.put(to(id)).await, Err(Refusal::Busy));
+    }
+    drop(inbox);
+    ingest.run(|| NOW).await;
+    for put in waiting {
+        assert_eq!(put.await.expect("an answer"), Ok(Answer::Stored));
+    }
+    assert_eq!(house.log(id).await.len(), 5);
+}
+
+/// Another program holds the database for longer than the store waits (five seconds): the inbox fills and refuses at
+/// once, the batch that waited is refused in the end, and afterwards all is as before.
+#[tokio::test]
+async fn a_database_that_is_away_refuses_until_it_is_back() {
+    let mut house = House::on_disk().await;
+    let id = house.check(|_| {}).await;
+    let raw = house.raw();
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    let (inbox, ingest) = house.ingest(2, 2);
+    let waiting = gather(&inbox, vec![to(id); 2]).await;
+    let running = tokio::spawn(ingest.run(|| NOW));
+    while inbox.depth() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let next = gather(&inbox, vec![to(id); 2]).await;
+    assert_eq!(
+        inbox.put(to(id)).await,
+        Err(Refusal::Busy),
+        "at once, with a batch on its way and a batch waiting"
+    );
+    for put in waiting {
+        assert_eq!(put.await.expect("an answer"), Err(Refusal::Busy));
+    }
+    raw.execute_batch("rollback").expect("the database is free");
+    for put in next {
+        assert_eq!(put.await.expect("an answer"), Ok(Answer::Stored));
+    }
+    assert_eq!(inbox.put(to(id)).await, Ok(Answer::Stored));
+    assert_eq!(
+        house.read(id).await.state.ping_count,
+        3,
+        "what was refused is not stored"
+    );
+    drop(inbox);
+    running.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_database_without_its_table_stores_nothing_and_says_so() {
+    let mut house = House::on_disk().await;
+    let id = house.check(|_| {}).await;
+    house
+        .raw()
+        .execute_batch("alter table pings rename to elsewhere")
+        .expect("a change");
+    let nobody = house.dice.id();
+    let taken = house.in_one_batch(vec![to(id), to(nobody), to(id)]).await;
+    assert_eq!(
+        taken,
+        [Err(Refusal::Failed), Ok(Answer::NotFound), Err(Refusal::Failed)]
+    );
+    house
+        .raw()
+        .execute_batch("alter table elsewhere rename to pings")
+        .expect("a change");
+    assert_eq!(house.read(id).await.state.ping_count, 0);
+    assert_eq!(house.in_one_batch(vec![to(id)]).await, [Ok(Answer::Stored)]);
+}
+
+/// Rows as no program of ours leaves them: a status that nobody knows, a log that is ahead of its counter.
+#[tokio::test]
+async fn a_row_that_breaks_its_batch_fails_alone() {
+    let damages = [
+        "update checks set status = 9 where id = ?1",
+        "update checks set ping_count = 0 where id = ?1",
+        "update checks set flip_count = 0, status = 0 where id = ?1",
+    ];
+    for damage in damages {
+        let mut house = House::on_disk().await;
+        let [bad, one, two] = [
+            house.check(|_| {}).await,
+            house.check(|_| {}).await,
+            house.check(|_| {}).await,
+        ];
+        assert_eq!(house.in_one_batch(vec![to(bad)]).await, [Ok(Answer::Stored)]);
+        assert_eq!(
+            house
+                .raw()
+                .execute(damage, [bad.as_uuid_bytes()])
+                .expect("damage"),
+            1
+        );
+        let (log, _guard) = Log::listen();
+        let fail = Arrival {
+            action: Action::Fail,
+            ..to(two)
+        };
+        let arrivals = vec![
+            to(one),
+            to(bad),
+            fail,
+            house.by_slug("new", true),
+            to(bad),
+            to(one),
+        ];
+        let taken = house.in_one_batch(arrivals).await;
+        let stored = Ok(Answer::Stored);
+        let failed = Err(Refusal::Failed);
+        assert_eq!(
+            taken,
+            [stored, failed, stored, Ok(Answer::Created), failed, stored],
+            "{damage}"
+        );
+        assert_eq!(house.read(one).await.state.ping_count, 2);
+        assert_eq!(house.flips(two).await.len(), 1);
+        assert_eq!(house.count("pings").await, 1 + 4, "{damage}");
+        assert_eq!(log.lines_with("one by one").len(), 1);
+        assert_eq!(log.lines_with("ERROR could not store a ping").len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_that_nobody_empties_any_more_refuses() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let (inbox, ingest) = house.ingest(2, 2);
+    let waiting = gather(&inbox, vec![to(id)]).await;
+    drop(ingest);
+    for put in waiting {
+        assert_eq!(put.await.expect("an answer"), Err(Refusal::Failed));
+    }
+    assert_eq!(inbox.put(to(id)).await, Err(Refusal::Busy));
+}

@@ -1,0 +1,84 @@
+//! Signs of life of the nodes, and the times without any.
+
+use allswell_core::absence::Absence;
+use allswell_core::id::NodeId;
+use allswell_core::scope::SystemScope;
+use allswell_core::time::{Span, Timestamp};
+
+use crate::Result;
+use crate::db::{Reader, Row, Tx, statements};
+
+statements! {
+    // Marks further ahead than clocks differ are of a clock that was wrong, and may be of a node that has ended.
+    LAST_SEEN = "select seen_at from awake where seen_at <= $1 order by seen_at desc limit 1";
+    SEEN = "insert into awake (node_id, seen_at) values ($1, $2)
+            on conflict (node_id) do update set seen_at = excluded.seen_at";
+    FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
+    INSERT = "insert into absences (from_at, to_at) values ($1, $2) on conflict (from_at) do nothing";
+    TAKE_BACK = "delete from absences where to_at > $1";
+    SINCE = "select from_at, to_at from absences where to_at >= $1 order by from_at";
+    NEWEST = "select from_at, to_at from absences order by from_at desc limit $1";
+}
+
+/// How much the clocks of nodes may differ.
+const CLOCKS_DIFFER: Span = Span::from_secs(60);
+/// Nodes that were not seen for so long are ended ones.
+const NODE_FORGOTTEN: Span = Span::from_days(1);
+
+fn from_row(row: &Row) -> Result<Absence> {
+    Ok(Absence {
+        from: row.get("from_at")?,
+        to: row.get("to_at")?,
+    })
+}
+
+impl Reader<'_> {
+    /// The absences that ended at `since` or later, oldest first.
+    pub async fn absences_since(&mut self, _: SystemScope, since: Timestamp) -> Result<Vec<Absence>> {
+        self.all(&SINCE, &[since.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// The newest absences, newest first.
+    pub async fn absences(&mut self, _: SystemScope, limit: i64) -> Result<Vec<Absence>> {
+        self.all(&NEWEST, &[limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+}
+
+impl Tx<'_> {
+    /// Notes that this node is awake. If no node was for longer than counts for nothing, that time is written down as
+    /// an absence and returned.
+    ///
+    /// An absence that ends in time to come was made by a clock that has been set back since. It is taken back, or it
+    /// would excuse everybody whose deadline falls into it.
+    pub async fn awake_mark(
+        &mut self,
+        _: SystemScope,
+        node: NodeId,
+        now: Timestamp,
+    ) -> Result<Option<Absence>> {
+        let ahead = (now + CLOCKS_DIFFER).into();
+        self.run(&TAKE_BACK, &[ahead]).await?;
+        let last: Option<Timestamp> = self
+            .first(&LAST_SEEN, &[ahead])
+            .await?
+            .map(|row| row.get("seen_at"))
+            .transpose()?;
+        let absence = last.and_then(|last| Absence::between(last, now));
+        if let Some(absence) = absence {
+            self.run(&INSERT, &[absence.from.into(), absence.to.into()])
+                .await?;
+        }
+        self.run(&SEEN, &[node.into(), now.into()]).await?;
+        self.run(&FORGET, &[(now - NODE_FORGOTTEN).into(), node.into()])
+            .await?;
+        Ok(absence)
+    }
+}

@@ -1,0 +1,288 @@
+//! What is kept, and for how long.
+
+use allswell_core::check::{Check, Event};
+use allswell_core::id::CheckId;
+use allswell_core::signal::Kind;
+use allswell_core::time::{Span, Timestamp};
+use allswell_store::audit::Act;
+use allswell_store::outbox::End;
+use allswell_store::retention::LogKept;
+use allswell_store::{Error, Store};
+
+use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
+
+on_each_database!(
+    a_log_keeps_its_newest_pings_and_bodies,
+    only_marked_logs_are_pruned_a_slice_at_a_time,
+    old_history_goes_and_the_rest_stays,
+    an_incident_that_is_kept_keeps_its_flips,
+    history_goes_in_slices,
+    an_old_delivery_goes_with_its_attempts,
+    old_acts_and_lapsed_links_go,
+);
+
+/// Bytes that sealing adds to a body.
+const SEAL: u64 = 1 + 16 + 24 + 16;
+
+async fn prune_logs(store: &Store, pings: u64, body_bytes: u64, limit: i64) -> u64 {
+    let kept = LogKept {
+        pings,
+        body_bytes,
+        flips_since: Timestamp::from_micros(0),
+    };
+    store
+        .write(async move |tx| tx.prune_logs(SYSTEM, kept, limit).await)
+        .await
+        .expect("pruning")
+}
+
+async fn prune_history(store: &Store, before: Timestamp, limit: i64) -> u64 {
+    store
+        .write(async move |tx| tx.prune_history(SYSTEM, before, limit).await)
+        .await
+        .expect("pruning")
+}
+
+/// Prunes the history from before this instant, and the flips of these checks.
+async fn prune_flips(store: &Store, checks: &[CheckId], before: Timestamp) {
+    for check in checks {
+        mark(store, *check).await;
+    }
+    let kept = LogKept {
+        pings: 1_000,
+        body_bytes: 1_000_000,
+        flips_since: before,
+    };
+    prune_history(store, before, 99).await;
+    store
+        .write(async move |tx| tx.prune_logs(SYSTEM, kept, 99).await)
+        .await
+        .expect("pruning");
+}
+
+async fn mark(store: &Store, id: CheckId) {
+    store
+        .write(async move |tx| tx.ping_log_mark(id).await)
+        .await
+        .expect("a mark");
+}
+
+/// A check with ten pings, each with a body of 100 bytes.
+async fn talkative(house: &mut House<'_>) -> Check {
+    let mut check = house.check(house.alice, |_| {}).await;
+    for n in 1..=10 {
+        house.ping(&mut check, Kind::Log, &[b'x'; 100], after(n)).await;
+    }
+    check
+}
+
+/// The numbers of the pings and bodies that are there, oldest first.
+async fn kept(store: &Store, house: &House<'_>, id: CheckId) -> (Vec<u64>, Vec<u64>) {
+    let scope = house.alice.scope();
+    store
+        .read(async move |reader| {
+            let mut pings: Vec<u64> = reader
+                .pings(scope, id, 99)
+                .await?
+                .iter()
+                .map(|ping| ping.n)
+                .collect();
+            pings.reverse();
+            let mut bodies = Vec::new();
+            for n in 1..=10 {
+                if reader.ping_body(scope, id, n).await?.is_some() {
+                    bodies.push(n);
+                }
+            }
+            Ok::<_, Error>((pings, bodies))
+        })
+        .await
+        .expect("a read")
+}
+
+async fn a_log_keeps_its_newest_pings_and_bodies(store: &Store) {
+    let mut house = House::build(store).await;
+    let one = 100 + SEAL;
+    for (pings, bytes, pings_from, bodies_from) in [
+        (99, 99 * one, 1, 1),
+        (10, 10 * one, 1, 1),
+        (3, 99 * one, 8, 8),
+        (99, 3 * one, 1, 8),
+        (99, 3 * one - 1, 1, 9),
+        (5, 2 * one, 6, 9),
+        (2, 5 * one, 9, 9),
+        (1, 0, 10, 11),
+        (0, 99 * one, 11, 11),
+    ] {
+        let id = talkative(&mut house).await.id;
+        mark(store, id).await;
+        assert_eq!(prune_logs(store, pings, bytes, 9).await, 1);
+        let expected = ((pings_from..=10).collect(), (bodies_from..=10).collect());
+        assert_eq!(
+            kept(store, &house, id).await,
+            expected,
+            "{pings} pings, {bytes} bytes"
+        );
+    }
+}
+
+async fn only_marked_logs_are_pruned_a_slice_at_a_time(store: &Store) {
+    let mut house = House::build(store).await;
+    let unmarked = talkative(&mut house).await.id;
+    for _ in 0..3 {
+        let id = talkative(&mut house).await.id;
+        mark(store, id).await;
+    }
+    // A mark outlives its check, or comes before any ping.
+    mark(store, house.dice.id()).await;
+    let mut slices = Vec::new();
+    for _ in 0..3 {
+        slices.push(prune_logs(store, 1, 0, 3).await);
+    }
+    assert_eq!(slices, [3, 1, 0]);
+    let rows = rows(store).await;
+    assert_eq!(
+        (rows["pings"], rows["ping_bodies"], rows["prune_due"]),
+        (13, 10, 0)
+    );
+    assert_eq!(kept(store, &house, unmarked).await.0.len(), 10);
+}
+
+async fn flip_seqs(store: &Store, house: &House<'_>, id: CheckId) -> Vec<u64> {
+    let scope = house.alice.scope();
+    let flips = store
+        .read(async move |reader| reader.flips(scope, id, 99).await)
+        .await;
+    flips.expect("flips").iter().map(|flip| flip.seq).collect()
+}
+
+async fn old_history_goes_and_the_rest_stays(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut check = house.check(house.alice, |_| {}).await;
+    for (secs, kind) in [
+        (1, Kind::Fail),
+        (2, Kind::Success),
+        (3, Kind::Fail),
+        (4, Kind::Success),
+    ] {
+        house.ping(&mut check, kind, b"", after(secs)).await;
+    }
+    // From when on history is kept, the flips and the incidents that are there then.
+    for (from, seqs, incidents) in [
+        (1, vec![4, 3, 2, 1], 2),
+        (2, vec![4, 3, 2, 1], 2),
+        (3, vec![4, 3], 1),
+        (4, vec![4, 3], 1),
+        // The newest flip is why the check is as it is.
+        (5, vec![4], 0),
+    ] {
+        prune_flips(store, &[check.id], after(from)).await;
+        assert_eq!(flip_seqs(store, &house, check.id).await, seqs, "{from}");
+        assert_eq!(rows(store).await["incidents"], incidents, "{from}");
+    }
+    assert_eq!(prune_history(store, after(5), 99).await, 0);
+}
+
+/// One that still lasts, and one that ended recently: both began long ago.
+async fn an_incident_that_is_kept_keeps_its_flips(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut lasts = house.check(house.alice, |_| {}).await;
+    house.ping(&mut lasts, Kind::Success, b"", NOW).await;
+    house.ping(&mut lasts, Kind::Fail, b"", after(1)).await;
+    let mut ended = house.check(house.alice, |_| {}).await;
+    house.ping(&mut ended, Kind::Success, b"", NOW).await;
+    house.ping(&mut ended, Kind::Fail, b"", after(1)).await;
+    house.happen(&mut ended, Event::Pause, after(1_000)).await;
+    prune_flips(store, &[lasts.id, ended.id], after(1_000)).await;
+    assert_eq!(flip_seqs(store, &house, lasts.id).await, [2]);
+    assert_eq!(flip_seqs(store, &house, ended.id).await, [3, 2]);
+    prune_flips(store, &[lasts.id, ended.id], after(1_001)).await;
+    assert_eq!(flip_seqs(store, &house, lasts.id).await, [2]);
+    assert_eq!(flip_seqs(store, &house, ended.id).await, [3]);
+    assert_eq!(rows(store).await["incidents"], 1);
+}
+
+async fn history_goes_in_slices(store: &Store) {
+    let mut house = House::build(store).await;
+    for _ in 0..5 {
+        let mut check = house.check(house.alice, |_| {}).await;
+        house.ping(&mut check, Kind::Fail, b"", NOW).await;
+        house.ping(&mut check, Kind::Success, b"", NOW).await;
+    }
+    let mut slices = Vec::new();
+    for _ in 0..4 {
+        slices.push(prune_history(store, after(1), 2).await);
+    }
+    assert_eq!(slices, [2, 2, 1, 0]);
+}
+
+async fn an_old_delivery_goes_with_its_attempts(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut check = house.check(house.alice, |_| {}).await;
+    let flip = house
+        .ping(&mut check, Kind::Fail, b"", after(5_000))
+        .await
+        .expect("a flip");
+    let node = house.node();
+    // Two that ended, one that is leased, one that is ready, however old they are.
+    for (at, ends) in [(1, Some(2)), (3, Some(4)), (5, None)] {
+        let channel = house.dice.id();
+        house.promise(&check, &flip, channel, after(at)).await;
+        store
+            .write(async move |tx| {
+                for delivery in tx
+                    .deliveries_claim(SYSTEM, after(at), 9, node, Span::from_secs(60))
+                    .await?
+                {
+                    if let Some(end) = ends.map(after) {
+                        tx.delivery_finish(&delivery, node, End::Delivered, "", end, end)
+                            .await?;
+                    }
+                }
+                Ok::<_, Error>(())
+            })
+            .await
+            .expect("an attempt");
+    }
+    let channel = house.dice.id();
+    house.promise(&check, &flip, channel, after(6)).await;
+    for (before, gone, left) in [(2, 0, 4), (3, 1, 3), (4, 0, 3), (5_000, 1, 2)] {
+        assert_eq!(prune_history(store, after(before), 99).await, gone, "{before}");
+        let rows = rows(store).await;
+        let counts = (rows["deliveries"], rows["delivery_flips"], rows["attempts"]);
+        assert_eq!(counts, (left, left, left - 2), "{before}");
+    }
+}
+
+async fn old_acts_and_lapsed_links_go(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut dice = house.dice.fork();
+    store
+        .write(async move |tx| {
+            for secs in 1..=4 {
+                let act = Act {
+                    at: after(secs),
+                    project: None,
+                    actor: "operator".to_owned(),
+                    action: "check.create",
+                    target: secs.to_string(),
+                    data: String::new(),
+                };
+                tx.audit(dice.id_at(act.at), &act).await?;
+            }
+            tx.start_link_insert(b"old", NOW, after(2)).await?;
+            tx.start_link_insert(b"new", NOW, after(3)).await
+        })
+        .await
+        .expect("acts and links");
+    let mut gone = Vec::new();
+    for _ in 0..3 {
+        let pruned = store
+            .write(async |tx| tx.prune_audit(SYSTEM, after(3), 1).await)
+            .await;
+        gone.push(pruned.expect("pruning"));
+    }
+    assert_eq!(gone, [1, 1, 0]);
+    let rows = rows(store).await;
+    assert_eq!((rows["audit"], rows["start_links"]), (2, 1));
+}
