@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light garbage differential schedules crash browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api browser screenshot bench clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -38,6 +38,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) conformance
 	$(MAKE) first-light
 	$(MAKE) garbage
+	$(MAKE) api
 	$(MAKE) browser
 
 check: ## format, clippy, documentation, what dependencies may come in
@@ -64,6 +65,9 @@ schedules: setup build ## the same with 100,000 cases and a fresh seed
 
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py tests/test_crash.py $(ARGS)
+
+api: build-debug ## keys by the command line, against the real binary
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
 
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)

@@ -6,7 +6,6 @@
 //! configuration file, and nothing here prints a secret: what may hold one is `Secret` or passes `masked`.
 
 mod check;
-mod cidr;
 mod database_url;
 mod environment;
 mod error;
@@ -26,10 +25,10 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use allswell_core::cidr::Cidr;
 use allswell_core::secret::Secret;
 
 pub use check::config_check;
-pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
 
 pub use example::config_example;

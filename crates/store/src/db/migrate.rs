@@ -12,11 +12,18 @@ struct Migration {
     sqlite: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "start",
-    sqlite: include_str!("../migrations/sqlite/0001_start.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "start",
+        sqlite: include_str!("../migrations/sqlite/0001_start.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "keys",
+        sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
+    },
+];
 
 const LEDGER: &str = "create table if not exists schema_versions (
     version    integer not null primary key,

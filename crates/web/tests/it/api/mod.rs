@@ -5,6 +5,7 @@
 
 mod access;
 mod house;
+mod keys;
 mod manners;
 mod odd_input;
 mod reading;
