@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,7 +31,7 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
@@ -39,6 +39,8 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) first-light
 	$(MAKE) garbage
 	$(MAKE) api
+	$(MAKE) clients
+	$(MAKE) openapi
 	$(MAKE) browser
 
 check: ## format, clippy, documentation, what dependencies may come in
@@ -69,6 +71,12 @@ first-light: build-debug ## the story of a job that falls silent, with curl and 
 api: build-debug ## keys by the command line, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
 
+clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
+	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
+
+openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json (ARGS=--fresh for a new seed)
+	target/venv-clients/bin/python tests/openapi/run.py $(ARGS)
+
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
 
@@ -83,6 +91,9 @@ screenshot: build-debug ## make docs/images/start.png again
 
 bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
 	cargo bench --locked -p allswell --bench pings -- $(ARGS)
+
+api-speed: build ## how long the API takes with 10,000 checks, on the release binary
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/api_speed.py $(ARGS)
 
 clean-data: ## remove ./allswell-data with its key ring; needs YES=1
 	@if [ "$(YES)" != 1 ]; then \

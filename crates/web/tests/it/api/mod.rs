@@ -8,5 +8,6 @@ mod house;
 mod keys;
 mod manners;
 mod odd_input;
+mod openapi;
 mod reading;
 mod writing;
