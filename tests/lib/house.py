@@ -48,15 +48,22 @@ class House:
     """One server on a data directory of its own. Use as a context manager.
 
     `server_env` is added to the environment of the server alone, `settings` (names without their prefix,
-    such as LISTEN) to that of every command.
+    such as LISTEN) to that of every command. `wrapper` is put before the server's command; it must become
+    the server, whose process id is the one that is ended.
     """
 
-    def __init__(self, server_env: dict[str, str] | None = None, settings: dict[str, str] | None = None):
+    def __init__(
+        self,
+        server_env: dict[str, str] | None = None,
+        settings: dict[str, str] | None = None,
+        wrapper: list[str] | None = None,
+    ):
         self.dir = Path(tempfile.mkdtemp(prefix="allswell-test-"))
         self.data = self.dir / "data"
         self.log = self.dir / "server.log"
         self.server_env = server_env or {}
         self.settings = settings or {}
+        self.wrapper = wrapper or []
         self.server: subprocess.Popen | None = None
         self.port = 0
 
@@ -102,7 +109,7 @@ class House:
                 self.port = free_port()
             with self.log.open("ab") as log:
                 self.server = subprocess.Popen(
-                    [str(binary()), "serve"],
+                    [*self.wrapper, str(binary()), "serve"],
                     env={**self.env(), **self.server_env},
                     cwd=self.dir,
                     stdin=subprocess.DEVNULL,

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::cidr::Cidr;
+use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The night watch for your jobs: heartbeat checks that speak the Healthchecks protocol.
@@ -126,7 +127,38 @@ pub enum ApiKeyCommand {
         /// What the key is for, to tell it from others
         #[arg(long, default_value = "")]
         name: String,
+        /// Days after which the key opens nothing any more; without it the key does not expire
+        #[arg(long, value_name = "DAYS",
+              value_parser = clap::value_parser!(i64).range(1..=allswell_core::limits::KEY_DAYS_MAX))]
+        expires_in: Option<i64>,
+        /// A network from which the key may be used, such as 192.0.2.0/24; may be given several times
+        #[arg(long = "network", value_name = "CIDR", value_parser = Cidr::parse)]
+        networks: Vec<Cidr>,
     },
+    /// The keys of a project, without the keys themselves
+    List {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+    },
+    /// End a key at once
+    Revoke(OneKey),
+    /// Make a key in place of another: of the same scope, name and networks
+    Regenerate {
+        #[command(flatten)]
+        key: OneKey,
+        /// Hours for which the old key stays good beside the new one
+        #[arg(long, value_name = "HOURS", default_value_t = 0,
+              value_parser = clap::value_parser!(i64).range(0..=allswell_core::limits::KEY_OVERLAP_HOURS_MAX))]
+        overlap: i64,
+    },
+}
+
+#[derive(Args)]
+pub struct OneKey {
+    #[arg(long, value_name = "ID")]
+    pub project: ProjectId,
+    /// Id of the key, as `api-key list` shows it
+    pub key: KeyId,
 }
 
 #[derive(Copy, Clone, ValueEnum)]
@@ -137,6 +169,8 @@ pub enum Scope {
     ReadOnly,
     /// Pings by slug
     Ping,
+    /// The gauges for Prometheus
+    Metrics,
 }
 
 #[derive(Subcommand)]

@@ -24,7 +24,7 @@ pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -
             ring: parse(text.reveal(), "keys.ring")?,
             is_new: false,
         }),
-        KeyRingSource::File { path, .. } if path.exists() => Ok(Ring {
+        KeyRingSource::File { path, .. } if is_there(path)? => Ok(Ring {
             ring: read(path)?,
             is_new: false,
         }),
@@ -37,7 +37,7 @@ pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -
             path,
             is_default: false,
         } => bail!(
-            "the key ring {} does not exist; make one with: allswell keys generate > {}",
+            "the key ring {} does not exist; make one with: (umask 077; allswell keys generate > {})",
             path.display(),
             path.display()
         ),
@@ -50,6 +50,12 @@ pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -
             Ok(Ring { ring, is_new: true })
         }
     }
+}
+
+/// Whether the file is there. What may not be looked at is an error, and not a missing file.
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists()
+        .with_context(|| format!("could not look for the key ring {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<KeyRing> {

@@ -155,6 +155,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         listener,
         app,
         limits,
+        network(config),
         gauges,
         until(http_stopped.clone()),
     ));
@@ -163,6 +164,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             listener,
             metrics_app,
             limits,
+            network(config),
             Arc::default(),
             until(http_stopped),
         ));

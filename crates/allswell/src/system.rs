@@ -33,15 +33,23 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("could not make the data directory {}", path.display()))
 }
 
-/// Writes a new file that only we may read, and waits until it is on disk. Never overwrites.
+/// Writes a new file that only we may read, and waits until it is on disk. It appears whole or not at all, and never
+/// takes the place of another.
 pub fn write_secret_file(path: &Path, text: &str) -> Result<()> {
+    let mut half = path.as_os_str().to_owned();
+    half.push(format!(".{}.half", std::process::id()));
+    let half = Path::new(&half);
     let made = File::options()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(path);
-    let mut file = made.with_context(|| format!("could not make {}", path.display()))?;
+        .open(half);
+    let mut file = made.with_context(|| format!("could not make {}", half.display()))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+    let linked = std::fs::hard_link(half, path);
+    std::fs::remove_file(half)?;
+    linked.with_context(|| format!("could not make {}", path.display()))?;
     // The name too must survive a power cut.
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         File::open(dir).and_then(|dir| dir.sync_all())?;

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::chance::Dice;
 use crate::secret::Secret;
+use crate::time::{Span, Timestamp};
 
 /// Length in characters of an API key: Healthchecks' clients send exactly this many.
 pub const API_KEY_CHARS: usize = 32;
@@ -30,54 +31,102 @@ pub enum KeyKind {
     ReadOnly,
     /// Pinging by slug.
     Ping,
+    /// Reading the gauges of the checks, and nothing else: for scrapers.
+    Metrics,
 }
 
 impl KeyKind {
+    /// All of them.
+    pub const ALL: [KeyKind; 4] = [
+        KeyKind::ReadWrite,
+        KeyKind::ReadOnly,
+        KeyKind::Ping,
+        KeyKind::Metrics,
+    ];
+
+    /// How the text of a key begins; nothing for ping keys, which have Healthchecks' form.
+    const fn prefix(self) -> Option<&'static str> {
+        match self {
+            KeyKind::ReadWrite => Some("asw_"),
+            KeyKind::ReadOnly => Some("asr_"),
+            KeyKind::Metrics => Some("asm_"),
+            KeyKind::Ping => None,
+        }
+    }
+
     /// The word stored and printed.
     pub const fn word(self) -> &'static str {
         match self {
             KeyKind::ReadWrite => "read-write",
             KeyKind::ReadOnly => "read-only",
             KeyKind::Ping => "ping",
+            KeyKind::Metrics => "metrics",
         }
     }
 
     /// Reads the stored word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [KeyKind::ReadWrite, KeyKind::ReadOnly, KeyKind::Ping]
-            .into_iter()
-            .find(|kind| kind.word() == word)
+        KeyKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
 /// A new key of this kind. API keys carry a prefix that secret scanners know and a checksum that catches typing
 /// errors before any look-up; ping keys have Healthchecks' form.
 pub fn new_key(kind: KeyKind, dice: &mut Dice) -> Secret<String> {
-    let prefix = match kind {
-        KeyKind::ReadWrite => "asw_",
-        KeyKind::ReadOnly => "asr_",
-        KeyKind::Ping => return Secret::new(dice.text(LOWER, PING_KEY_CHARS)),
+    let Some(prefix) = kind.prefix() else {
+        return Secret::new(dice.text(LOWER, PING_KEY_CHARS));
     };
     let random = dice.text(BASE62, RANDOM_CHARS);
     let checksum = checksum(&format!("{prefix}{random}"));
     Secret::new(format!("{prefix}{random}{checksum}"))
 }
 
+/// The text behind one of our prefixes.
+fn unprefixed(key: &str) -> Option<&str> {
+    let mut prefixes = KeyKind::ALL.into_iter().filter_map(KeyKind::prefix);
+    prefixes.find_map(|prefix| key.strip_prefix(prefix))
+}
+
+/// Whether a key begins like one of ours.
+pub fn has_our_prefix(key: &str) -> bool {
+    unprefixed(key).is_some()
+}
+
 /// Whether a key of ours is whole: 32 characters, a known prefix and a fitting checksum.
 pub fn is_well_formed(key: &str) -> bool {
     let ours = key.len() == API_KEY_CHARS
-        && (key.starts_with("asw_") || key.starts_with("asr_"))
-        && key.bytes().skip(4).all(|b| b.is_ascii_alphanumeric());
+        && unprefixed(key).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
     ours && checksum(&key[..4 + RANDOM_CHARS]) == key[4 + RANDOM_CHARS..]
 }
 
 /// The characters that name a key's row: the first eight random ones.
 pub fn lookup(key: &str) -> String {
-    let random = key
-        .strip_prefix("asw_")
-        .or_else(|| key.strip_prefix("asr_"))
-        .unwrap_or(key);
+    let random = unprefixed(key).unwrap_or(key);
     random.chars().take(LOOKUP_CHARS).collect()
+}
+
+/// When a key and the one that takes its place are good for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// From this instant on the old key opens nothing.
+    pub old_ends_at: Timestamp,
+    /// When the new key expires; `None`: never.
+    pub new_expires_at: Option<Timestamp>,
+}
+
+/// What becomes of a key that is regenerated: the old one lasts for `overlap` more and never longer than it would have;
+/// the new one gets as much time as the old one was given.
+pub fn succession(
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    overlap: Span,
+    now: Timestamp,
+) -> Succession {
+    let end = now + overlap;
+    Succession {
+        old_ends_at: expires_at.map_or(end, |expires_at| expires_at.min(end)),
+        new_expires_at: expires_at.map(|expires_at| now + (expires_at - created_at)),
+    }
 }
 
 /// CRC-32 (ISO-HDLC) in base 62, six characters.
@@ -133,7 +182,11 @@ mod tests {
     #[test]
     fn api_keys_have_32_characters_a_prefix_and_a_checksum() {
         let mut dice = Dice::from_number(1);
-        for (kind, prefix) in [(KeyKind::ReadWrite, "asw_"), (KeyKind::ReadOnly, "asr_")] {
+        for (kind, prefix) in [
+            (KeyKind::ReadWrite, "asw_"),
+            (KeyKind::ReadOnly, "asr_"),
+            (KeyKind::Metrics, "asm_"),
+        ] {
             let key = new_key(kind, &mut dice);
             let key = key.reveal();
             assert!(key.starts_with(prefix) && is_well_formed(key), "{key}");
@@ -169,6 +222,30 @@ mod tests {
             assert!(!is_well_formed(key));
             assert!(lookup(key).chars().count() <= LOOKUP_CHARS);
         }
+    }
+
+    #[test]
+    fn a_regenerated_key_never_outlives_what_it_was_given() {
+        let at = Timestamp::from_secs;
+        let hours = |hours: i64| Span::from_secs(hours * 3_600);
+        let of = |expires_at, overlap| succession(at(0), expires_at, overlap, at(7_200));
+        assert_eq!(
+            of(None, hours(0)),
+            Succession {
+                old_ends_at: at(7_200),
+                new_expires_at: None
+            }
+        );
+        assert_eq!(of(None, hours(1)).old_ends_at, at(10_800));
+        let soon = of(Some(at(9_000)), hours(24));
+        assert_eq!(
+            soon,
+            Succession {
+                old_ends_at: at(9_000),
+                new_expires_at: Some(at(16_200))
+            }
+        );
+        assert_eq!(of(Some(at(100)), hours(24)).old_ends_at, at(100));
     }
 
     #[test]

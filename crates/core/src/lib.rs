@@ -7,6 +7,7 @@ pub mod absence;
 pub mod badge;
 pub mod chance;
 pub mod check;
+pub mod cidr;
 pub mod delivery;
 pub mod flip;
 pub mod id;

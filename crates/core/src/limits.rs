@@ -45,3 +45,11 @@ pub const PASSWORD_BYTES_MIN: usize = 12;
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Minutes for which a start link opens.
 pub const START_LINK_MINUTES: i64 = 30;
+/// Days after which a key that expires may do so at the latest.
+pub const KEY_DAYS_MAX: i64 = 3_650;
+/// Hours for which a regenerated key may stay good beside the new one.
+pub const KEY_OVERLAP_HOURS_MAX: i64 = 24;
+/// Seconds that pass before the use of a key is noted again.
+pub const KEY_USE_NOTED_SECS: i64 = 60;
+/// Networks to which a key may be bound.
+pub const KEY_NETWORKS_MAX: usize = 64;

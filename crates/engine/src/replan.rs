@@ -56,10 +56,14 @@ impl Step for Replan {
             return Ok(Due::At(now + REST));
         }
         let (zones, dice) = (self.zones.clone(), self.dice.lock().await.fork());
+        let named = edition.clone();
         let done = self
             .store
             .write(async move |tx| replan(tx, &edition, &zones, dice, now).await)
             .await?;
+        if done {
+            tracing::info!("deadlines agree with the zone data: {named}");
+        }
         Ok(if done { Due::At(now + REST) } else { Due::Now })
     }
 }
@@ -86,7 +90,6 @@ async fn replan(
     let Some(last) = checks.last().map(|check| check.id) else {
         tx.instance_set(EDITION, edition).await?;
         tx.instance_set(REACHED, "").await?;
-        tracing::info!("deadlines agree with the zone data: {edition}");
         return Ok(true);
     };
     for mut check in checks {

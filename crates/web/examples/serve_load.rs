@@ -66,6 +66,7 @@ fn server(ours: bool) -> Result<()> {
                 listener,
                 app,
                 limits,
+                allswell_web::Network::new(|_| false),
                 Arc::new(Gauges::default()),
                 std::future::pending::<()>(),
             )

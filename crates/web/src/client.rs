@@ -1,10 +1,16 @@
 //! Who is asking: the peer, or whom a trusted proxy speaks for (DECISIONS 15).
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use allswell_core::limits;
-use http::HeaderMap;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+use crate::serve::Peer;
+use crate::state::App;
 
 /// Which peers are believed when they say whom they speak for.
 #[derive(Clone)]
@@ -16,7 +22,7 @@ impl Network {
         Network(Arc::new(trusts))
     }
 
-    fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         (self.0)(peer)
     }
 
@@ -28,11 +34,24 @@ impl Network {
         let Some(forwarded) = forwarded else {
             return Some(peer.to_string());
         };
-        let first = forwarded.to_str().ok()?.split(',').next()?.trim();
-        let address = first.parse::<IpAddr>().ok();
-        address
-            .or_else(|| first.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
-            .map(|ip| ip.to_string())
+        let first = forwarded.to_str().ok()?.split(',').next()?;
+        address_of(first).map(|ip| ip.to_string())
+    }
+
+    /// Who asks, for limits and for keys bound to networks: the right-most hop that is not a trusted proxy. What a
+    /// client wrote further left counts for nothing. `None` if a proxy of ours names something that is no address.
+    pub(crate) fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut client = peer.ip().to_canonical();
+        let lines: Vec<&HeaderValue> = headers.get_all("x-forwarded-for").iter().collect();
+        for line in lines.into_iter().rev() {
+            for hop in line.to_str().ok()?.rsplit(',') {
+                if !self.trusts(client) {
+                    return Some(client);
+                }
+                client = address_of(hop)?.to_canonical();
+            }
+        }
+        Some(client)
     }
 
     /// The scheme the client used: what a trusted proxy says, else `http`.
@@ -50,6 +69,39 @@ impl Network {
         } else {
             "http".to_owned()
         }
+    }
+}
+
+/// A hop of `X-Forwarded-For`: an address, perhaps with a port.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let address = hop.parse::<IpAddr>().ok();
+    address.or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+/// The network of an address, coarse enough to keep: its first 24 bits, or 48 of an IPv6 address.
+pub(crate) fn network_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{}/24", Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
+        IpAddr::V6(v6) => format!("{}/48", Ipv6Addr::from_bits(v6.to_bits() & !((1 << 80) - 1))),
+    }
+}
+
+/// Who asks, where the application knows it.
+pub(crate) struct Client(pub(crate) Option<IpAddr>);
+
+impl Client {
+    pub(crate) fn of(parts: &Parts, app: &App) -> Self {
+        let peer = parts.extensions.get::<Peer>();
+        Client(peer.and_then(|peer| app.network().client_address(peer.0, &parts.headers)))
+    }
+}
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Client::of(parts, app))
     }
 }
 
@@ -84,6 +136,52 @@ mod tests {
             let claimed =
                 loopback_is_trusted().claimed_address(peer, &headers(&[("x-forwarded-for", given)]));
             assert_eq!(claimed.as_deref(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_the_last_hop_that_we_do_not_trust() {
+        for (peer, forwarded, expected) in [
+            ("203.0.113.9:1", &["127.0.0.1"][..], Some("203.0.113.9")),
+            ("127.0.0.1:1", &[], Some("127.0.0.1")),
+            ("127.0.0.1:1", &["198.51.100.7"], Some("198.51.100.7")),
+            ("127.0.0.1:1", &["10.0.0.1, 198.51.100.7"], Some("198.51.100.7")),
+            (
+                "127.0.0.1:1",
+                &["10.0.0.1", "198.51.100.7, 127.0.0.2"],
+                Some("198.51.100.7"),
+            ),
+            ("127.0.0.1:1", &["198.51.100.7:443"], Some("198.51.100.7")),
+            (
+                "[::ffff:127.0.0.1]:1",
+                &["::ffff:198.51.100.7"],
+                Some("198.51.100.7"),
+            ),
+            ("127.0.0.1:1", &["10.0.0.1, nonsense"], None),
+            ("127.0.0.1:1", &["10.0.0.1,"], None),
+            ("127.0.0.1:1", &["nonsense, 198.51.100.7"], Some("198.51.100.7")),
+        ] {
+            let mut given = HeaderMap::new();
+            for line in forwarded {
+                given.append("x-forwarded-for", line.parse().expect("a value"));
+            }
+            let peer = peer.parse().expect("a socket");
+            let client = loopback_is_trusted().client_address(peer, &given);
+            assert_eq!(
+                client.map(|ip| ip.to_string()).as_deref(),
+                expected,
+                "{forwarded:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_network_tells_less_than_the_address() {
+        for (address, network) in [
+            ("203.0.113.9", "203.0.113.0/24"),
+            ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ] {
+            assert_eq!(network_of(address.parse().expect("an address")), network);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A project's checks as gauges for Prometheus (`healthchecks.md` section 6).
 //!
-//! A read-only key opens them and a read-write key does not: it would stand in the configuration of a scraper. What
-//! concerns the server itself is on a port of its own (`metrics`).
+//! A read-only key or one made for scrapers opens them; a read-write key does not, since it would stand in the
+//! configuration of a scraper. What concerns the server itself is on a port of its own (`metrics`).
 
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use crate::api::{auth, compat};
+use crate::client::Client;
 use crate::error::Error;
 use crate::headers::NEVER_CACHED;
 use crate::path::Segments;
@@ -28,10 +29,11 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// GET `/projects/<project id>/metrics/<read-only key>`
 pub(crate) async fn of_project(
     State(app): State<App>,
+    client: Client,
     Segments((project, key)): Segments<(String, String)>,
 ) -> Result<Response, Error> {
     let project: ProjectId = project.parse().map_err(|_| Error::NOT_FOUND)?;
-    let scope = opened(&app, &key).await?;
+    let scope = opened(&app, client, &key).await?;
     if scope.project() != project {
         return Err(Error::FORBIDDEN);
     }
@@ -41,31 +43,38 @@ pub(crate) async fn of_project(
 /// GET `/checks/metrics/<read-only key>`
 pub(crate) async fn of_key(
     State(app): State<App>,
+    client: Client,
     Segments(key): Segments<String>,
 ) -> Result<Response, Error> {
-    let scope = opened(&app, &key).await?;
+    let scope = opened(&app, client, &key).await?;
     gauges(&app, scope).await
 }
 
 /// GET `/metrics/`, with `Authorization: Bearer <read-only key>`
-pub(crate) async fn of_bearer(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
+pub(crate) async fn of_bearer(
+    State(app): State<App>,
+    client: Client,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = value
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or(Error::Text(StatusCode::UNAUTHORIZED, "missing bearer token"))?;
-    let scope = opened(&app, key).await?;
+    let scope = opened(&app, client, key).await?;
     gauges(&app, scope).await
 }
 
-async fn opened(app: &App, key: &str) -> Result<ProjectScope, Error> {
+async fn opened(app: &App, client: Client, key: &str) -> Result<ProjectScope, Error> {
     if key.chars().count() != key::API_KEY_CHARS {
         return Err(Error::Text(
             StatusCode::BAD_REQUEST,
             "the key must have 32 characters",
         ));
     }
-    match auth::known(app, key).await? {
-        Some(known) if known.kind == KeyKind::ReadOnly => Ok(ProjectScope::granted(known.project)),
+    match auth::known(app, client, key).await? {
+        Some(known) if matches!(known.kind, KeyKind::ReadOnly | KeyKind::Metrics) => {
+            Ok(ProjectScope::granted(known.project))
+        }
         _ => Err(Error::FORBIDDEN),
     }
 }

@@ -5,7 +5,7 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, get, post};
 
 use crate::api::resource::{resource, to_slash};
-use crate::api::{Version, badges, channels, checks, flips, instance, notifications, pings, status};
+use crate::api::{Version, badges, channels, checks, flips, instance, notifications, openapi, pings, status};
 use crate::state::App;
 use crate::{badge, headers, pages, ping, prometheus};
 
@@ -105,6 +105,10 @@ fn table() -> Vec<Entry> {
             get(prometheus::of_bearer)
         }),
         entry("/metrics", &[("*", Anyone)], to_slash),
+        // Of the newest version only: the document says what the older ones do otherwise.
+        entry("/api/v3/openapi.json", &[("GET", Anyone)], || {
+            resource("GET, OPTIONS", get(openapi::document))
+        }),
         entry("/healthz", &[("GET", Anyone)], || get(status::alive)),
         entry("/readyz", &[("GET", Anyone)], || get(status::ready)),
     ];

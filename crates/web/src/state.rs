@@ -1,14 +1,19 @@
 //! What handlers share: the store, the inbox, the clock, the settings they need. Built once, by the binary.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::id::KeyId;
+use allswell_core::limits::KEY_USE_NOTED_SECS;
 use allswell_core::schedule::Zones;
+use allswell_core::scope::SystemScope;
 use allswell_core::secret::Secret;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_engine::ingest::Inbox;
 use allswell_store::Store;
+use allswell_store::keys::Opened;
 
 use crate::client::Network;
 
@@ -43,6 +48,9 @@ impl Site {
     }
 }
 
+/// Keys whose last use is remembered here, so that it is not written down again within the minute.
+const KEY_USES_MAX: usize = 10_000;
+
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -56,6 +64,7 @@ struct Inner {
     network: Network,
     limits: WebLimits,
     zones: Zones,
+    key_uses: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
 impl App {
@@ -83,6 +92,7 @@ impl App {
             network,
             limits,
             zones,
+            key_uses: Mutex::default(),
         }))
     }
 
@@ -117,5 +127,38 @@ impl App {
 
     pub(crate) fn limits(&self) -> WebLimits {
         self.0.limits
+    }
+
+    /// Has it written down that a key was used, at most once a minute. Nobody waits for that, and if it fails nobody is
+    /// turned away: the next use tries again a minute later.
+    pub(crate) fn note_key_use(&self, opened: &Opened, from: Option<String>, now: Timestamp) {
+        let id = opened.known.id;
+        let lately = |noted: Timestamp| now - noted < Span::from_secs(KEY_USE_NOTED_SECS);
+        if opened.last_used_at.is_some_and(lately) {
+            return;
+        }
+        {
+            let mut uses = self.0.key_uses.lock().unwrap_or_else(PoisonError::into_inner);
+            if uses.get(&id).copied().is_some_and(lately) {
+                return;
+            }
+            // Forgetting all of it costs one more write for each key.
+            if uses.len() >= KEY_USES_MAX {
+                uses.clear();
+            }
+            uses.insert(id, now);
+        }
+        let store = self.store().clone();
+        tokio::spawn(async move {
+            let noted = store
+                .write(async move |tx| {
+                    tx.key_note_use(SystemScope::engine(), id, now, from.as_deref())
+                        .await
+                })
+                .await;
+            if let Err(error) = noted {
+                tracing::warn!("the use of key {id} could not be noted: {error}");
+            }
+        });
     }
 }

@@ -34,10 +34,24 @@ impl Answer {
     /// Prints the answer: as JSON, or as lines for people.
     fn give(self, value: &serde_json::Value, lines: &str) -> Result<()> {
         if self.json {
-            system::print(&format!("{value}\n"))
+            system::print(&format!("{}\n", json_for_terminals(value)))
         } else {
             system::print(lines)
         }
+    }
+}
+
+/// JSON whose strings hold no control characters as they are: some terminals obey those above ASCII too.
+fn json_for_terminals(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    let escape = |c: char| match c {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    if text.chars().any(|c| matches!(c, '\u{7f}'..='\u{9f}')) {
+        text.chars().map(escape).collect()
+    } else {
+        text
     }
 }
 
@@ -95,8 +109,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 project::create(config, answer, owner, name).await
             }
             Command::Project(ProjectCommand::List) => project::list(config, answer).await,
-            Command::ApiKey(ApiKeyCommand::Create { project, scope, name }) => {
-                api_key::create(config, answer, project, scope, name).await
+            Command::ApiKey(command @ ApiKeyCommand::Create { .. }) => {
+                api_key::create(config, answer, command).await
+            }
+            Command::ApiKey(ApiKeyCommand::List { project }) => api_key::list(config, answer, project).await,
+            Command::ApiKey(ApiKeyCommand::Revoke(one)) => api_key::revoke(config, answer, one).await,
+            Command::ApiKey(ApiKeyCommand::Regenerate { key, overlap }) => {
+                api_key::regenerate(config, answer, key, overlap).await
             }
             Command::Check(command @ CheckCommand::Create { .. }) => {
                 check::create(config, answer, command).await
@@ -189,5 +208,21 @@ fn conflict_means(error: Error, sentence: String) -> anyhow::Error {
     match error {
         Error::Conflict(_) => anyhow!(sentence),
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_moves_no_cursor() {
+        let value = serde_json::json!({ "ua": "a\u{9b}31m\u{7f}é" });
+        let text = json_for_terminals(&value);
+        assert_eq!(text, r#"{"ua":"a\u009b31m\u007fé"}"#);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).expect("JSON"),
+            value
+        );
     }
 }

@@ -6,7 +6,6 @@
 //! configuration file, and nothing here prints a secret: what may hold one is `Secret` or passes `masked`.
 
 mod check;
-mod cidr;
 mod database_url;
 mod environment;
 mod error;
@@ -26,11 +25,11 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use allswell_core::cidr::Cidr;
 use allswell_core::secret::Secret;
 use allswell_store::TlsMode;
 
 pub use check::config_check;
-pub use cidr::Cidr;
 pub use database_url::{DatabaseUrl, Target};
 
 pub use example::config_example;

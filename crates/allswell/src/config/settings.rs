@@ -234,8 +234,8 @@ pub const SETTINGS: &[Setting] = &[
             min: 1,
             max: 1_000_000,
         },
-        default: "8192",
-        doc: &["Open connections from one address. Behind a proxy all come from the proxy's address."],
+        default: "512",
+        doc: &["Open connections from one address. Not for `trusted_proxies`: they speak for many clients."],
     },
     Setting {
         name: "limits.header_secs",
@@ -344,7 +344,9 @@ pub const SETTINGS: &[Setting] = &[
         name: "retention.history_days",
         kind: Kind::Number { min: 1, max: 36_500 },
         default: "93",
-        doc: &["Days that flips, incidents and finished deliveries are kept."],
+        doc: &[
+            "Days that flips, incidents and finished deliveries are kept at least. The newest flip of a check stays.",
+        ],
     },
     Setting {
         name: "retention.audit_days",
@@ -356,7 +358,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "retention.undo_days",
         kind: Kind::Number { min: 0, max: 3650 },
         default: "7",
-        doc: &["Days in which a deleted check or project can be brought back."],
+        doc: &["Days after which the rows of a deleted check or project are removed."],
     },
 ];
 

@@ -61,8 +61,8 @@ pub use oncalendar::Calendar;
 pub use search::Mark;
 pub use zone::{LoadedZones, Zones, canonical_zone};
 
-/// Characters of an expression. It also bounds the lines of an OnCalendar expression to 25 that can be valid.
-pub const EXPRESSION_CHARS_MAX: usize = 100;
+// It also bounds the lines of an OnCalendar expression to 25 that can be valid.
+pub use crate::limits::EXPRESSION_CHARS_MAX;
 
 /// 2000-01-01 00:00 UTC, in seconds since 1970. What never comes after it is refused.
 const CENTURY_SECS: i64 = 946_684_800;

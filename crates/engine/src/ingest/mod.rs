@@ -266,7 +266,10 @@ impl Ingest {
     fn complain(&mut self, pings: usize, error: &Error) {
         self.unsaid += pings;
         if self.quiet_until.is_none_or(|until| until <= self.now) {
-            tracing::error!("could not store {} pings: {error}", self.unsaid);
+            tracing::error!(
+                "pings could not be stored ({} since the last line): {error}",
+                self.unsaid
+            );
             self.unsaid = 0;
             self.quiet_until = Some(self.now + COMPLAINT_EVERY);
         }

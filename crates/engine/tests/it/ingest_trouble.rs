@@ -12,7 +12,7 @@ async fn a_full_inbox_refuses_and_what_waits_is_stored_later() {
     let (inbox, ingest) = house.ingest(5, 5);
     let waiting = gather(&inbox, vec![to(id); 5]).await;
     for _ in 0..3 {
-        assert_eq!(inbox.put(to(id)).await, Err(Refusal::Busy));
+        assert_eq!(inbox.put(to(id)).await, Err(Refusal::Full));
     }
     drop(inbox);
     ingest.run(|| NOW).await;
@@ -40,7 +40,7 @@ async fn a_database_that_is_away_refuses_until_it_is_back() {
     let next = gather(&inbox, vec![to(id); 2]).await;
     assert_eq!(
         inbox.put(to(id)).await,
-        Err(Refusal::Busy),
+        Err(Refusal::Full),
         "at once, with a batch on its way and a batch waiting"
     );
     for put in waiting {
@@ -130,7 +130,11 @@ async fn a_row_that_breaks_its_batch_fails_alone() {
         assert_eq!(house.flips(two).await.len(), 1);
         assert_eq!(house.count("pings").await, 1 + 4, "{damage}");
         assert_eq!(log.lines_with("one by one").len(), 1);
-        assert_eq!(log.lines_with("ERROR could not store a ping").len(), 2);
+        // Once, and then no more for a while: the log may lie on a disk that is full.
+        assert_eq!(
+            log.lines_with("ERROR pings could not be stored (1 since").len(),
+            1
+        );
     }
 }
 

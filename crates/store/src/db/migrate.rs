@@ -18,12 +18,20 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "start",
-    sqlite: include_str!("../migrations/sqlite/0001_start.sql"),
-    postgres: include_str!("../migrations/postgres/0001_start.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "start",
+        sqlite: include_str!("../migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("../migrations/postgres/0001_start.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "keys",
+        sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
+        postgres: include_str!("../migrations/postgres/0002_keys.sql"),
+    },
+];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
     version    integer not null primary key,

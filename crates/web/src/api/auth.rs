@@ -3,15 +3,18 @@
 //! A handler that takes a [`ReadKey`] serves both kinds of keys, one that takes a [`WriteKey`] only read-write ones, and
 //! [`WriteForm`] also carries the JSON of a POST, which is judged before the key.
 
+use std::net::IpAddr;
+
 use allswell_core::key::{self, KeyKind};
 use allswell_core::scope::ProjectScope;
-use allswell_store::keys::Known;
+use allswell_store::keys::{Known, Opened};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::Version;
+use crate::client::{Client, network_of};
 use crate::error::Error;
 use crate::serve::body::{BodyError, read_whole};
 use crate::state::App;
@@ -54,26 +57,35 @@ fn from_header(headers: &HeaderMap) -> Option<String> {
         .map(|value| value.to_str().unwrap_or_default().to_owned())
 }
 
-async fn recognise(app: &App, text: Option<String>) -> Result<Known, Error> {
+async fn recognise(app: &App, client: Client, text: Option<String>) -> Result<Known, Error> {
     let text = text
         .filter(|text| text.chars().count() == key::API_KEY_CHARS)
         .ok_or_else(missing)?;
-    known(app, &text).await?.ok_or_else(wrong)
+    known(app, client, &text).await?.ok_or_else(wrong)
 }
 
-/// The API key with this text, if it opens anything.
-pub(crate) async fn known(app: &App, text: &str) -> Result<Option<Known>, Error> {
+/// The key with this text, if it opens anything for this client.
+pub(crate) async fn known(app: &App, client: Client, text: &str) -> Result<Option<Known>, Error> {
     // A typing error in one of our keys shows in its checksum: the database is not asked.
-    let ours = text.starts_with("asw_") || text.starts_with("asr_");
-    if ours && !key::is_well_formed(text) {
+    if key::has_our_prefix(text) && !key::is_well_formed(text) {
         return Ok(None);
     }
     let (text, now) = (text.to_owned(), app.now());
-    let known = app
+    let opened = app
         .store()
-        .read(async move |reader| reader.key_recognise(&text, now).await)
+        .read(async move |reader| reader.key_open(&text, now).await)
         .await?;
-    Ok(known.filter(|known| known.kind != KeyKind::Ping))
+    let Some(opened) = opened.filter(|opened| may_use_it(opened, client.0)) else {
+        return Ok(None);
+    };
+    app.note_key_use(&opened, client.0.map(network_of), now);
+    Ok(Some(opened.known))
+}
+
+/// A key bound to networks is of no use to a client of whom we do not know where it is.
+fn may_use_it(opened: &Opened, client: Option<IpAddr>) -> bool {
+    let admits = |client| opened.networks.iter().any(|network| network.contains(client));
+    opened.networks.is_empty() || client.is_some_and(admits)
 }
 
 fn version_of(parts: &Parts) -> Version {
@@ -90,7 +102,7 @@ fn write_key(known: Known, version: Version) -> Result<WriteKey, Error> {
             version,
             actor: format!("key:{}", known.id),
         }),
-        KeyKind::ReadOnly | KeyKind::Ping => Err(wrong()),
+        KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => Err(wrong()),
     }
 }
 
@@ -98,7 +110,10 @@ impl FromRequestParts<App> for ReadKey {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let known = recognise(app, from_header(&parts.headers)).await?;
+        let known = recognise(app, Client::of(parts, app), from_header(&parts.headers)).await?;
+        if matches!(known.kind, KeyKind::Ping | KeyKind::Metrics) {
+            return Err(wrong());
+        }
         Ok(ReadKey {
             scope: ProjectScope::granted(known.project),
             kind: known.kind,
@@ -112,7 +127,7 @@ impl FromRequestParts<App> for WriteKey {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         write_key(
-            recognise(app, from_header(&parts.headers)).await?,
+            recognise(app, Client::of(parts, app), from_header(&parts.headers)).await?,
             version_of(parts),
         )
     }
@@ -136,7 +151,10 @@ impl FromRequest<App> for WriteForm {
         let fields = parse(&body)?;
         let in_body = || fields.get("api_key").and_then(Value::as_str).map(str::to_owned);
         let text = from_header(&parts.headers).or_else(in_body);
-        let key = write_key(recognise(app, text).await?, version_of(&parts))?;
+        let key = write_key(
+            recognise(app, Client::of(&parts, app), text).await?,
+            version_of(&parts),
+        )?;
         Ok(WriteForm { key, fields })
     }
 }

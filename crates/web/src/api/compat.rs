@@ -97,7 +97,7 @@ pub(crate) fn check(
     }
     match kind {
         KeyKind::ReadWrite => addresses(fields, check, channels, version, site),
-        KeyKind::ReadOnly | KeyKind::Ping => {
+        KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => {
             fields.insert("unique_key".to_owned(), json!(unique_key(check.id)));
         }
     }

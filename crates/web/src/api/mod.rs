@@ -11,6 +11,7 @@ pub(crate) mod fields;
 pub(crate) mod flips;
 pub(crate) mod instance;
 pub(crate) mod notifications;
+pub(crate) mod openapi;
 pub(crate) mod pings;
 pub(crate) mod resource;
 pub(crate) mod status;

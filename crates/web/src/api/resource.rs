@@ -9,7 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, LOCATION,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::state::App;
 
@@ -54,9 +54,6 @@ pub(crate) fn to_slash() -> MethodRouter<App> {
             Ok(location) => response.headers_mut().insert(LOCATION, location),
             Err(_) => return StatusCode::BAD_REQUEST.into_response(),
         };
-        if request.method() == Method::HEAD {
-            return response;
-        }
         response
     })
 }

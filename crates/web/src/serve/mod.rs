@@ -35,6 +35,8 @@ pub use accept::Listener;
 use drive::Served;
 use registry::Registry;
 
+use crate::client::Network;
+
 /// Where a request came from: the other end of its socket. An extension of every request.
 ///
 /// Behind a proxy this is the proxy; who stands behind it is for the reader of `X-Forwarded-For` to judge.
@@ -46,7 +48,7 @@ pub struct Peer(pub SocketAddr);
 pub struct ServeLimits {
     /// Connections open at once.
     pub connections: u32,
-    /// Connections open at once from one address (IPv6: from one /64). As many again may wait for a seat while
+    /// Connections open at once from one address (IPv6: from one /64), unless it is a trusted proxy's. As many again may wait for a seat while
     /// all of these are in the middle of a request.
     pub connections_per_address: u32,
     /// Seconds for a whole request head, from its first byte, and for the first one from the accept on.
@@ -87,10 +89,11 @@ pub async fn serve<L: Listener>(
     listener: L,
     app: Router,
     limits: ServeLimits,
+    network: Network,
     gauges: Arc<Gauges>,
     shutdown: impl Future,
 ) {
-    let registry = Arc::new(Registry::new(limits, gauges));
+    let registry = Arc::new(Registry::new(limits, network, gauges));
     let served = Arc::new(Served::new(app, registry.clone()));
     let _at_the_end = CloseAll(&registry);
     let mut accepting = Accepting::new(&registry);

@@ -20,12 +20,15 @@ use tokio::time::{Instant, timeout};
 use super::connection::Connection;
 use super::roll::Roll;
 use super::{Gauges, ServeLimits};
+use crate::client::Network;
 
 /// What a task that is to end gets to notice it, at the very end.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Registry {
     pub(super) limits: ServeLimits,
+    /// Whose connections stand for many clients.
+    network: Network,
     pub(super) gauges: Arc<Gauges>,
     began: Instant,
     places: Semaphore,
@@ -37,9 +40,10 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(limits: ServeLimits, gauges: Arc<Gauges>) -> Self {
+    pub(super) fn new(limits: ServeLimits, network: Network, gauges: Arc<Gauges>) -> Self {
         Registry {
             limits,
+            network,
             gauges,
             began: Instant::now(),
             places: Semaphore::new(limits.connections as usize),
@@ -53,7 +57,7 @@ impl Registry {
     /// Lets a newcomer in, once there is room. None: its address has as many as it may, busy and held.
     pub(super) async fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
         let address = owner(peer);
-        let mut ticket = self.enrol(address);
+        let mut ticket = self.enrol(address, self.seats_of(peer));
         if !self.seat(&mut ticket, address).await {
             // Perhaps its neighbours are only too new to be known as silent: let them look at their sockets.
             yield_now().await;
@@ -66,15 +70,24 @@ impl Registry {
         Some(ticket)
     }
 
-    fn enrol(self: &Arc<Self>, address: IpAddr) -> Ticket {
+    /// The cap of an address. A proxy speaks for many clients, so that of all connections holds for it.
+    fn seats_of(&self, peer: IpAddr) -> u32 {
+        let trusted = self.network.trusts(peer.to_canonical());
+        if trusted {
+            self.limits.connections
+        } else {
+            self.limits.connections_per_address
+        }
+    }
+
+    fn enrol(self: &Arc<Self>, address: IpAddr, seats: u32) -> Ticket {
         let stamp = self.stamp(Instant::now());
-        let connection = self
-            .roll()
-            .add(address, self.limits.connections_per_address, stamp);
+        let connection = self.roll().add(address, seats, stamp);
         self.gauges.connections_open.fetch_add(1, Relaxed);
         Ticket {
             registry: self.clone(),
             connection,
+            seats,
             placed: false,
             held: false,
         }
@@ -167,6 +180,8 @@ impl Registry {
 pub(super) struct Ticket {
     registry: Arc<Registry>,
     connection: Arc<Connection>,
+    /// The cap of its address.
+    seats: u32,
     /// It counts among all.
     placed: bool,
     /// It counts among those of its address that wait for a seat.
@@ -202,7 +217,7 @@ impl Ticket {
 
     /// Joins those that wait for a seat, unless they are too many already.
     fn hold(&mut self) -> bool {
-        if self.connection.desk.held.load(SeqCst) >= self.registry.limits.connections_per_address {
+        if self.connection.desk.held.load(SeqCst) >= self.seats {
             return false;
         }
         self.held = true;

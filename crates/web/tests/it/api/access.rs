@@ -43,6 +43,7 @@ const ELSEWHERE: &[Case] = &[
     open("GET", "/badge/{key}/{file}", 200),
     open("GET", "/badge/{key}/{signature}/{file}", 200),
     open("GET", "/b/{states}/{file}", 200),
+    open("GET", "/api/v3/openapi.json", 200),
     open("GET", "/healthz", 200),
     open("GET", "/readyz", 200),
     // Here the key is a part of the address; one that is not 32 characters long is none.

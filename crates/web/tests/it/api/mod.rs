@@ -5,7 +5,9 @@
 
 mod access;
 mod house;
+mod keys;
 mod manners;
 mod odd_input;
+mod openapi;
 mod reading;
 mod writing;

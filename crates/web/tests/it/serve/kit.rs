@@ -170,6 +170,8 @@ fn house<L: Listener + Send + 'static, C>(listener: L, door: C, limits: ServeLim
         listener,
         app(gate.clone()),
         limits,
+        // Nobody is a proxy, so the cap of an address holds for loopback too.
+        allswell_web::Network::new(|_| false),
         gauges.clone(),
         stopped,
     ));

@@ -1,0 +1,246 @@
+//! The load generator: one thread, connections kept alive, one request at a time on each. As little work as possible:
+//! what it takes, the server lacks.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+
+use crate::seed::Seeded;
+
+/// Bytes of the longest answer that we expect.
+const ANSWER_BYTES_MAX: usize = 2048;
+/// Time in which an answer must come; a server that hangs is a wrong result.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is asked.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `GET /healthz`: the stack around a handler that does nothing.
+    Empty,
+    /// A ping of a random check, with a body of this many bytes; without one it is a GET.
+    Ping(usize),
+}
+
+/// What is asked, by how many.
+pub struct Mix<'s> {
+    request: Request,
+    connections: usize,
+    seeded: &'s Seeded,
+}
+
+impl<'s> Mix<'s> {
+    pub fn new(request: Request, connections: usize, seeded: &'s Seeded) -> Self {
+        Mix {
+            request,
+            connections,
+            seeded,
+        }
+    }
+}
+
+/// What came back.
+pub struct Answers {
+    /// From the first request to the last answer.
+    pub took: Duration,
+    /// Microseconds from each request to its answer, of those with status 200; sorted.
+    pub latencies: Vec<u32>,
+    /// Answers with 503: refused, and to be tried again.
+    pub refused: usize,
+}
+
+/// Asks, and remembers which check was answered how often.
+pub struct Load {
+    address: SocketAddr,
+    dice: u64,
+    answered: Vec<u32>,
+}
+
+/// One connection with its request in flight.
+struct Client {
+    stream: TcpStream,
+    asked: Instant,
+    check: usize,
+    answer: [u8; ANSWER_BYTES_MAX],
+    filled: usize,
+}
+
+impl Load {
+    pub fn new(address: SocketAddr, seed: u64, checks: usize) -> Self {
+        Load {
+            address,
+            dice: seed,
+            answered: vec![0; checks],
+        }
+    }
+
+    /// Pings that were answered with 200, check by check.
+    pub fn answered(&self) -> &[u32] {
+        &self.answered
+    }
+
+    /// Sends one ping and waits for its answer.
+    pub fn first_ping(&mut self, seeded: &Seeded) -> Result<()> {
+        let answers = self.run(Mix::new(Request::Ping(0), 1, seeded), Duration::ZERO)?;
+        ensure!(answers.latencies.len() == 1, "the first ping was refused");
+        Ok(())
+    }
+
+    /// Asks for a while, each connection anew as soon as it is answered, and waits for the last answers. Every
+    /// connection asks at least once.
+    pub fn run(&mut self, mix: Mix<'_>, time: Duration) -> Result<Answers> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut clients = self.connect(&epoll, mix.connections)?;
+        let mut latencies = Vec::with_capacity(1 << 20);
+        let mut refused = 0;
+        let mut bytes = template(mix.request);
+        let begun = Instant::now();
+        for client in &mut clients {
+            client.ask(mix.request, self.roll(), mix.seeded, &mut bytes)?;
+        }
+        let mut open = clients.len();
+        let mut events = Vec::with_capacity(clients.len());
+        let patience = ANSWER_WITHIN.try_into().context("a number of seconds")?;
+        while open > 0 {
+            epoll::wait(&epoll, spare_capacity(&mut events), Some(&patience))?;
+            ensure!(
+                !events.is_empty(),
+                "no answer within {} s",
+                ANSWER_WITHIN.as_secs()
+            );
+            for event in events.drain(..) {
+                let number = usize::try_from(event.data.u64())?;
+                let client = &mut clients[number];
+                let Some(status) = client.read()? else { continue };
+                let now = Instant::now();
+                match status {
+                    200 => {
+                        latencies.push(u32::try_from((now - client.asked).as_micros())?);
+                        if mix.request != Request::Empty {
+                            self.answered[client.check] += 1;
+                        }
+                    }
+                    503 => refused += 1,
+                    other => bail!(
+                        "an answer with status {other}: {}",
+                        String::from_utf8_lossy(&client.answer)
+                    ),
+                }
+                if now - begun < time {
+                    let check = self.roll();
+                    clients[number].ask(mix.request, check, mix.seeded, &mut bytes)?;
+                } else {
+                    open -= 1;
+                }
+            }
+        }
+        let took = begun.elapsed();
+        latencies.sort_unstable();
+        Ok(Answers {
+            took,
+            latencies,
+            refused,
+        })
+    }
+
+    fn connect(&self, epoll: &OwnedFd, connections: usize) -> Result<Vec<Client>> {
+        let mut clients = Vec::with_capacity(connections);
+        for number in 0..connections {
+            let stream = TcpStream::connect(self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let data = epoll::EventData::new_u64(number as u64);
+            epoll::add(epoll, &stream, data, epoll::EventFlags::IN)?;
+            clients.push(Client {
+                stream,
+                asked: Instant::now(),
+                check: 0,
+                answer: [0; ANSWER_BYTES_MAX],
+                filled: 0,
+            });
+        }
+        Ok(clients)
+    }
+
+    /// A check, evenly spread (SplitMix64).
+    fn roll(&mut self) -> usize {
+        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.dice;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        ((u128::from(z) * self.answered.len() as u128) >> 64) as usize
+    }
+}
+
+/// The bytes of a request; the check's id is put over the zeros.
+fn template(request: Request) -> Vec<u8> {
+    const ID: &str = "00000000-0000-0000-0000-000000000000";
+    let rest = "HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: allswell-bench\r\n";
+    let head = match request {
+        Request::Empty => format!("GET /healthz {rest}\r\n"),
+        Request::Ping(0) => format!("GET /ping/{ID} {rest}\r\n"),
+        Request::Ping(bytes) => format!("POST /ping/{ID} {rest}content-length: {bytes}\r\n\r\n"),
+    };
+    let mut request_bytes = head.into_bytes();
+    if let Request::Ping(bytes) = request {
+        request_bytes.extend(std::iter::repeat_n(b'x', bytes));
+    }
+    request_bytes
+}
+
+impl Client {
+    fn ask(&mut self, request: Request, check: usize, seeded: &Seeded, bytes: &mut [u8]) -> Result<()> {
+        let at = match request {
+            Request::Empty => None,
+            Request::Ping(0) => Some("GET /ping/".len()),
+            Request::Ping(_) => Some("POST /ping/".len()),
+        };
+        if let Some(at) = at {
+            seeded.write_id(check, &mut bytes[at..at + 36]);
+        }
+        self.check = check;
+        self.filled = 0;
+        self.asked = Instant::now();
+        // The socket's buffer is empty: the server has answered all that was asked.
+        self.stream
+            .write_all(bytes)
+            .context("the server did not take a request")
+    }
+
+    /// The status, once the answer is complete.
+    fn read(&mut self) -> Result<Option<u16>> {
+        match self.stream.read(&mut self.answer[self.filled..]) {
+            Ok(0) => bail!("the server closed a connection, or its answer is too long"),
+            Ok(bytes) => self.filled += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error).context("a connection broke"),
+        }
+        let answer = &self.answer[..self.filled];
+        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let head = std::str::from_utf8(&answer[..end])?;
+        let length: usize = head
+            .split("\r\n")
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .context("an answer without a length")?
+            .parse()?;
+        if self.filled < end + 4 + length {
+            return Ok(None);
+        }
+        ensure!(
+            self.filled == end + 4 + length,
+            "an answer is longer than it says"
+        );
+        let status = head
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3))
+            .context("not an answer of HTTP/1.1")?;
+        Ok(Some(status.parse()?))
+    }
+}

@@ -1,0 +1,187 @@
+//! `make bench`: pings per second and CPU per ping, beside the empty handler of the same stack.
+//!
+//! The real binary serves a database of its own on a free port of loopback. One thread of ours loads it: `/healthz`,
+//! then pings of random checks with and without a body, in turns and several rounds, so that whatever else the machine
+//! does meets all of them. At the end each check must have counted exactly the pings that were answered with 200; only
+//! that decides the exit status, never slowness. What the figures mean stands in docs/performance.md.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a load generator reads the clock, connects to what it measures, and rolls dice of its own"
+)]
+
+mod load;
+mod report;
+mod seed;
+mod server;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use crate::load::{Load, Mix, Request};
+use crate::report::{Report, Run};
+use crate::seed::Seeded;
+use crate::server::Server;
+
+/// Bytes of the flushed append, and how many of them are timed.
+const FLUSH_BYTES: usize = 4096;
+const FLUSHES: usize = 101;
+
+/// Loads the server with pings and prints what they cost.
+#[derive(Parser)]
+struct Options {
+    /// Checks in the database.
+    #[arg(long, default_value_t = 10_000)]
+    checks: usize,
+    /// Connections that are kept alive, one measurement each.
+    #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
+    connections: Vec<usize>,
+    /// Bodies of pings in bytes, one measurement each.
+    #[arg(long, value_delimiter = ',', default_value = "0,1024")]
+    bodies: Vec<usize>,
+    /// Rounds; the figures are their medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 1.5)]
+    secs: f64,
+    /// Which checks are pinged, in which order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Writes all figures into this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Measures this binary instead of the one that was just built.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// A setting of the server, as in its environment without the prefix: LIMITS_BATCH=256.
+    #[arg(long = "set")]
+    settings: Vec<String>,
+    /// Where the database is made, and removed at the end. Its disk is the one that is measured.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// What cargo adds by itself.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    ensure!(
+        options.checks > 0 && options.rounds > 0,
+        "--checks and --rounds begin at 1"
+    );
+    let place = match &options.dir {
+        Some(dir) => tempfile::tempdir_in(dir)?,
+        None => tempfile::tempdir()?,
+    };
+    let mut report = Report::new(options.checks);
+
+    let begun = Instant::now();
+    let seeded = seed::fill(place.path(), options.checks, options.seed)?;
+    report.note("seeded in", begun.elapsed(), "s");
+
+    let mut server = Server::start(place.path(), options.server.as_deref(), &options.settings)?;
+    let mut load = Load::new(server.address, options.seed, seeded.checks());
+    load.first_ping(&seeded)?;
+    report.note("first answered ping after the start", server.age(), "ms");
+    report.memory("when idle", server.resident_kib()?);
+
+    measure(&options, &seeded, &server, &mut load, place.path(), &mut report)?;
+
+    report.memory("after the load", server.resident_kib()?);
+    report.wal(&place.path().join("data/allswell.db-wal"));
+    server.stop()?;
+    let begun = Instant::now();
+    compare(&seeded, &load)?;
+    report.note("stored pings compared in", begun.elapsed(), "s");
+    report.print();
+    if let Some(path) = &options.json {
+        let mut file = File::create(path).with_context(|| format!("could not make {}", path.display()))?;
+        writeln!(file, "{:#}", report.json())?;
+    }
+    Ok(())
+}
+
+/// All rounds of all measurements.
+fn measure(
+    options: &Options,
+    seeded: &Seeded,
+    server: &Server,
+    load: &mut Load,
+    place: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let requests: Vec<Request> = std::iter::once(Request::Empty)
+        .chain(options.bodies.iter().map(|bytes| Request::Ping(*bytes)))
+        .collect();
+    // The first pings of a process meet an empty cache and an unwritten log.
+    load.run(Mix::new(Request::Ping(0), 16, seeded), Duration::from_millis(500))?;
+    report.heading();
+    for connections in &options.connections {
+        for round in 0..options.rounds {
+            report.flush(flush_time(place)?);
+            for request in &requests {
+                let (cpu, own) = (server.cpu()?, server::own_cpu()?);
+                let answers = load.run(
+                    Mix::new(*request, *connections, seeded),
+                    Duration::from_secs_f64(options.secs),
+                )?;
+                report.run(Run::of(
+                    *request,
+                    *connections,
+                    round,
+                    answers,
+                    server.cpu()? - cpu,
+                    server::own_cpu()? - own,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The median time in which this disk takes 4 kB at the end of a file for good.
+fn flush_time(place: &Path) -> Result<Duration> {
+    let path = place.join("flush");
+    let mut file = File::options().create(true).append(true).open(&path)?;
+    let mut times = Vec::with_capacity(FLUSHES);
+    for _ in 0..FLUSHES {
+        let begun = Instant::now();
+        file.write_all(&[7; FLUSH_BYTES])?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    std::fs::remove_file(&path)?;
+    times.sort();
+    Ok(times[FLUSHES / 2])
+}
+
+/// Every check must have counted the pings that were answered, no more and no fewer.
+fn compare(seeded: &Seeded, load: &Load) -> Result<()> {
+    let (stored, rows) = seeded.stored()?;
+    let wrong: Vec<String> = stored
+        .iter()
+        .zip(load.answered())
+        .enumerate()
+        .filter(|(_, (stored, answered))| **stored != u64::from(**answered))
+        .map(|(check, (stored, answered))| format!("check {check}: {answered} answered, {stored} stored"))
+        .collect();
+    if let Some(first) = wrong.first() {
+        bail!(
+            "{} checks hold another number of pings than were answered; {first}",
+            wrong.len()
+        );
+    }
+    let sum: u64 = stored.iter().sum();
+    ensure!(
+        rows == sum || stored.iter().any(|count| *count > seed::PINGS_KEPT),
+        "{sum} pings were counted, and {rows} rows are stored"
+    );
+    Ok(())
+}
