@@ -260,7 +260,7 @@ def test_a_role_that_may_not_change_the_schema_can_serve(cluster):
         assert done.returncode != 0 and words in done.stderr and "panicked" not in done.stderr, done.stderr
 
     owner = commands({"DATABASE_URL": as_owner})
-    assert owner.cli_json("migrate") == {"schema_version": 1}
+    assert owner.cli_json("migrate")["schema_version"] > 0
     owner.remove()
     cluster.sql("grant select, insert, update, delete on all tables in schema public to server", database)
     with House(settings={"DATABASE_URL": as_server, "DATABASE_MIGRATE": "false"}) as house:

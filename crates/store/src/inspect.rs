@@ -59,7 +59,7 @@ static POSTGRES_TABLES: Stmt = Stmt::both(
 static POSTGRES_COLUMNS: Stmt = Stmt::both(
     "select a.attname::text as name, not a.attnotnull as nullable
      from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-     where c.relname = $1 and c.relnamespace = current_schema()::regnamespace and a.attnum > 0 and not a.attisdropped
+     where c.relname = $1::text and c.relnamespace = current_schema()::regnamespace and a.attnum > 0 and not a.attisdropped
      order by a.attname collate \"C\"",
 );
 static POSTGRES_INDEXES: Stmt = Stmt::both(
@@ -69,7 +69,7 @@ static POSTGRES_INDEXES: Stmt = Stmt::both(
              left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum and k.attnum > 0
             ) as columns
      from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indrelid
-     where c.relname = $1 and c.relnamespace = current_schema()::regnamespace",
+     where c.relname = $1::text and c.relnamespace = current_schema()::regnamespace",
 );
 
 impl Store {

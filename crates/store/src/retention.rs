@@ -9,7 +9,8 @@ use crate::db::{Tx, statements};
 
 statements! {
     // Taking a mark is the claim: of two nodes one gets it, and what grows meanwhile is marked anew.
-    MARKED = "delete from prune_due where check_id in (select check_id from prune_due limit $1) returning check_id";
+    MARKED = "delete from prune_due where check_id in (select check_id from prune_due limit $1",
+        skipping locked, then ") returning check_id";
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
@@ -30,14 +31,15 @@ statements! {
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
     DELIVERIES_OLD = "delete from deliveries where (shard, id) in
-        (select shard, id from deliveries where finished_at < $1 limit $2)
+        (select shard, id from deliveries where finished_at < $1 limit $2", skipping locked, then ")
         returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
     ABSENCES_OLD = "delete from absences where to_at < $1";
-    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2)";
+    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2",
+        skipping locked, then ")";
     LINKS_OLD = "delete from start_links where expires_at < $1";
-    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2";
+    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2", skipping locked, then "";
     CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
         where p.deleted_at < $1 limit $2";
     CHECK_PINGS = "delete from pings where check_id = $1";
