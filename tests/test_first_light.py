@@ -23,22 +23,48 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from house import House  # noqa: E402
+from postgres import Cluster  # noqa: E402
 
 SPEED = 30
 WAIT_SECS = 30
 
 
+@pytest.fixture(scope="session")
+def cluster():
+    with Cluster() as c:
+        yield c
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request):
+    """What the server is told about its database."""
+    if request.param == "sqlite":
+        return {}
+    cluster = request.getfixturevalue("cluster")
+    return {"DATABASE_URL": cluster.url(cluster.database())}
+
+
 @pytest.fixture
-def house():
+def house(database):
+    with House(settings=database) as h:
+        yield h
+
+
+@pytest.fixture
+def file_house():
+    """A house whose database is a file in its data directory."""
     with House() as h:
         yield h
 
 
 @pytest.fixture
-def fast_house():
+def fast_house(database):
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     assert libraries, "libfaketime is missing: `make setup` installs Debian's package faketime"
-    with House(server_env={"LD_PRELOAD": str(libraries[0]), "FAKETIME": f"+0 x{SPEED}"}) as h:
+    # Patience with the database is counted by the fast clock too.
+    patience = {"DATABASE_ACQUIRE_SECS": "300", "DATABASE_STATEMENT_SECS": "300"}
+    fast = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": f"+0 x{SPEED}"}
+    with House(server_env=fast, settings={**database, **patience}) as h:
         yield h
 
 
@@ -144,12 +170,12 @@ def test_what_was_answered_is_there_after_a_restart_and_after_a_kill(house):
     house.start()
 
 
-def test_a_second_server_on_one_data_directory_is_refused_with_a_sentence(house):
-    second = house.run("serve")
+def test_a_second_server_on_one_data_directory_is_refused_with_a_sentence(file_house):
+    second = file_house.run("serve")
     said = (second.stdout + second.stderr).strip()
     assert second.returncode != 0
-    assert str(house.data) in said and "panicked" not in said, said
-    assert house.get("/readyz")[0] == 200
+    assert str(file_house.data) in said and "panicked" not in said, said
+    assert file_house.get("/readyz")[0] == 200
 
 
 def test_the_start_tells_a_newcomer_what_is_needed_in_six_lines(house):
@@ -169,21 +195,23 @@ def test_the_data_directory_is_nobody_elses_to_read(house):
     assert not open_to_others
 
 
-def test_bodies_and_keys_are_found_nowhere_on_the_disk(house):
+def test_bodies_and_keys_are_found_nowhere_on_the_disk(house, cluster):
     job = Job(house)
     ping_key = house.key(job.project, "ping")
     canary = "canary-6f1d0b2e94"
     job.cron("true", f" --data-binary {canary}")
     assert house.get(f"/api/v3/checks/{job.id}/pings/1/body", {"X-Api-Key": job.key}) == (200, canary.encode())
     secrets_given = [s.encode() for s in (canary, ping_key, job.key)]
-    stored = {p: p.read_bytes() for p in house.data.rglob("*") if p.is_file()}
+    cluster.sql("checkpoint")
+    files = [*house.data.rglob("*"), *cluster.dir.rglob("*")]
+    stored = {p: p.read_bytes() for p in files if p.is_file() and not p.is_socket()}
     assert not [(p, s) for p, text in stored.items() for s in secrets_given if s in text]
     assert not [s for s in secrets_given if s in house.log.read_bytes()]
 
 
-def test_an_unknown_setting_is_refused_with_the_nearest_known_name(house):
-    house.settings["LISTEM"] = "127.0.0.1:1"
-    done = house.run("config", "check")
+def test_an_unknown_setting_is_refused_with_the_nearest_known_name(file_house):
+    file_house.settings["LISTEM"] = "127.0.0.1:1"
+    done = file_house.run("config", "check")
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert "ALLSWELL_LISTEM" in said and "ALLSWELL_LISTEN" in said, said

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the Healthchecks conformance suite against a server of our own making.
 
-    target/venv/bin/python tests/conformance/run.py [-n 4] [pytest arguments and test files...]
+    target/venv/bin/python tests/conformance/run.py [--database postgres] [-n 4] [pytest arguments and test files...]
 
 Starts the binary on a fresh data directory and a free loopback port, seeds it by its command line as the
 suite's README asks, runs pytest, ends the server and looks at how it ended. The exit status is pytest's; it
@@ -13,6 +13,7 @@ standard library only; the Python that runs it must have pytest, pytest-xdist an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SUITE = HERE / "suite"
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 from house import House, free_port  # noqa: E402
+from postgres import Cluster  # noqa: E402
 
 # The whole of suite/shared/, so that a new file there is not forgotten here.
 FILES = sorted(path.name for path in (SUITE / "shared").glob("test_*.py"))
@@ -94,11 +96,32 @@ def begin(files: list[str], args: list[str], report: Path, env: dict[str, str]) 
     return subprocess.Popen(command + [f"shared/{f}" for f in files], cwd=SUITE, env=env, stdin=subprocess.DEVNULL)
 
 
+@contextlib.contextmanager
+def settings_for(database: str):
+    """What the server is told about its database: nothing for SQLite, a database of a fresh cluster for PostgreSQL."""
+    if database == "sqlite":
+        yield {}
+    else:
+        with Cluster() as cluster:
+            yield {"DATABASE_URL": cluster.url(cluster.database())}
+
+
 def main(args: list[str]) -> int:
+    database = "sqlite"
+    if args[:1] == ["--database"] and args[1:2] in (["sqlite"], ["postgres"]):
+        database, args = args[1], args[2:]
     files, rest = split(args)
+    if database == "postgres" and not any(a.startswith("test_") for a in args):
+        # What takes minutes of waiting is told once, on the other database.
+        files = [f for f in files if f != SLOW]
+    with settings_for(database) as settings:
+        return run(files, rest, settings)
+
+
+def run(files: list[str], rest: list[str], settings: dict[str, str]) -> int:
     slow = [f for f in files if f.startswith(SLOW)]
     quick = [f for f in files if f not in slow]
-    with House(settings={"METRICS_KEY": METRICS_KEY}) as house:
+    with House(settings={"METRICS_KEY": METRICS_KEY, **settings}) as house:
         env = {**house.env(), **seed(house)}
         runs = {}
         if slow:

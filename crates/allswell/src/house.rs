@@ -1,13 +1,15 @@
 //! The store as a command needs it: opened, brought up to date, its vault unlocked.
 
+use std::time::Duration;
+
 use allswell_core::chance::Dice;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
 use allswell_engine::loops::now;
-use allswell_store::{Place, Store};
+use allswell_store::{Place, Schema, Server, Serving, Store};
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Database, Target};
 use crate::{keyring, system, tzdata};
 
 /// What a command works with.
@@ -30,11 +32,60 @@ pub async fn open(config: &Config) -> Result<House> {
 pub async fn open_locked(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();
     system::make_private_dir(&config.data_dir)?;
-    let path = config.database.url.sqlite_path().to_owned();
-    let shown = path.display().to_string();
-    Store::open(&Place::File(path), now())
+    let schema = if config.database.migrate {
+        Schema::Migrate
+    } else {
+        Schema::Check
+    };
+    open_with(config, schema).await
+}
+
+/// Opens the database and brings its schema up to date, whatever `database.migrate` says of others.
+pub async fn open_and_migrate(config: &Config) -> Result<Store> {
+    system::close_new_files_to_others();
+    system::make_private_dir(&config.data_dir)?;
+    open_with(config, Schema::Migrate).await
+}
+
+fn place_of(config: &Config) -> Place {
+    match config.database.url.target() {
+        Target::Sqlite(path) => Place::File(path.clone()),
+        Target::Postgres(server) => Place::Postgres(Box::new(server_of(&config.database, server))),
+    }
+}
+
+/// Takes the right to serve the database of this configuration; `None` if another server has it.
+pub fn lock_for_serving(config: &Config) -> Result<Option<Serving>> {
+    system::close_new_files_to_others();
+    system::make_private_dir(&config.data_dir)?;
+    Ok(Store::lock_for_serving(&place_of(config))?)
+}
+
+async fn open_with(config: &Config, schema: Schema) -> Result<Store> {
+    Store::open_with(&place_of(config), schema, now())
         .await
-        .with_context(|| format!("could not open the database {shown}"))
+        .with_context(|| format!("could not open the database {}", config.database.url.masked()))
+}
+
+/// The server of the URL with what the settings say and the URL does not.
+pub fn server_of(settings: &Database, url: &Server) -> Server {
+    let mut server = url.clone();
+    server.connections = settings.connections;
+    server.statement = Duration::from_secs(settings.statement_secs);
+    server.acquire = Duration::from_secs(settings.acquire_secs);
+    server.prepare = settings.prepare;
+    let tls = &mut server.tls;
+    tls.mode = tls.mode.or(settings.sslmode);
+    for (here, setting) in [
+        (&mut tls.root, &settings.sslrootcert),
+        (&mut tls.cert, &settings.sslcert),
+        (&mut tls.key, &settings.sslkey),
+    ] {
+        if here.is_none() {
+            here.clone_from(setting);
+        }
+    }
+    server
 }
 
 /// Unlocks the vault with the ring of this configuration, or with a new one for a new database.

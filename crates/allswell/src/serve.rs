@@ -10,6 +10,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
+use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
 use allswell_engine::replan::Replan;
@@ -40,14 +41,14 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let store = house::open_locked(config).await?;
-    let Some(_serving) = store.lock_for_serving()? else {
+    let Some(serving) = house::lock_for_serving(config)? else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
             config.data_dir.display()
         );
     };
+    let store = house::open_locked(config).await?;
     let House {
         store,
         mut dice,
@@ -62,14 +63,21 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     };
     let site = site(&loaded, listener.local_addr()?);
 
-    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse.
-    store
-        .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
-        .await?;
+    // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
+    // serve too, they do.
+    if serving.is_alone() {
+        store
+            .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
+            .await?;
+    }
 
     let flush = store.flush_time(loops::now).await?;
     let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
     system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
+    let durability = store.durability().await?;
+    if !durability.is_kept() {
+        tracing::warn!("the database may lose answered pings when its machine crashes: {durability:?}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -112,6 +120,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
+    let listen = Listen::new(store.clone(), deliver_nudge.clone());
+    let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
         deliver,
         deliver_nudge,
@@ -184,6 +194,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         ingesting.await.context("the ingest loop broke off")?;
     }
     let _ = stop_loops.send(true);
+    // It waits for what may never come, and has nothing to finish.
+    listening.abort();
     while tasks.join_next().await.is_some() {}
     if broken {
         bail!(

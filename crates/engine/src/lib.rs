@@ -6,6 +6,7 @@
 
 pub mod deliver;
 pub mod ingest;
+pub mod listen;
 pub mod loops;
 pub mod meters;
 pub mod pending;

@@ -22,35 +22,26 @@ pub struct Applied {
     pub promised: usize,
 }
 
-/// Decides about an event and writes what follows from it, except the check's own row: the caller may have more events
-/// of the same check, and saves it once.
-pub async fn apply(
+/// Writes a flip with its incident and the deliveries it owes; gives how many were promised. The check's own row is the
+/// caller's to save, and before this: whoever loses that row to another writer must not have written its flip.
+pub async fn write_flip(
     tx: &mut Tx<'_>,
-    check: &mut Check,
-    plan: &Plan,
-    event: Event,
+    check: &Check,
+    flip: &Flip,
     now: Timestamp,
     dice: &mut Dice,
-) -> Result<Applied> {
-    let decision = decide(plan, &check.state, event, now);
-    check.state = decision.state;
+) -> Result<usize> {
+    tx.flip_insert(check, flip, now).await?;
     let mut promised = 0;
-    if let Some(flip) = &decision.flip {
-        tx.flip_insert(check, flip, now).await?;
-        if delivery::is_news(flip) {
-            let routes = tx.routes(check.id).await?;
-            for owed in delivery::owed(flip, &routes, now) {
-                tx.delivery_insert(check, flip, &owed, dice.id_at(now), now)
-                    .await?;
-                promised += 1;
-            }
+    if delivery::is_news(flip) {
+        let routes = tx.routes(check.id).await?;
+        for owed in delivery::owed(flip, &routes, now) {
+            tx.delivery_insert(check, flip, &owed, dice.id_at(now), now)
+                .await?;
+            promised += 1;
         }
     }
-    Ok(Applied {
-        deadline: decision.deadline,
-        flip: decision.flip,
-        promised,
-    })
+    Ok(promised)
 }
 
 /// Decides about one event of a check and writes everything, its row included.
@@ -66,15 +57,23 @@ pub async fn apply_and_save(
     zones: &Zones,
 ) -> Result<Applied> {
     let plan = plan_or_postpone(check, zones);
-    let applied = apply(tx, check, &plan, event, now, dice).await?;
-    if tx.check_save_state_and_deadline(check, applied.deadline).await? {
-        Ok(applied)
-    } else {
-        Err(Error::Conflict(format!(
+    let decision = decide(&plan, &check.state, event, now);
+    check.state = decision.state;
+    if !tx.check_save_state_and_deadline(check, decision.deadline).await? {
+        return Err(Error::Conflict(format!(
             "check {} was changed by another writer",
             check.id
-        )))
+        )));
     }
+    let promised = match &decision.flip {
+        Some(flip) => write_flip(tx, check, flip, now, dice).await?,
+        None => 0,
+    };
+    Ok(Applied {
+        deadline: decision.deadline,
+        flip: decision.flip,
+        promised,
+    })
 }
 
 /// The plan of a check. One that cannot be computed is looked at again within the hour: its pings are kept all the
@@ -82,6 +81,16 @@ pub async fn apply_and_save(
 pub fn plan_or_postpone(check: &Check, zones: &Zones) -> Plan {
     check.settings.plan(zones).unwrap_or(Plan {
         schedule: Schedule::Period(POSTPONED),
+        grace: check.settings.grace,
+    })
+}
+
+/// The plan of a check for those who look at it. One that cannot be computed shows the stored status and promises
+/// nothing.
+pub fn plan_to_show(check: &Check, zones: &Zones) -> Plan {
+    let nothing = Schedule::Period(Span::ZERO);
+    check.settings.plan(zones).unwrap_or(Plan {
+        schedule: nothing,
         grace: check.settings.grace,
     })
 }

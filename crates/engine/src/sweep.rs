@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event};
+use allswell_core::check::{Check, Event, decide};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::{Error, Result, Store, Tx};
+use allswell_store::{Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
 use crate::loops::Step;
@@ -188,7 +188,7 @@ impl Step for Sweep {
 
 async fn sweep(
     tx: &mut Tx<'_>,
-    due: Vec<Check>,
+    mut due: Vec<Check>,
     now: Timestamp,
     mut dice: Dice,
     zones: &Zones,
@@ -199,28 +199,35 @@ async fn sweep(
     };
     let earliest = due.iter().filter_map(|check| check.deadline).min().unwrap_or(now);
     let absences: Arc<[Absence]> = tx.absences_since(SystemScope::engine(), earliest).await?.into();
+    // In the order of their ids, and all rows before any flip: two nodes then wait for each other in one direction.
+    due.sort_by_key(|check| check.id);
+    let mut flipped = Vec::new();
     for mut check in due {
         let id = check.id;
-        let deadline = match check.settings.plan(zones) {
+        let (deadline, flip) = match check.settings.plan(zones) {
             Ok(plan) => {
                 let event = Event::Deadline {
                     absences: Arc::clone(&absences),
                 };
-                let applied = record::apply(tx, &mut check, &plan, event, now, &mut dice).await?;
-                swept.promised += applied.promised;
-                swept.flips.extend(applied.flip.map(|flip| (id, flip)));
-                applied.deadline
+                let decision = decide(&plan, &check.state, event, now);
+                check.state = decision.state;
+                (decision.deadline, decision.flip)
             }
             Err(error) => {
                 swept.postponed.push((id, error.to_string()));
-                Some(now + record::POSTPONED)
+                (Some(now + record::POSTPONED), None)
             }
         };
-        if !tx.check_save_state_and_deadline(&mut check, deadline).await? {
-            return Err(Error::Conflict(format!(
-                "check {id} was changed by another writer"
-            )));
+        // Somebody else may have pinged or swept it since it was read: then it is theirs, and looked at again if it is
+        // still due.
+        if tx.check_save_state_and_deadline(&mut check, deadline).await? {
+            flipped.extend(flip.map(|flip| (check, flip)));
         }
+    }
+    flipped.sort_by_key(|(check, _)| (check.project, check.id));
+    for (check, flip) in flipped {
+        swept.promised += record::write_flip(tx, &check, &flip, now, &mut dice).await?;
+        swept.flips.push((check.id, flip));
     }
     Ok(swept)
 }

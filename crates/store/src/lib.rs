@@ -6,12 +6,14 @@
 
 mod db;
 mod error;
+mod inspect;
 mod store;
 mod vault;
 
 pub mod absences;
 pub mod audit;
 pub mod badges;
+pub mod batch;
 pub mod channels;
 pub mod checks;
 pub mod flips;
@@ -23,9 +25,11 @@ pub mod pings;
 pub mod projects;
 pub mod retention;
 
+pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::Error;
-pub use store::{Durability, Place, Store};
+pub use inspect::Table;
+pub use store::{Durability, Place, Schema, Serving, Store};
 
 /// What the store's methods return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -20,12 +20,13 @@ statements! {
     CLAIM = "update deliveries set state = 'leased', lease_owner = $3, lease_until = $4
              where (shard, id) in
                  (select shard, id from deliveries where state = 'ready' and next_at <= $1
-                  order by next_at limit $2)
+                  order by next_at limit $2", skipping locked, then ")
                and state = 'ready'
              returning shard, id, project_id, channel_id, attempts, next_at, expires_at, lease_until";
     RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                       where (shard, id) in
-                          (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2)";
+                          (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
+                      skipping locked, then ")";
     RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                    where state = 'leased'";
     FINISH = "update deliveries set state = $4, attempts = attempts + 1, finished_at = $5, last_outcome = $6,
@@ -52,6 +53,9 @@ statements! {
     COUNT_BY_STATE = "select state, count(*) as deliveries from deliveries
                       where state in ('ready', 'leased') group by state order by state";
 }
+
+/// What other nodes hear when a delivery was promised.
+pub const NUDGE: &str = "deliver";
 
 /// A delivery that this process has claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +220,7 @@ impl Tx<'_> {
             now.into(),
             owed.expires_at.into(),
         ];
+        self.nudge(NUDGE);
         self.run(&INSERT, &values).await.map(drop)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use allswell_core::chance::Dice;
 use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::scope::ProjectScope;
-use allswell_core::seal::Place;
+use allswell_core::seal::{DataKey, Place};
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub enum Source {
 }
 
 impl Source {
-    const fn number(self) -> i64 {
+    pub(crate) const fn number(self) -> i64 {
         match self {
             Source::Http => 0,
         }
@@ -115,6 +115,17 @@ fn body_place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
     }
 }
 
+pub(crate) fn seal_body(
+    key: &DataKey,
+    project: ProjectId,
+    check: CheckId,
+    n: u64,
+    body: &[u8],
+    dice: &mut Dice,
+) -> Vec<u8> {
+    key.seal(body_place(&body_row(check, n), project), body, dice)
+}
+
 impl Reader<'_> {
     /// The newest pings of a check, newest first.
     pub async fn pings(&mut self, scope: ProjectScope, check: CheckId, limit: i64) -> Result<Vec<Ping>> {
@@ -188,8 +199,7 @@ impl Tx<'_> {
         self.run(&INSERT, &values).await?;
         if !body.is_empty() {
             let key: Arc<_> = self.data_key(project).await?;
-            let row = body_row(check, ping.n);
-            let sealed = key.seal(body_place(&row, project), body, dice);
+            let sealed = seal_body(&key, project, check, ping.n, body, dice);
             self.run(&BODY_INSERT, &[check.into(), ping.n.into(), (&sealed).into()])
                 .await?;
         }

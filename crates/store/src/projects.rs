@@ -11,6 +11,9 @@ use crate::db::{Reader, Row, Tx, statements};
 
 statements! {
     INSERT = "insert into projects (id, owner_id, name, created_at) values ($1, $2, $3, $4)";
+    // Who makes a check only where there is none must be alone in the project. One writer is anyhow.
+    LOCK = "select id from projects where id = $1",
+        on postgres "select id from projects where id = $1 for no key update";
     CHANGES_INSERT = "insert into project_changes (project_id, seq) values ($1, 0)";
     CHANGES_NEXT = "update project_changes set seq = seq + 1 where project_id = $1 returning seq";
     MEMBER_INSERT = "insert into members (project_id, user_id, role, created_at) values ($1, $2, $3, $4)";
@@ -94,6 +97,11 @@ impl Tx<'_> {
         let key = DataKey::generate(Some(project.id), dice);
         let ring = self.vault.ring()?.clone();
         self.data_key_insert(&key, &ring, dice, now).await
+    }
+
+    /// Keeps others from making checks in this project until the transaction ends.
+    pub async fn project_lock(&mut self, scope: ProjectScope) -> Result<()> {
+        self.first(&LOCK, &[scope.project().into()]).await.map(drop)
     }
 
     /// The next number of the project's change sequence: what a live page has seen, and what it has not.

@@ -8,7 +8,9 @@ use crate::Result;
 use crate::db::{Tx, statements};
 
 statements! {
-    MARKED = "select check_id from prune_due limit $1";
+    // Taking a mark is the claim: of two nodes one gets it, and what grows meanwhile is marked anew.
+    MARKED = "delete from prune_due where check_id in (select check_id from prune_due limit $1",
+        skipping locked, then ") returning check_id";
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
@@ -16,22 +18,28 @@ statements! {
     BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
     // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
     // incident that is kept.
-    FLIPS_OLD = "delete from flips where check_id = $1 and noticed_at < $2
-        and seq < (select c.flip_count from checks c where c.id = $1)
-        and not exists (select 1 from incidents i where i.check_id = $1
-                        and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))";
+    FLIPS_OLD = "delete from flips where check_id = $1 and seq in
+        (select f.seq from flips f join checks c on c.id = f.check_id
+         where f.check_id = $1 and f.seq < c.flip_count and (f.noticed_at < $2 or f.seq <= c.flip_count - $3)
+           and not exists (select 1 from incidents i where i.check_id = $1
+                           and (i.opened_seq = f.seq or i.closed_seq = f.seq))
+         order by f.seq limit $4)";
+    INCIDENTS_BEYOND = "delete from incidents where check_id = $1 and closed_seq <=
+        (select c.flip_count - $2 from checks c where c.id = $1)";
+    OLDEST = "select n from pings where check_id = $1 order by n limit 1";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
     DELIVERIES_OLD = "delete from deliveries where (shard, id) in
-        (select shard, id from deliveries where finished_at < $1 limit $2)
+        (select shard, id from deliveries where finished_at < $1 limit $2", skipping locked, then ")
         returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
     ABSENCES_OLD = "delete from absences where to_at < $1";
-    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2)";
+    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2",
+        skipping locked, then ")";
     LINKS_OLD = "delete from start_links where expires_at < $1";
-    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2";
+    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2", skipping locked, then "";
     CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
         where p.deleted_at < $1 limit $2";
     CHECK_PINGS = "delete from pings where check_id = $1";
@@ -48,6 +56,11 @@ statements! {
     PROJECT_AUDIT = "delete from audit where project_id = $1";
     PROJECT_ROW = "delete from projects where id = $1";
 }
+
+/// Rows of one check that one transaction deletes.
+const SLICE: u64 = 2_000;
+/// Flips of one check that are kept, however new: whoever knows its address can make it flip all day.
+const FLIPS_MAX: u64 = 10_000;
 
 /// How much of a check's log is kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -67,19 +80,37 @@ impl Tx<'_> {
         for row in &marked {
             let check: CheckId = row.get("check_id")?;
             self.prune_log(check, kept).await?;
-            self.run(&UNMARK, &[check.into()]).await?;
         }
         Ok(marked.len() as u64)
     }
 
+    /// Prunes one log by a slice. What is longer than that is marked anew.
     async fn prune_log(&mut self, check: CheckId, kept: LogKept) -> Result<()> {
-        self.run(&FLIPS_OLD, &[check.into(), kept.flips_since.into()])
+        self.run(&INCIDENTS_BEYOND, &[check.into(), FLIPS_MAX.into()])
             .await?;
-        let Some(newest) = self.first(&NEWEST, &[check.into()]).await? else {
-            return Ok(());
-        };
-        let newest: u64 = newest.get("n")?;
-        let last_gone = newest.saturating_sub(kept.pings);
+        let values = [
+            check.into(),
+            kept.flips_since.into(),
+            FLIPS_MAX.into(),
+            SLICE.into(),
+        ];
+        let mut more = self.run(&FLIPS_OLD, &values).await? >= SLICE;
+        let oldest = self.first(&OLDEST, &[check.into()]).await?;
+        let newest = self.first(&NEWEST, &[check.into()]).await?;
+        if let (Some(oldest), Some(newest)) = (oldest, newest) {
+            let (oldest, newest): (u64, u64) = (oldest.get("n")?, newest.get("n")?);
+            let beyond = newest.saturating_sub(kept.pings);
+            let last_gone = beyond.min(oldest + SLICE);
+            more |= last_gone < beyond;
+            self.prune_pings(check, kept, last_gone).await?;
+        }
+        if more {
+            self.ping_log_mark(check).await?;
+        }
+        Ok(())
+    }
+
+    async fn prune_pings(&mut self, check: CheckId, kept: LogKept, last_gone: u64) -> Result<()> {
         self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         self.run(&BODIES_DELETE, &[check.into(), last_gone.into()])
             .await?;

@@ -1,13 +1,17 @@
 //! The store: opened once, shared by everything.
 
 use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use allswell_core::time::{Span, Timestamp};
 
+use crate::db::postgres::{Mode, Postgres, Server, Session};
 use crate::db::sqlite::{Sqlite, run_to_end};
-use crate::db::{Conn, Reader, Tx, migrate};
+use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -18,51 +22,142 @@ pub enum Place {
     File(PathBuf),
     /// SQLite in memory: gone when the store is. For tests and the simulator.
     Memory,
+    /// A PostgreSQL database.
+    Postgres(Box<Server>),
 }
 
-/// What SQLite says of its settings that promises rest on, read back from the writing connection.
+/// What opening does with a schema that is older than this program.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Brings it up to date.
+    Migrate,
+    /// Refuses it: another role does the migrating.
+    Check,
+}
+
+/// What the database says of its settings that promises rest on, read back from the database itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Durability {
-    /// `wal`.
-    pub journal_mode: String,
-    /// 2 is FULL: each commit is on disk before it is answered.
-    pub synchronous: i64,
+pub enum Durability {
+    /// Of the writing connection.
+    Sqlite {
+        /// `wal`.
+        journal_mode: String,
+        /// 2 is FULL: each commit is on disk before it is answered.
+        synchronous: i64,
+    },
+    /// Of the server, for our role.
+    Postgres {
+        /// `on`, or a crash of the machine can lose everything.
+        fsync: String,
+        /// Anything but `off`: each commit is on disk before it is answered.
+        synchronous_commit: String,
+        /// `on`, or a crash of the machine can tear pages.
+        full_page_writes: String,
+    },
 }
 
-/// A database with its threads and the keys to its sealed fields. Cheap to clone.
+impl Durability {
+    /// Whether each commit is on disk before it is answered, and stays readable after a crash of the machine.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Durability::Sqlite {
+                journal_mode,
+                synchronous,
+            } => journal_mode == "wal" && *synchronous >= 2,
+            Durability::Postgres {
+                fsync,
+                synchronous_commit,
+                full_page_writes,
+            } => fsync == "on" && synchronous_commit != "off" && full_page_writes == "on",
+        }
+    }
+}
+
+static SCHEMA_VERSION: Stmt = Stmt::both("select version from schema_versions order by version desc limit 1");
+
+static DURABILITY: Stmt = Stmt::both(
+    "select current_setting('fsync') as fsync, current_setting('synchronous_commit') as synchronous_commit,
+            current_setting('full_page_writes') as full_page_writes",
+);
+
+/// The right to be a server on this database, held until it is dropped or the process ends in whatever way.
+#[derive(Debug)]
+pub struct Serving {
+    lock: Option<File>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Database {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// Free pages that a database keeps for what comes next; 4 MB.
+const FREE_PAGES_MIN: i64 = 1_000;
+/// Pages that one call gives back; 2 MB, so that pings do not wait for long.
+const SHRINK_PAGES: i64 = 500;
+
+impl Serving {
+    /// Whether nobody else can serve meanwhile.
+    pub fn is_alone(&self) -> bool {
+        self.lock.is_some()
+    }
+}
+
+/// A database and the keys to its sealed fields. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    sqlite: Sqlite,
+    pub(crate) database: Database,
     pub(crate) vault: Arc<Vault>,
-    place: Place,
 }
 
 impl Store {
-    /// Opens a database and brings its schema up to date. Several processes may have one file open: commands of the
-    /// operator work beside a running server.
+    /// Opens a database and brings its schema up to date. Several processes may have one open: commands of the operator
+    /// work beside a running server.
     pub async fn open(place: &Place, now: Timestamp) -> Result<Self> {
-        let sqlite = match place {
-            Place::File(path) => Sqlite::open(path)?,
-            Place::Memory => Sqlite::in_memory()?,
+        Self::open_with(place, Schema::Migrate, now).await
+    }
+
+    /// Opens a database, and does with its schema as told.
+    ///
+    /// # Errors
+    /// `Corrupt` for a schema that is newer than this program or was made by another, `Unavailable` for one that is
+    /// older when it is not to be changed.
+    pub async fn open_with(place: &Place, schema: Schema, now: Timestamp) -> Result<Self> {
+        let database = match place {
+            Place::File(path) => Database::Sqlite(Sqlite::open(path)?),
+            Place::Memory => Database::Sqlite(Sqlite::in_memory()?),
+            Place::Postgres(server) => Database::Postgres(Postgres::new(server)?),
         };
-        sqlite.on_writer(move |conn| migrate(conn, now)).await??;
+        match &database {
+            Database::Sqlite(sqlite) => {
+                sqlite
+                    .on_writer(move |conn| migrate_sqlite(conn, schema, now))
+                    .await??
+            }
+            Database::Postgres(postgres) => {
+                migrate_postgres(|| postgres.begin_patiently(), schema, now).await?;
+            }
+        }
         Ok(Store {
-            sqlite,
+            database,
             vault: Arc::default(),
-            place: place.clone(),
         })
     }
 
-    /// Takes the right to be the one server on this database; `None` if another has it. Held until the file is
-    /// dropped, or the process ends in whatever way.
-    pub fn lock_for_serving(&self) -> Result<Option<File>> {
-        let Place::File(path) = &self.place else {
-            return Err(Error::Internal(
-                "a database in memory has one server anyway".to_owned(),
-            ));
+    /// Takes the right to serve a database; `None` if it has one server at most and another is that. PostgreSQL has any
+    /// number of them. Before the database is opened: a newer program must not change the schema under a running one.
+    pub fn lock_for_serving(place: &Place) -> Result<Option<Serving>> {
+        let path = match place {
+            Place::File(path) => path,
+            Place::Postgres(_) => return Ok(Some(Serving { lock: None })),
+            Place::Memory => {
+                return Err(Error::Internal(
+                    "a database in memory has one server anyway".to_owned(),
+                ));
+            }
         };
-        // By its real name: two links to one database must not be two locks.
-        let path = lock_path(&path.canonicalize().unwrap_or_else(|_| path.clone()));
+        let path = lock_path(&real_path(path));
         let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options()
             .create(true)
@@ -70,7 +165,7 @@ impl Store {
             .open(&path)
             .map_err(unavailable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Serving { lock: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(unavailable(error)),
         }
@@ -78,6 +173,9 @@ impl Store {
 
     /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise. Nothing but
     /// SQL belongs inside. Not tried again here: whoever called knows what to do with a failure.
+    ///
+    /// On SQLite the closure runs to its end on the thread of the writing connection; on PostgreSQL it runs here, and is
+    /// taken back if the caller stops waiting.
     ///
     /// # Errors
     /// What the closure gives, or the database's own.
@@ -87,12 +185,47 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        match &self.database {
+            Database::Sqlite(sqlite) => self.write_on_sqlite(sqlite, work).await,
+            Database::Postgres(postgres) => {
+                let session = postgres.begin(Mode::Write).await?;
+                self.write_on_postgres(session, work).await
+            }
+        }
+    }
+
+    /// Like [`Store::write`], on the connection that is kept for pings.
+    ///
+    /// # Errors
+    /// What the closure gives, or the database's own.
+    pub async fn write_pings<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: for<'t, 'c> AsyncFnOnce(&'t mut Tx<'c>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        match &self.database {
+            Database::Sqlite(sqlite) => self.write_on_sqlite(sqlite, work).await,
+            Database::Postgres(postgres) => {
+                let session = postgres.begin_pings().await?;
+                self.write_on_postgres(session, work).await
+            }
+        }
+    }
+
+    async fn write_on_sqlite<T, E, F>(&self, sqlite: &Sqlite, work: F) -> Result<T, E>
+    where
+        F: for<'t, 'c> AsyncFnOnce(&'t mut Tx<'c>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let vault = Arc::clone(&self.vault);
-        self.sqlite
+        sqlite
             .on_writer(move |conn| {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let mut tx = Tx::new(Conn::Sqlite(conn), vault);
+                let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
+                let keys = tx.into_keys();
                 let ended = match result {
                     Ok(_) => conn.execute_batch("commit"),
                     Err(_) => conn.execute_batch("rollback"),
@@ -103,11 +236,34 @@ impl Store {
                     return result.and(Err(Error::from(error).into()));
                 }
                 if result.is_ok() {
-                    tx.keep_keys();
+                    vault.remember_all(keys);
                 }
                 result
             })
             .await?
+    }
+
+    async fn write_on_postgres<T, E, F>(&self, mut session: Session, work: F) -> Result<T, E>
+    where
+        F: for<'t, 'c> AsyncFnOnce(&'t mut Tx<'c>) -> Result<T, E> + Send + 'static,
+        E: From<Error>,
+    {
+        let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
+        let result = caught(work(&mut tx)).await;
+        let keys = tx.into_keys();
+        match result {
+            Ok(Ok(value)) => {
+                session.commit().await?;
+                self.vault.remember_all(keys);
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                // What broke the transaction matters more than what broke its end.
+                let _ = session.rollback().await;
+                Err(error)
+            }
+            Err(broken) => Err(broken.into()),
+        }
     }
 
     /// Runs a transaction that reads: everything in it sees one state of the database.
@@ -120,17 +276,48 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let vault = Arc::clone(&self.vault);
-        self.sqlite
-            .on_reader(move |conn| {
-                conn.execute_batch("begin").map_err(Error::from)?;
-                let mut reader = Reader::new(Conn::Sqlite(conn), vault);
-                let result = run_to_end(work(&mut reader));
-                conn.execute_batch("commit").map_err(Error::from)?;
-                reader.keep_keys();
-                result
-            })
-            .await?
+        match &self.database {
+            Database::Sqlite(sqlite) => {
+                let vault = Arc::clone(&self.vault);
+                sqlite
+                    .on_reader(move |conn| {
+                        conn.execute_batch("begin").map_err(Error::from)?;
+                        let mut reader = Reader::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                        let result = run_to_end(work(&mut reader));
+                        let keys = reader.into_keys();
+                        conn.execute_batch("commit").map_err(Error::from)?;
+                        vault.remember_all(keys);
+                        result
+                    })
+                    .await?
+            }
+            Database::Postgres(postgres) => {
+                let mut session = postgres.begin(Mode::Read).await?;
+                let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
+                let result = caught(work(&mut reader)).await;
+                let keys = reader.into_keys();
+                let value = match result {
+                    Ok(result) => result?,
+                    Err(broken) => return Err(broken.into()),
+                };
+                session.commit().await?;
+                self.vault.remember_all(keys);
+                Ok(value)
+            }
+        }
+    }
+
+    /// Hears the words that transactions of any node said for the loops of the others. Gives back only when the
+    /// connection for it breaks; never on SQLite, where there is one node, nor behind a pooler, which has no connection of
+    /// ours to say anything on.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn listen(&self, hear: impl FnMut(&str)) -> Result<()> {
+        match &self.database {
+            Database::Postgres(postgres) if postgres.keeps_connections() => postgres.listen(hear).await,
+            Database::Sqlite(_) | Database::Postgres(_) => std::future::pending().await,
+        }
     }
 
     /// How long a small write takes from its begin to its commit, at the median of nine: mostly the time the disk
@@ -149,86 +336,113 @@ impl Store {
 
     /// Reads the settings back that durability rests on.
     pub async fn durability(&self) -> Result<Durability> {
-        self.sqlite
-            .on_writer(|conn| {
-                Ok(Durability {
-                    journal_mode: conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
-                    synchronous: conn.pragma_query_value(None, "synchronous", |row| row.get(0))?,
+        match &self.database {
+            Database::Sqlite(sqlite) => {
+                sqlite
+                    .on_writer(|conn| {
+                        Ok(Durability::Sqlite {
+                            journal_mode: conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
+                            synchronous: conn.pragma_query_value(None, "synchronous", |row| row.get(0))?,
+                        })
+                    })
+                    .await?
+            }
+            Database::Postgres(postgres) => {
+                let session = postgres.begin(Mode::Read).await?;
+                let rows = session.all(&DURABILITY, &[]).await?;
+                session.commit().await?;
+                let row = rows
+                    .first()
+                    .ok_or_else(|| Error::Internal("no settings".to_owned()))?;
+                Ok(Durability::Postgres {
+                    fsync: row.get("fsync")?,
+                    synchronous_commit: row.get("synchronous_commit")?,
+                    full_page_writes: row.get("full_page_writes")?,
                 })
-            })
-            .await?
+            }
+        }
     }
 
-    /// Whether the database answers.
+    /// Whether the database takes a transaction that may write.
     pub async fn is_ready(&self) -> bool {
-        self.read(async |reader| reader.instance_get("schema").await.map(drop))
+        self.write(async |tx| tx.instance_get("schema").await.map(drop))
             .await
             .is_ok()
     }
 
-    /// Writes the write-ahead log back into the database file, so that a clean end leaves one file.
+    /// The version of the schema.
+    pub async fn schema_version(&self) -> Result<i64> {
+        self.read(async |reader| {
+            let row = reader.first(&SCHEMA_VERSION, &[]).await?;
+            row.map_or(Ok(0), |row| row.get("version"))
+        })
+        .await
+    }
+
+    /// Gives some of the pages that deleting has freed back to the disk. PostgreSQL sees to that by itself.
+    pub async fn shrink(&self) -> Result<()> {
+        match &self.database {
+            Database::Sqlite(sqlite) => {
+                sqlite
+                    .on_writer(|conn| {
+                        let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+                        if free > FREE_PAGES_MIN {
+                            // Each step gives back one page.
+                            let mut pages =
+                                conn.prepare(&format!("pragma incremental_vacuum({SHRINK_PAGES})"))?;
+                            let mut steps = pages.query([])?;
+                            while steps.next()?.is_some() {}
+                        }
+                        Ok(())
+                    })
+                    .await?
+            }
+            Database::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Writes the write-ahead log of SQLite back into the database file, so that a clean end leaves one file.
     pub async fn checkpoint(&self) -> Result<()> {
-        self.sqlite
+        let Database::Sqlite(sqlite) = &self.database else {
+            return Ok(());
+        };
+        sqlite
             .on_writer(|conn| {
                 conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
                 Ok(())
             })
             .await?
     }
+}
 
-    /// Prepares every statement of every noun; gives the names of those that fail, with why.
-    #[doc(hidden)]
-    pub async fn prepare_everything(&self) -> Result<Vec<String>> {
-        let nouns = [
-            ("absences", crate::absences::STATEMENTS),
-            ("audit", crate::audit::STATEMENTS),
-            ("badges", crate::badges::STATEMENTS),
-            ("channels", crate::channels::STATEMENTS),
-            ("checks", crate::checks::STATEMENTS),
-            ("flips", crate::flips::STATEMENTS),
-            ("instance", crate::instance::STATEMENTS),
-            ("keys", crate::keys::STATEMENTS),
-            ("outbox", crate::outbox::STATEMENTS),
-            ("people", crate::people::STATEMENTS),
-            ("pings", crate::pings::STATEMENTS),
-            ("projects", crate::projects::STATEMENTS),
-            ("retention", crate::retention::STATEMENTS),
-        ];
-        self.sqlite
-            .on_writer(move |conn| {
-                let all = nouns
-                    .iter()
-                    .flat_map(|(noun, list)| list.iter().map(move |(name, stmt)| (noun, name, stmt)));
-                all.filter_map(|(noun, name, stmt)| {
-                    conn.prepare(stmt.sqlite())
-                        .err()
-                        .map(|error| format!("{noun} {name}: {error}"))
-                })
-                .collect()
-            })
-            .await
-    }
+/// Runs a future and catches its panic, so that a broken invariant breaks off one transaction on either database.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            // The panic hook has written why.
+            Err(_) => Poll::Ready(Err(Error::Internal(
+                "a transaction broke off; the log says why".to_owned(),
+            ))),
+        },
+    )
+    .await
+}
 
-    /// The number of rows in each table, for the tests that hold deletes to their word.
-    #[doc(hidden)]
-    pub async fn count_rows(&self) -> Result<Vec<(String, i64)>> {
-        self.sqlite
-            .on_writer(|conn| {
-                let names: Vec<String> = conn
-                    .prepare("select name from sqlite_schema where type = 'table' order by name")?
-                    .query_map([], |row| row.get(0))?
-                    .collect::<std::result::Result<_, _>>()?;
-                names
-                    .into_iter()
-                    .map(|name| {
-                        let count =
-                            conn.query_row(&format!("select count(*) from {name}"), [], |row| row.get(0))?;
-                        Ok((name, count))
-                    })
-                    .collect()
-            })
-            .await?
-    }
+/// The one name of a file, also if it is not there yet: two links to one database must not be two locks.
+fn real_path(path: &Path) -> PathBuf {
+    let by_dir = || {
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Some(dir.canonicalize().ok()?.join(path.file_name()?))
+    };
+    path.canonicalize()
+        .ok()
+        .or_else(by_dir)
+        .unwrap_or_else(|| path.to_owned())
 }
 
 fn lock_path(database: &Path) -> PathBuf {

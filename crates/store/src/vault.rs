@@ -73,6 +73,11 @@ impl Vault {
         projects.insert(project, key);
     }
 
+    /// Keeps keys at hand that a transaction unwrapped, once it has ended well.
+    pub(crate) fn remember_all(&self, keys: Vec<Arc<DataKey>>) {
+        keys.into_iter().for_each(|key| self.remember(key));
+    }
+
     pub(crate) fn forget(&self, project: ProjectId) {
         self.projects
             .write()

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Settings, State, Status};
 use allswell_core::id::{CheckId, ProjectId, UserId};
+use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::KeyRing;
 use allswell_core::time::Timestamp;
@@ -113,7 +114,7 @@ fn check(id: CheckId, project: ProjectId, now: Timestamp, dice: &mut Dice) -> Ch
         ..State::new(now)
     };
     let deadline = settings
-        .plan(&allswell_core::schedule::Zones::Bundled)
+        .plan(&Zones::Bundled)
         .ok()
         .and_then(|plan| state.deadline(&plan));
     Check {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::Answer;
-use crate::config::{Config, KeyRingSource};
+use crate::config::{Config, KeyRingSource, Target};
 use crate::{house, keyring, system};
 
 /// `allswell keys generate`
@@ -21,7 +21,9 @@ pub fn generate(name: &str) -> Result<()> {
 /// `allswell keys list`
 pub async fn list(config: &Config, answer: Answer) -> Result<()> {
     // Looking must make nothing: neither a ring nor a database.
-    if !config.database.url.sqlite_path().exists() {
+    if let Target::Sqlite(path) = config.database.url.target()
+        && !path.exists()
+    {
         bail!(
             "there is no database yet at {}; `allswell serve` makes it",
             config.database.url.masked()

@@ -4,6 +4,7 @@ mod api_key;
 mod channel;
 mod check;
 mod keys;
+mod migrate;
 mod project;
 mod routes;
 mod schedule;
@@ -96,6 +97,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let config = &loaded.config;
         match arguments.command {
             Command::Serve => serve::run(loaded).await,
+            Command::Migrate => migrate::run(config, answer).await,
             Command::Keys(_) => keys::list(config, answer).await,
             Command::User(UserCommand::Create {
                 email,

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use allswell_store::TlsMode;
+
 use super::load::Loaded;
 use super::value::printable;
-use super::{Config, KeyRingSource, file};
+use super::{Config, KeyRingSource, Target, file};
 
 /// Waiting pings may hold this much memory before we mention it.
 const INBOX_BYTES_REMARKABLE: u64 = 1 << 30;
@@ -58,6 +60,16 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!(
             "metrics.listen is {listen}: whoever reaches it reads the figures without a key"
         ));
+    }
+    if let Target::Postgres(server) = config.database.url.target() {
+        let mode = crate::house::server_of(&config.database, server).tls_mode();
+        if !server.is_local() && matches!(mode, TlsMode::Disable | TlsMode::Prefer | TlsMode::Require) {
+            warnings.push(
+                "database.sslmode lets anybody on the way pose as the database server and read what passes; verify-full \
+                 with database.sslrootcert does not"
+                    .to_owned(),
+            );
+        }
     }
     let inbox_bytes = (config.limits.inbox as u64).saturating_mul(config.limits.ping_body_bytes as u64);
     if inbox_bytes > INBOX_BYTES_REMARKABLE {

@@ -3,26 +3,40 @@
 
 use std::path::{Path, PathBuf};
 
+use allswell_store::Server;
+
 use super::Secret;
 
 /// A database URL that this version can open.
 #[derive(Debug)]
 pub struct DatabaseUrl {
     text: Secret<String>,
-    sqlite_path: PathBuf,
+    target: Target,
+}
+
+/// What a URL names.
+#[derive(Debug)]
+pub enum Target {
+    /// A file, relative to the working directory when it was written so.
+    Sqlite(PathBuf),
+    /// A database of a server, with the parameters of the URL alone.
+    Postgres(Box<Server>),
 }
 
 impl DatabaseUrl {
-    /// Reads `sqlite:PATH`. The error is a sentence without its full stop and never holds what was given.
+    /// Reads `sqlite:PATH` or `postgres://…`. The error is a sentence without its full stop and never holds what was given.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let scheme = text
             .split_once(':')
             .map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("sqlite") => Self::sqlite_parse(text),
-            Some("postgres" | "postgresql") => Err("PostgreSQL is not supported by this version yet"),
+            Some("postgres" | "postgresql") => Ok(Self {
+                target: Target::Postgres(Box::new(Server::from_url(text)?)),
+                text: Secret::new(text.to_owned()),
+            }),
             Some("mysql" | "mariadb") => Err("MySQL and MariaDB are not supported"),
-            _ => Err("it does not begin with sqlite:"),
+            _ => Err("it begins with neither sqlite: nor postgres://"),
         }
     }
 
@@ -46,7 +60,7 @@ impl DatabaseUrl {
         }
         Ok(Self {
             text: Secret::new(text.to_owned()),
-            sqlite_path: PathBuf::from(path),
+            target: Target::Sqlite(PathBuf::from(path)),
         })
     }
 
@@ -55,13 +69,22 @@ impl DatabaseUrl {
         let sqlite_path = data_dir.join("allswell.db");
         Self {
             text: Secret::new(format!("sqlite:{}", sqlite_path.display())),
-            sqlite_path,
+            target: Target::Sqlite(sqlite_path),
         }
     }
 
-    /// The file of the SQLite database, relative to the working directory when it was written so.
+    /// What it names.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The file, where tests know that it is one.
+    #[cfg(test)]
     pub fn sqlite_path(&self) -> &Path {
-        &self.sqlite_path
+        match &self.target {
+            Target::Sqlite(path) => path,
+            Target::Postgres(_) => panic!("not a file"),
+        }
     }
 
     /// The URL with its password as `***`, fit for a log.
@@ -109,23 +132,21 @@ mod tests {
             ("sqlite:///var/lib/allswell/a.db", "/var/lib/allswell/a.db"),
             ("SQLite:a b.db", "a b.db"),
         ] {
-            assert_eq!(DatabaseUrl::parse(url).unwrap().sqlite_path(), Path::new(path));
+            let parsed = DatabaseUrl::parse(url).unwrap();
+            assert!(
+                matches!(parsed.target(), Target::Sqlite(found) if found == Path::new(path)),
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn other_urls_are_refused_without_repeating_them() {
         for (url, reason) in [
-            (
-                "postgres://u:canary@h/d",
-                "PostgreSQL is not supported by this version yet",
-            ),
-            (
-                "postgresql://u:canary@h/d",
-                "PostgreSQL is not supported by this version yet",
-            ),
+            ("postgres://u:canary@h", "database is missing"),
+            ("postgresql://u:canary@h/d?sslmode=canary", "sslmode is"),
             ("mysql://u:canary@h/d", "not supported"),
-            ("canary", "does not begin"),
+            ("canary", "neither sqlite: nor postgres://"),
             ("sqlite:", "missing"),
             ("sqlite://canary.db", "two slashes"),
             ("sqlite::memory:", "in memory"),

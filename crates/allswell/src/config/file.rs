@@ -206,8 +206,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
             value: None,
         },
         DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
-        DeValue::Boolean(true) => Raw::Other("true"),
-        DeValue::Boolean(false) => Raw::Other("false"),
+        DeValue::Boolean(truth) => Raw::Truth(*truth),
         DeValue::Datetime(_) => Raw::Other("a date or time"),
         DeValue::Table(_) => Raw::Other("a section"),
     }

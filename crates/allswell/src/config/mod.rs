@@ -27,9 +27,10 @@ use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
 use allswell_core::secret::Secret;
+use allswell_store::TlsMode;
 
 pub use check::config_check;
-pub use database_url::DatabaseUrl;
+pub use database_url::{DatabaseUrl, Target};
 
 pub use example::config_example;
 pub use load::Loaded;
@@ -60,6 +61,19 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Database {
     pub url: DatabaseUrl,
+    /// Bring the schema up to date when the database is opened.
+    pub migrate: bool,
+    /// What follows is for PostgreSQL. Connections of the pool.
+    pub connections: usize,
+    pub statement_secs: u64,
+    pub acquire_secs: u64,
+    /// Keep statements prepared.
+    pub prepare: bool,
+    /// What the URL leaves out about TLS; `None` is the default of the mode.
+    pub sslmode: Option<TlsMode>,
+    pub sslrootcert: Option<PathBuf>,
+    pub sslcert: Option<PathBuf>,
+    pub sslkey: Option<PathBuf>,
 }
 
 #[derive(Debug)]

@@ -107,7 +107,73 @@ pub const SETTINGS: &[Setting] = &[
         name: "database.url",
         kind: Kind::Database,
         default: r#""""#,
-        doc: &["sqlite:PATH. Empty: allswell.db in `data_dir`."],
+        doc: &[
+            "sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE with the parameters sslmode, sslrootcert,",
+            "sslcert and sslkey. Empty: allswell.db in `data_dir`. The rest of this section but `migrate` is for PostgreSQL.",
+        ],
+    },
+    Setting {
+        name: "database.migrate",
+        kind: Kind::Switch,
+        default: "true",
+        doc: &[
+            "Bring the schema up to date at the start. false: it is only looked at, and `allswell migrate` does the work,",
+            "with a role that may change it.",
+        ],
+    },
+    Setting {
+        name: "database.connections",
+        kind: Kind::Number { min: 1, max: 1000 },
+        default: "10",
+        doc: &["Connections at most, beside one for pings and one that listens for other servers."],
+    },
+    Setting {
+        name: "database.statement_secs",
+        kind: Kind::Number { min: 1, max: 600 },
+        default: "10",
+        doc: &["Seconds that a statement may run."],
+    },
+    Setting {
+        name: "database.acquire_secs",
+        kind: Kind::Number { min: 1, max: 600 },
+        default: "5",
+        doc: &["Seconds to wait for a free connection, or for a new one."],
+    },
+    Setting {
+        name: "database.prepare",
+        kind: Kind::Switch,
+        default: "true",
+        doc: &[
+            "Keep statements prepared on each connection. Must be false behind PgBouncer in transaction mode, which",
+            "gives each transaction another connection.",
+        ],
+    },
+    Setting {
+        name: "database.sslmode",
+        kind: Kind::Word(&["", "disable", "prefer", "require", "verify-ca", "verify-full"]),
+        default: r#""""#,
+        doc: &[
+            "How much of the server's certificate is looked at, where the URL does not say: disable, prefer, require,",
+            "verify-ca or verify-full. Empty: verify-full, and prefer for a server on this machine.",
+        ],
+    },
+    Setting {
+        name: "database.sslrootcert",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &["Certificates of the authorities that are believed, PEM. Empty: those of the system."],
+    },
+    Setting {
+        name: "database.sslcert",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &["Our own certificate, PEM, for a server that asks for one."],
+    },
+    Setting {
+        name: "database.sslkey",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &["The key of that certificate, PEM."],
     },
     Setting {
         name: "keys.ring",

@@ -20,6 +20,7 @@ const MASK: &str = "***";
 pub enum Shown {
     Text(String),
     Number(u64),
+    Truth(bool),
     List(Vec<String>),
     /// A secret that was left to a file of its own, by that file's path.
     InFile(String),
@@ -43,6 +44,7 @@ pub fn shown(value: &Value) -> Shown {
         Value::SecretText(secret) => text(secret.as_ref().map(|_| MASK.to_owned())),
         Value::Label(label) => text(Some(label.clone())),
         Value::Word(word) => text(Some((*word).to_owned())),
+        Value::Switch(truth) => Shown::Truth(*truth),
         Value::Number(number) => Shown::Number(*number),
     }
 }
@@ -102,6 +104,7 @@ fn show_json(rows: &[Row]) -> String {
         let value = match &row.value {
             Shown::Text(text) | Shown::InFile(text) => json!(text),
             Shown::Number(number) => json!(number),
+            Shown::Truth(truth) => json!(truth),
             Shown::List(items) => json!(items),
         };
         (row.name.clone(), json!({ "value": value, "from": row.source }))
@@ -144,6 +147,7 @@ fn toml_value(value: &Shown) -> String {
     match value {
         Shown::Text(text) | Shown::InFile(text) => toml_text(text),
         Shown::Number(number) => number.to_string(),
+        Shown::Truth(truth) => truth.to_string(),
         Shown::List(items) => {
             format!(
                 "[{}]",

@@ -35,6 +35,8 @@ pub enum Kind {
     /// A few words that people read.
     Label,
     Word(&'static [&'static str]),
+    /// true or false.
+    Switch,
     Number {
         min: u64,
         max: u64,
@@ -54,6 +56,7 @@ pub enum Value {
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
+    Switch(bool),
     Number(u64),
 }
 
@@ -68,6 +71,7 @@ pub enum Raw {
         value: Option<i128>,
     },
     List(Vec<Raw>),
+    Truth(bool),
     /// Anything that no setting takes, by its name in a sentence.
     Other(&'static str),
 }
@@ -92,12 +96,14 @@ impl Kind {
             Self::Path => format!("a path of 1 to {PATH_BYTES_MAX} bytes"),
             Self::PathOrNone => format!("a path of at most {PATH_BYTES_MAX} bytes, or nothing"),
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
-            Self::Database => "\"sqlite:PATH\"".to_owned(),
+            Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
+            Self::Switch => "true or false".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
             Self::SecretText => format!(
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
             ),
             Self::Label => format!("1 to {LABEL_CHARS_MAX} characters that can be seen"),
+            Self::Word(["", words @ ..]) => format!("{}, or nothing", words.join(", ")),
             Self::Word(words) => words.join(", "),
             Self::Number { min, max } => format!("a whole number from {min} to {max}"),
         }
@@ -153,6 +159,12 @@ impl Kind {
                 let word = words.iter().find(|word| **word == text);
                 word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
             }
+            Self::Switch => match raw {
+                Raw::Variable(text) if text == "true" => Ok(Value::Switch(true)),
+                Raw::Variable(text) if text == "false" => Ok(Value::Switch(false)),
+                Raw::Truth(truth) => Ok(Value::Switch(*truth)),
+                _ => Err(Cow::Borrowed("")),
+            },
             Self::Number { min, max } => {
                 let number = raw.number().and_then(|number| u64::try_from(number).ok());
                 let number = number.filter(|number| (*min..=*max).contains(number));
@@ -204,6 +216,7 @@ impl Raw {
                 let items: Vec<String> = items.iter().take(4).map(Self::shown).collect();
                 format!("[{}]", items.join(", "))
             }
+            Self::Truth(truth) => truth.to_string(),
             Self::Other(name) => (*name).to_owned(),
         }
     }
@@ -214,6 +227,7 @@ impl Raw {
             Self::Variable(_) | Self::Text(_) => "a text (not shown)".to_owned(),
             Self::Number { .. } => "a number".to_owned(),
             Self::List(_) => "a list".to_owned(),
+            Self::Truth(truth) => truth.to_string(),
             Self::Other(name) => (*name).to_owned(),
         }
     }

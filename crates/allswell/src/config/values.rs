@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use allswell_store::TlsMode;
+
 use super::value::Value;
 use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
 
@@ -43,6 +45,18 @@ impl Values {
                 url: self.take("database.url", |value| {
                     if let Value::Database(it) = value { it } else { None }
                 }),
+                migrate: self.switch("database.migrate"),
+                connections: self.number("database.connections"),
+                statement_secs: self.number("database.statement_secs"),
+                acquire_secs: self.number("database.acquire_secs"),
+                prepare: self.switch("database.prepare"),
+                sslmode: self.take("database.sslmode", |value| match value {
+                    Value::Word(word) => Some(TlsMode::from_word(word)),
+                    _ => None,
+                }),
+                sslrootcert: self.path_or_none("database.sslrootcert"),
+                sslcert: self.path_or_none("database.sslcert"),
+                sslkey: self.path_or_none("database.sslkey"),
             },
             keys: Keys {
                 ring: self.take("keys.ring", |value| {
@@ -105,6 +119,20 @@ impl Values {
             audit_days: self.number("retention.audit_days"),
             undo_days: self.number("retention.undo_days"),
         }
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        self.take(name, |value| match value {
+            Value::Switch(it) => Some(it),
+            _ => None,
+        })
+    }
+
+    fn path_or_none(&mut self, name: &str) -> Option<std::path::PathBuf> {
+        self.take(name, |value| match value {
+            Value::PathOrNone(it) => Some(it),
+            _ => None,
+        })
     }
 
     /// The bounds of the table keep each number within a u32, so that it fits every type asked for.

@@ -1,6 +1,6 @@
 //! Checks that fall silent.
 
-use allswell_core::check::{Check, Event, Status};
+use allswell_core::check::{Check, Event, Status, decide};
 use allswell_core::flip::Reason;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
@@ -55,8 +55,13 @@ async fn happen(house: &House, id: CheckId, event: Event, now: Timestamp) {
     let plan = check.settings.plan(&Zones::Bundled).expect("a plan");
     let write = async move |tx: &mut Tx<'_>| {
         let mut dice = allswell_core::chance::Dice::from_number(1);
-        let applied = record::apply(tx, &mut check, &plan, event, now, &mut dice).await?;
-        tx.check_save_state(&mut check, applied.deadline).await
+        let decision = decide(&plan, &check.state, event, now);
+        check.state = decision.state;
+        let saved = tx.check_save_state(&mut check, decision.deadline).await?;
+        if let Some(flip) = &decision.flip {
+            record::write_flip(tx, &check, flip, now, &mut dice).await?;
+        }
+        Ok::<_, allswell_store::Error>(saved)
     };
     assert!(house.store.write(write).await.expect("an event"));
 }

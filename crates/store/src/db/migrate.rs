@@ -1,15 +1,21 @@
 //! Numbered migrations, each in one transaction, with a checksum of what ran.
+//!
+//! Both databases have the same numbers and names. Who only serves may be forbidden to change the schema: then it is
+//! looked at, and what is missing is a refusal that names the command.
 
 use allswell_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use super::Stmt;
+use super::postgres::Session;
+use crate::{Error, Result, Schema};
 
 struct Migration {
     version: i64,
     name: &'static str,
     sqlite: &'static str,
+    postgres: &'static str,
 }
 
 const MIGRATIONS: &[Migration] = &[
@@ -17,69 +23,127 @@ const MIGRATIONS: &[Migration] = &[
         version: 1,
         name: "start",
         sqlite: include_str!("../migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("../migrations/postgres/0001_start.sql"),
     },
     Migration {
         version: 2,
         name: "keys",
         sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
+        postgres: include_str!("../migrations/postgres/0002_keys.sql"),
     },
 ];
 
-const LEDGER: &str = "create table if not exists schema_versions (
+const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
     version    integer not null primary key,
     name       text    not null,
     sha256     text    not null,
     applied_at integer not null
 ) strict";
 
-/// Brings the schema up to this program's version. Refuses a database that a newer program wrote, and one whose
-/// migrations were not ours.
-pub(crate) fn migrate(conn: &Connection, now: Timestamp) -> Result<()> {
-    bring_up(conn, MIGRATIONS, now)
-}
+const POSTGRES_LEDGER: &str = "create table if not exists schema_versions (
+    version    bigint not null primary key,
+    name       text   not null,
+    sha256     text   not null,
+    applied_at bigint not null
+)";
 
-fn bring_up(conn: &Connection, migrations: &[Migration], now: Timestamp) -> Result<()> {
-    conn.execute_batch(LEDGER)?;
-    let version: Option<i64> =
-        conn.query_row("select max(version) from schema_versions", [], |row| row.get(0))?;
+/// Two programs that migrate one database at once: the second waits for this lock and then finds the work done. The
+/// number is the word \"allswell\" in bytes.
+const POSTGRES_LOCK: &str =
+    "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0;
+    select pg_advisory_xact_lock(7020095185025920108)";
+
+static HAS_LEDGER: Stmt = Stmt::both(
+    "select count(*) as tables from pg_catalog.pg_class where oid = pg_catalog.to_regclass('schema_versions')",
+);
+static APPLIED: Stmt = Stmt::both("select version, sha256 from schema_versions order by version");
+static NOTE: Stmt =
+    Stmt::both("insert into schema_versions (version, name, sha256, applied_at) values ($1, $2, $3, $4)");
+
+/// Looks at what was applied: gives the migrations that are missing. Refuses a database that a newer program wrote, and
+/// one whose migrations were not ours.
+fn missing<'m>(
+    migrations: &'m [Migration],
+    applied: &[(i64, String)],
+    text: fn(&Migration) -> &'static str,
+) -> Result<Vec<&'m Migration>> {
     let newest = migrations.last().map_or(0, |migration| migration.version);
-    if let Some(version) = version.filter(|version| *version > newest) {
+    if let Some((version, _)) = applied.last().filter(|(version, _)| *version > newest) {
         return Err(Error::Corrupt(format!(
             "its schema has version {version}, and this program knows {newest}: a newer Allswell wrote it. Start that \
              one, or restore the backup made before the update"
         )));
     }
+    let mut missing = Vec::new();
     for migration in migrations {
-        if !is_applied(conn, migration)? {
-            apply(conn, migration, now)?;
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            None => missing.push(migration),
+            Some((_, known)) if *known == checksum(text(migration)) => {}
+            Some(_) => {
+                return Err(Error::Corrupt(format!(
+                    "migration {} ({}) was applied with another text than this program has",
+                    migration.version, migration.name
+                )));
+            }
         }
+    }
+    Ok(missing)
+}
+
+fn must_migrate(missing: &[&Migration]) -> Result<()> {
+    match missing.last() {
+        None => Ok(()),
+        Some(migration) => Err(Error::Unavailable(format!(
+            "its schema is older than this program, which needs version {}, and database.migrate is off: run \
+             `allswell migrate`",
+            migration.version
+        ))),
+    }
+}
+
+/// Brings the schema of a SQLite database up to this program's version, or looks whether it is.
+pub(crate) fn on_sqlite(conn: &Connection, schema: Schema, now: Timestamp) -> Result<()> {
+    bring_sqlite_up(conn, MIGRATIONS, schema, now)
+}
+
+fn bring_sqlite_up(
+    conn: &Connection,
+    migrations: &[Migration],
+    schema: Schema,
+    now: Timestamp,
+) -> Result<()> {
+    let missing = missing(migrations, &sqlite_applied(conn)?, |migration| migration.sqlite)?;
+    if schema == Schema::Check {
+        return must_migrate(&missing);
+    }
+    for migration in missing {
+        apply_on_sqlite(conn, migrations, migration, now)?;
     }
     Ok(())
 }
 
-/// Whether the ledger has this migration. An error if it has it with another text.
-fn is_applied(conn: &Connection, migration: &Migration) -> Result<bool> {
-    let known: Option<String> = conn
-        .query_row(
-            "select sha256 from schema_versions where version = ?1",
-            [migration.version],
-            |row| row.get(0),
-        )
-        .optional()?;
-    match known {
-        Some(known) if known != checksum(migration.sqlite) => Err(Error::Corrupt(format!(
-            "migration {} ({}) was applied with another text than this program has",
-            migration.version, migration.name
-        ))),
-        known => Ok(known.is_some()),
+fn sqlite_applied(conn: &Connection) -> Result<Vec<(i64, String)>> {
+    let ledger = "select 1 from sqlite_schema where type = 'table' and name = 'schema_versions'";
+    if conn.query_row(ledger, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(Vec::new());
     }
+    let mut applied = conn.prepare("select version, sha256 from schema_versions order by version")?;
+    let rows = applied.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<std::result::Result<_, _>>()?)
 }
 
-fn apply(conn: &Connection, migration: &Migration, now: Timestamp) -> Result<()> {
+fn apply_on_sqlite(
+    conn: &Connection,
+    migrations: &[Migration],
+    migration: &Migration,
+    now: Timestamp,
+) -> Result<()> {
     // Immediate, and a second look inside: of two programs that open a new database at once, one waits here and then
     // finds the work done.
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
-    if is_applied(conn, migration)? {
+    conn.execute_batch(SQLITE_LEDGER)?;
+    let missing = missing(migrations, &sqlite_applied(conn)?, |migration| migration.sqlite)?;
+    if !missing.iter().any(|other| other.version == migration.version) {
         return Ok(());
     }
     conn.execute_batch(migration.sqlite)?;
@@ -94,6 +158,85 @@ fn apply(conn: &Connection, migration: &Migration, now: Timestamp) -> Result<()>
     )?;
     transaction.commit()?;
     Ok(())
+}
+
+/// The same on PostgreSQL; `begin` opens a transaction that waits as long as a migration takes.
+pub(crate) async fn on_postgres<B>(begin: impl Fn() -> B, schema: Schema, now: Timestamp) -> Result<()>
+where
+    B: Future<Output = Result<Session>>,
+{
+    bring_postgres_up(begin, MIGRATIONS, schema, now).await
+}
+
+async fn bring_postgres_up<B>(
+    begin: impl Fn() -> B,
+    migrations: &[Migration],
+    schema: Schema,
+    now: Timestamp,
+) -> Result<()>
+where
+    B: Future<Output = Result<Session>>,
+{
+    let session = begin().await?;
+    let missing_now = missing(migrations, &postgres_applied(&session).await?, |migration| {
+        migration.postgres
+    })?;
+    session.rollback().await?;
+    if schema == Schema::Check {
+        return must_migrate(&missing_now);
+    }
+    for migration in missing_now {
+        let session = begin().await?;
+        session.simple(POSTGRES_LOCK).await?;
+        // A second look behind the lock; without a table of its own no role needs the right to make one.
+        let missing_then = missing(migrations, &postgres_applied(&session).await?, |migration| {
+            migration.postgres
+        })?;
+        if missing_then
+            .iter()
+            .any(|other| other.version == migration.version)
+        {
+            apply_on_postgres(&session, migration, now)
+                .await
+                .map_err(|error| match error {
+                    // A right that is missing names its object only.
+                    Error::Internal(why) if why.contains("42501") => Error::Unavailable(format!(
+                        "its schema is older than this program, and this role may not change it: run `allswell migrate` \
+                         with a role that may ({why})"
+                    )),
+                    other => other,
+                })?;
+        }
+        session.commit().await?;
+    }
+    Ok(())
+}
+
+async fn postgres_applied(session: &Session) -> Result<Vec<(i64, String)>> {
+    let has_ledger = session.all(&HAS_LEDGER, &[]).await?;
+    if has_ledger
+        .first()
+        .is_none_or(|row| row.get("tables").is_ok_and(|tables: i64| tables == 0))
+    {
+        return Ok(Vec::new());
+    }
+    let rows = session.all(&APPLIED, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.get("version")?, row.get("sha256")?)))
+        .collect()
+}
+
+async fn apply_on_postgres(session: &Session, migration: &Migration, now: Timestamp) -> Result<()> {
+    session.simple(POSTGRES_LEDGER).await?;
+    session.simple(migration.postgres).await?;
+    let sum = checksum(migration.postgres);
+    let values = [
+        migration.version.into(),
+        migration.name.into(),
+        (&sum).into(),
+        now.into(),
+    ];
+    session.run(&NOTE, &values).await.map(drop)
 }
 
 fn checksum(text: &str) -> String {
@@ -112,14 +255,17 @@ mod tests {
         version: 1,
         name: "first",
         sqlite: "create table a (x integer not null) strict; insert into a values (1);",
+        postgres: "create table a (x bigint not null); insert into a values (1);",
     };
     const SECOND: Migration = Migration {
         version: 2,
         name: "second",
         sqlite: "create table b (x integer not null) strict; insert into b select x from a;",
+        postgres: "create table b (x bigint not null); insert into b select x from a;",
     };
     const BROKEN: Migration = Migration {
         sqlite: "create table b (x integer not null) strict; delete from a; insert into b values (null);",
+        postgres: "create table b (x bigint not null); delete from a; insert into b values (null);",
         ..SECOND
     };
 
@@ -140,48 +286,39 @@ mod tests {
     #[test]
     fn migrations_run_once_and_in_order() {
         let conn = database();
-        bring_up(&conn, &[FIRST], NOW).expect("the first");
+        bring_sqlite_up(&conn, &[FIRST], Schema::Migrate, NOW).expect("the first");
         assert_eq!(state(&conn), (2, 1, 1));
         for _ in 0..2 {
-            bring_up(&conn, &[FIRST, SECOND], NOW).expect("the second");
+            bring_sqlite_up(&conn, &[FIRST, SECOND], Schema::Migrate, NOW).expect("the second");
             assert_eq!(state(&conn), (3, 1, 2));
         }
-    }
-
-    /// Of two programs that found it missing, the second comes to a migration that is there by now.
-    #[test]
-    fn a_migration_that_somebody_else_applied_meanwhile_is_no_error() {
-        let conn = database();
-        bring_up(&conn, &[FIRST], NOW).expect("the first");
-        apply(&conn, &FIRST, NOW).expect("nothing to do");
-        assert_eq!(state(&conn), (2, 1, 1));
-        assert!(conn.is_autocommit(), "its transaction is still open");
     }
 
     #[test]
     fn a_failing_migration_leaves_the_old_state_and_can_be_mended() {
         let conn = database();
-        bring_up(&conn, &[FIRST], NOW).expect("the first");
-        let error = bring_up(&conn, &[FIRST, BROKEN], NOW).expect_err("a null in the way");
+        bring_sqlite_up(&conn, &[FIRST], Schema::Migrate, NOW).expect("the first");
+        let error =
+            bring_sqlite_up(&conn, &[FIRST, BROKEN], Schema::Migrate, NOW).expect_err("a null in the way");
         assert!(matches!(error, Error::Conflict(_)), "{error}");
         assert_eq!(state(&conn), (2, 1, 1));
         assert!(conn.is_autocommit(), "its transaction is still open");
-        bring_up(&conn, &[FIRST, SECOND], NOW).expect("the mended second");
+        bring_sqlite_up(&conn, &[FIRST, SECOND], Schema::Migrate, NOW).expect("the mended second");
         assert_eq!(state(&conn), (3, 1, 2));
     }
 
     #[test]
     fn a_newer_schema_and_another_text_are_refused_and_left_alone() {
         let conn = database();
-        bring_up(&conn, &[FIRST, SECOND], NOW).expect("both");
-        let newer = bring_up(&conn, &[FIRST], NOW)
+        bring_sqlite_up(&conn, &[FIRST, SECOND], Schema::Migrate, NOW).expect("both");
+        let newer = bring_sqlite_up(&conn, &[FIRST], Schema::Migrate, NOW)
             .expect_err("a newer schema")
             .to_string();
         assert!(
             newer.contains("version 2") && newer.contains("knows 1") && newer.contains("newer"),
             "{newer}"
         );
-        let other = bring_up(&conn, &[FIRST, BROKEN], NOW)
+        let other = bring_sqlite_up(&conn, &[FIRST, BROKEN], Schema::Migrate, NOW)
             .expect_err("another text")
             .to_string();
         assert!(other.contains("migration 2 (second)"), "{other}");

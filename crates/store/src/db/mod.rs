@@ -2,9 +2,10 @@
 //!
 //! A [`Stmt`] is static text, so SQL never contains what came at run time; values go in as [`Param`] and come back as
 //! [`Row`], by column name. [`Reader`] can look, [`Tx`] can also change; both borrow a connection for as long as their
-//! transaction lasts. PostgreSQL joins here, as a second case of [`Conn`], and nowhere else.
+//! transaction lasts. The two databases are the two cases of [`Conn`], and meet nowhere else.
 
 mod migrate;
+pub(crate) mod postgres;
 mod row;
 pub(crate) mod sqlite;
 mod stmt;
@@ -12,9 +13,9 @@ mod stmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-pub(crate) use migrate::migrate;
+pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
 pub(crate) use row::{Param, Row};
-pub(crate) use stmt::{Stmt, in_scope, statements};
+pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use allswell_core::seal::DataKey;
 
@@ -23,7 +24,9 @@ use crate::vault::Vault;
 
 /// A borrowed connection.
 pub(crate) enum Conn<'c> {
-    Sqlite(&'c rusqlite::Connection),
+    /// Exclusive, since only that can travel between threads with the task that holds it.
+    Sqlite(&'c mut rusqlite::Connection),
+    Postgres(&'c mut postgres::Session),
 }
 
 /// A transaction that reads.
@@ -47,15 +50,20 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// Hands the data keys of this transaction to the vault. Only after it ended well.
-    pub(crate) fn keep_keys(self) {
-        self.learnt.into_iter().for_each(|key| self.vault.remember(key));
+    /// The data keys that this transaction unwrapped, for the vault. Only after it ended well.
+    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
+        self.learnt
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.conn, Conn::Postgres(_))
     }
 
     /// All rows of a statement.
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        match &self.conn {
+        match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::all(conn, stmt, params),
+            Conn::Postgres(session) => session.all(stmt, params).await,
         }
     }
 
@@ -70,15 +78,23 @@ impl<'c> Tx<'c> {
         Tx(Reader::new(conn, vault))
     }
 
-    /// See [`Reader::keep_keys`].
-    pub(crate) fn keep_keys(self) {
-        self.0.keep_keys();
+    /// See [`Reader::into_keys`].
+    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
+        self.0.into_keys()
+    }
+
+    /// Wakes a loop of the other nodes when this transaction commits. On SQLite there are none.
+    pub(crate) fn nudge(&mut self, word: &'static str) {
+        if let Conn::Postgres(session) = &mut self.0.conn {
+            session.nudge(word);
+        }
     }
 
     /// Runs a statement; gives the number of rows it changed.
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
-        match &self.0.conn {
+        match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
+            Conn::Postgres(session) => session.run(stmt, params).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Values on their way in and out.
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allswell_core::id;
 use allswell_core::time::{Span, Timestamp};
@@ -18,6 +18,11 @@ pub(crate) enum Param<'a> {
     Text(&'a str),
     Bytes(&'a [u8]),
     Uuid(Uuid),
+    /// Arrays are for statements on PostgreSQL alone.
+    Integers(&'a [Option<i64>]),
+    Texts(&'a [Option<&'a str>]),
+    Blobs(&'a [&'a [u8]]),
+    Uuids(&'a [Option<Uuid>]),
 }
 
 /// A value that came back.
@@ -100,6 +105,30 @@ impl<'a> From<&'a Vec<u8>> for Param<'a> {
     }
 }
 
+impl<'a> From<&'a [Option<i64>]> for Param<'a> {
+    fn from(values: &'a [Option<i64>]) -> Self {
+        Param::Integers(values)
+    }
+}
+
+impl<'a> From<&'a [Option<&'a str>]> for Param<'a> {
+    fn from(values: &'a [Option<&'a str>]) -> Self {
+        Param::Texts(values)
+    }
+}
+
+impl<'a> From<&'a [&'a [u8]]> for Param<'a> {
+    fn from(values: &'a [&'a [u8]]) -> Self {
+        Param::Blobs(values)
+    }
+}
+
+impl<'a> From<&'a [Option<Uuid>]> for Param<'a> {
+    fn from(values: &'a [Option<Uuid>]) -> Self {
+        Param::Uuids(values)
+    }
+}
+
 impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Param::Null, Into::into)
@@ -111,7 +140,7 @@ pub(crate) struct Row {
     columns: Arc<[String]>,
     values: Vec<Value>,
     /// Where the next column is looked for first: columns are mostly read in the order they were selected.
-    next: Cell<usize>,
+    next: AtomicUsize,
 }
 
 impl Row {
@@ -119,20 +148,20 @@ impl Row {
         Row {
             columns,
             values,
-            next: Cell::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
     /// The value of a column.
     pub(crate) fn get<T: FromValue>(&self, column: &str) -> Result<T> {
-        let hint = self.next.get();
+        let hint = self.next.load(Ordering::Relaxed);
         let index = if self.columns.get(hint).is_some_and(|name| name == column) {
             hint
         } else {
             let found = self.columns.iter().position(|name| name == column);
             found.ok_or_else(|| Error::Internal(format!("the result has no column {column}")))?
         };
-        self.next.set(index + 1);
+        self.next.store(index + 1, Ordering::Relaxed);
         let value = &self.values[index];
         T::from_value(value)
             .ok_or_else(|| Error::Corrupt(format!("column {column} holds an unexpected {}", value.kind())))

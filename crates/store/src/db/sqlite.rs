@@ -19,7 +19,7 @@ use super::row::{Param, Row, Value};
 use super::stmt::Stmt;
 use crate::{Error, Result};
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Work that may wait for one thread before senders wait in turn.
 const QUEUE_MAX: usize = 1024;
@@ -79,7 +79,7 @@ impl Sqlite {
     /// Runs work on the writing connection. `Unavailable` if its thread has ended.
     pub(crate) async fn on_writer<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> T + Send + 'static,
+        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
     ) -> Result<T> {
         send(&self.writer, work).await
     }
@@ -87,7 +87,7 @@ impl Sqlite {
     /// Runs work on a reading connection.
     pub(crate) async fn on_reader<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> T + Send + 'static,
+        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
     ) -> Result<T> {
         send(&self.readers, work).await
     }
@@ -95,7 +95,7 @@ impl Sqlite {
 
 async fn send<T: Send + 'static>(
     threads: &mpsc::Sender<Job>,
-    work: impl FnOnce(&Connection) -> T + Send + 'static,
+    work: impl FnOnce(&mut Connection) -> T + Send + 'static,
 ) -> Result<T> {
     let (reply, answer) = tokio::sync::oneshot::channel();
     let job: Job = Box::new(move |conn| {
@@ -113,7 +113,7 @@ async fn send<T: Send + 'static>(
 fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
     let (sender, receiver) = mpsc::channel::<Job>(QUEUE_MAX);
     let receiver = Arc::new(Mutex::new(receiver));
-    for (index, conn) in connections.into_iter().enumerate() {
+    for (index, mut conn) in connections.into_iter().enumerate() {
         let receiver = Arc::clone(&receiver);
         let run = move || {
             loop {
@@ -122,7 +122,7 @@ fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
                     .unwrap_or_else(PoisonError::into_inner)
                     .blocking_recv();
                 let Some(job) = job else { return };
-                let work = std::panic::AssertUnwindSafe(|| job(&conn));
+                let work = std::panic::AssertUnwindSafe(|| job(&mut conn));
                 if std::panic::catch_unwind(work).is_err() {
                     // The panic hook has written why. Whatever the work had begun is taken back.
                     let _ = conn.execute_batch("rollback");
@@ -230,6 +230,11 @@ impl ToSql for Param<'_> {
             Param::Text(text) => ValueRef::Text(text.as_bytes()),
             Param::Bytes(bytes) => ValueRef::Blob(bytes),
             Param::Uuid(id) => ValueRef::Blob(id.as_bytes()),
+            Param::Integers(_) | Param::Texts(_) | Param::Blobs(_) | Param::Uuids(_) => {
+                return Err(rusqlite::Error::ToSqlConversionFailure(
+                    "SQLite has no arrays".into(),
+                ));
+            }
         }))
     }
 }

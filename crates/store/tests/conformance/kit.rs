@@ -20,7 +20,8 @@ use allswell_store::channels::Channel;
 use allswell_store::people::User;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::projects::Project;
-use allswell_store::{Error, Place, Result, Store, Tx};
+use allswell_store::{Error, Place, Result, Server, Store, Tx};
+use allswell_testkit::Cluster;
 
 /// The instant at which everything happens.
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_769_860_800);
@@ -31,6 +32,19 @@ pub(crate) fn after(secs: i64) -> Timestamp {
     NOW + Span::from_secs(secs)
 }
 
+/// Makes one test of each function of a store, for what only SQLite promises.
+macro_rules! on_sqlite_alone {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite_alone {
+            $(#[test]
+            fn $name() {
+                $crate::kit::on_sqlite(super::$name);
+            })*
+        }
+    };
+}
+pub(crate) use on_sqlite_alone;
+
 /// Makes one test per database of each function of a store.
 macro_rules! on_each_database {
     ($($name:ident),* $(,)?) => {
@@ -38,6 +52,12 @@ macro_rules! on_each_database {
             $(#[test]
             fn $name() {
                 $crate::kit::on_sqlite(super::$name);
+            })*
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                $crate::kit::on_postgres(super::$name);
             })*
         }
     };
@@ -53,9 +73,30 @@ pub(crate) fn on_sqlite(test: impl AsyncFnOnce(&Store)) {
     });
 }
 
+/// Runs a test on a PostgreSQL database of its own.
+pub(crate) fn on_postgres(test: impl AsyncFnOnce(&Store)) {
+    run(async {
+        let cluster = Cluster::shared();
+        let name = cluster.database().await;
+        let store = Store::open(&postgres_place(cluster, &name), NOW)
+            .await
+            .expect("a store");
+        unlock(&store).await;
+        test(&store).await;
+        drop(store);
+        cluster.remove(&name).await;
+    });
+}
+
+/// The place of a database of a cluster.
+pub(crate) fn postgres_place(cluster: &Cluster, name: &str) -> Place {
+    Place::Postgres(Box::new(Server::from_url(&cluster.url(name)).expect("a URL")))
+}
+
 /// Runs a future to its end on a runtime of its own.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(future)

@@ -46,7 +46,7 @@ async fn pings_come_back_newest_first_as_they_were_written(store: &Store) {
             exit_status: [None, Some(0), Some(255)][n as usize % 3],
             rid: (n % 2 == 0).then(|| Uuid::from_u128(n.into())),
             remote_addr: (n % 2 == 1).then(|| "198.51.100.7".to_owned()),
-            user_agent: "ü\u{0}\n".to_owned(),
+            user_agent: "ü\u{1}\n".to_owned(),
             method: "PROPFIND".to_owned(),
             scheme: "http".to_owned(),
             body_bytes: n * 1_000,

@@ -1,4 +1,4 @@
-//! Many at once on one database in a file: each row is won by one.
+//! Many at once on one database: each row is won by one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use allswell_core::signal::Kind;
 use allswell_core::time::Span;
 use allswell_store::outbox::End;
 use allswell_store::{Error, Place, Store, Tx};
+use allswell_testkit::Cluster;
 use tokio::task::JoinSet;
 
-use crate::kit::{House, NOW, OnDisk, SYSTEM, rows, unlock};
+use crate::kit::{House, NOW, OnDisk, SYSTEM, postgres_place, rows, unlock};
 
 const TASKS: u64 = 40;
 const DELIVERIES: usize = 1_000;
@@ -19,21 +20,54 @@ const DELIVERIES: usize = 1_000;
 fn run_on_threads<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(future)
 }
 
-/// Two stores on one file, as a server and a command of the operator have it.
-async fn two_stores(disk: &OnDisk) -> [Store; 2] {
-    [disk.open().await, disk.open().await]
+/// Makes one test per database of each function of two stores on one database: on SQLite as a server and a command of
+/// the operator have it, on PostgreSQL as two servers do.
+macro_rules! on_two_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                super::run_on_threads(async {
+                    let disk = $crate::kit::OnDisk::new();
+                    super::$name([disk.open().await, disk.open().await]).await;
+                });
+            })*
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                super::run_on_threads(async {
+                    let cluster = allswell_testkit::Cluster::shared();
+                    let name = cluster.database().await;
+                    let place = $crate::kit::postgres_place(cluster, &name);
+                    let mut stores = Vec::new();
+                    for _ in 0..2 {
+                        let store = allswell_store::Store::open(&place, $crate::kit::NOW).await.expect("a store");
+                        $crate::kit::unlock(&store).await;
+                        stores.push(store);
+                    }
+                    super::$name([stores[0].clone(), stores[1].clone()]).await;
+                    drop(stores);
+                    cluster.remove(&name).await;
+                });
+            })*
+        }
+    };
 }
 
-#[test]
-fn forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once() {
-    run_on_threads(async {
-        let disk = OnDisk::new();
-        let stores = two_stores(&disk).await;
+on_two_stores!(
+    forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once,
+    no_update_is_lost_between_reading_and_writing,
+);
+
+async fn forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once(stores: [Store; 2]) {
+    {
         let mut house = House::build(&stores[0]).await;
         let mut check = house.check(house.alice, |_| {}).await;
         let flip = house
@@ -91,15 +125,12 @@ fn forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once() {
         assert_eq!(won.into_iter().collect::<HashSet<_>>().len(), DELIVERIES);
         let rows = rows(&stores[1]).await;
         assert_eq!((rows["deliveries"], rows["attempts"]), (1_000, 1_000));
-    });
+    }
 }
 
 /// Compare and set: each task adds one to a counter that it read in another transaction, and tries again when it lost.
-#[test]
-fn no_update_is_lost_between_reading_and_writing() {
-    run_on_threads(async {
-        let disk = OnDisk::new();
-        let stores = two_stores(&disk).await;
+async fn no_update_is_lost_between_reading_and_writing(stores: [Store; 2]) {
+    {
         let mut house = House::build(&stores[0]).await;
         let check = house.check(house.alice, |_| {}).await;
         let lost = Arc::new(std::sync::atomic::AtomicU64::new(0));
@@ -137,7 +168,7 @@ fn no_update_is_lost_between_reading_and_writing() {
             lost.load(std::sync::atomic::Ordering::Relaxed) > 0,
             "there was no race to speak of"
         );
-    });
+    }
 }
 
 /// A server and a command that meet at a database that is not there yet.
@@ -169,4 +200,29 @@ fn a_new_database_may_be_opened_by_many_at_once() {
             }
         });
     }
+}
+
+/// The same on PostgreSQL, where nothing but the database itself keeps them apart.
+#[test]
+fn a_new_postgres_database_may_be_opened_by_many_at_once() {
+    run_on_threads(async {
+        let cluster = Cluster::shared();
+        let name = cluster.database().await;
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let place = postgres_place(cluster, &name);
+            tasks.spawn(async move {
+                let store = Store::open(&place, NOW).await?;
+                unlock(&store).await;
+                Ok::<_, Error>(store)
+            });
+        }
+        for store in tasks.join_all().await {
+            let store = store.expect("a store");
+            let version = store.schema_version().await.expect("a version");
+            let rows = rows(&store).await;
+            assert_eq!((rows["schema_versions"], rows["data_keys"]), (version, 1));
+        }
+        cluster.remove(&name).await;
+    });
 }

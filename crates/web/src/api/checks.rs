@@ -1,6 +1,7 @@
 //! `checks/`: list, create, show, update, delete, pause, resume.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Settings, State as CheckState, Status};
@@ -189,13 +190,17 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
         .store()
         .write(async move |tx| {
             let scope = errand.scope;
+            // Whether there is one already, and whether one more is allowed, is asked and acted upon alone.
+            tx.project_lock(scope).await?;
             if !wanted.unique.is_empty() {
                 let same = tx
                     .checks(scope)
                     .await?
                     .into_iter()
                     .find(|check| wanted.means(&check.settings));
-                if let Some(mut check) = same {
+                if let Some(check) = same {
+                    tx.check_lock(scope, check.id).await?;
+                    let mut check = tx.check(scope, check.id).await?.ok_or(Error::NOT_FOUND)?;
                     let channels = update_check(tx, &mut check, &wanted, &mut errand).await?;
                     return Ok((StatusCode::OK, check, channels));
                 }
@@ -236,8 +241,8 @@ pub(crate) async fn update(
 ) -> Result<Response, Error> {
     // Existence and ownership are told before the fields are judged.
     let wanted = judged(&form, &app);
-    change(&app, form.key, code, async move |tx, check, errand| {
-        update_check(tx, check, &wanted?, errand).await
+    change(&app, form.key, code, |tx, check, errand| {
+        Box::pin(async move { update_check(tx, check, &wanted?, errand).await })
     })
     .await
 }
@@ -248,11 +253,13 @@ pub(crate) async fn delete(
     key: WriteKey,
     Segments(code): Segments<String>,
 ) -> Result<Response, Error> {
-    change(&app, key, code, async |tx, check, errand| {
-        let channels = tx.check_channels(errand.scope, check.id).await?;
-        tx.check_delete(errand.scope, check.id, errand.now).await?;
-        errand.audit(tx, check, "check.delete").await?;
-        Ok(channels)
+    change(&app, key, code, |tx, check, errand| {
+        Box::pin(async move {
+            let channels = tx.check_channels(errand.scope, check.id).await?;
+            tx.check_delete(errand.scope, check.id, errand.now).await?;
+            errand.audit(tx, check, "check.delete").await?;
+            Ok(channels)
+        })
     })
     .await
 }
@@ -263,10 +270,12 @@ pub(crate) async fn pause(
     Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
-    change(&app, form.key, code, async |tx, check, errand| {
-        errand.apply(tx, check, Event::Pause).await?;
-        errand.audit(tx, check, "check.pause").await?;
-        Ok(tx.check_channels(errand.scope, check.id).await?)
+    change(&app, form.key, code, |tx, check, errand| {
+        Box::pin(async move {
+            errand.apply(tx, check, Event::Pause).await?;
+            errand.audit(tx, check, "check.pause").await?;
+            Ok(tx.check_channels(errand.scope, check.id).await?)
+        })
     })
     .await
 }
@@ -277,33 +286,35 @@ pub(crate) async fn resume(
     Segments(code): Segments<String>,
     form: WriteForm,
 ) -> Result<Response, Error> {
-    change(&app, form.key, code, async |tx, check, errand| {
-        if check.state.status != Status::Paused {
-            return Err(Error::Text(StatusCode::CONFLICT, "check is not paused"));
-        }
-        errand.apply(tx, check, Event::Resume).await?;
-        errand.audit(tx, check, "check.resume").await?;
-        Ok(tx.check_channels(errand.scope, check.id).await?)
+    change(&app, form.key, code, |tx, check, errand| {
+        Box::pin(async move {
+            if check.state.status != Status::Paused {
+                return Err(Error::Text(StatusCode::CONFLICT, "check is not paused"));
+            }
+            errand.apply(tx, check, Event::Resume).await?;
+            errand.audit(tx, check, "check.resume").await?;
+            Ok(tx.check_channels(errand.scope, check.id).await?)
+        })
     })
     .await
 }
 
+/// What changes a check; boxed, since an async closure inside of another cannot be shown to travel between threads.
+type Change<'t> = Pin<Box<dyn Future<Output = Result<Vec<ChannelId>, Error>> + Send + 't>>;
+
 /// Finds a check, changes it in one transaction, and shows it. `work` gives the channels it tells from then on.
 async fn change<F>(app: &App, key: WriteKey, code: String, work: F) -> Result<Response, Error>
 where
-    F: for<'t, 'c> AsyncFnOnce(
-            &'t mut Tx<'c>,
-            &'t mut Check,
-            &'t mut Errand,
-        ) -> Result<Vec<ChannelId>, Error>
-        + Send
-        + 'static,
+    F: for<'t> FnOnce(&'t mut Tx<'_>, &'t mut Check, &'t mut Errand) -> Change<'t> + Send + 'static,
 {
     let mut errand = Errand::new(app, key);
     let (version, now) = (errand.version, errand.now);
     let (check, channels) = app
         .store()
         .write(async move |tx| {
+            if let Ok(id) = code.parse() {
+                tx.check_lock(errand.scope, id).await?;
+            }
             let mut check = find_by_id(tx, errand.scope, &code).await?;
             let channels = work(tx, &mut check, &mut errand).await?;
             Ok::<_, Error>((check, channels))

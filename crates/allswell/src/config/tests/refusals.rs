@@ -327,10 +327,9 @@ fn a_value_and_its_file_cannot_both_be_given() {
 }
 
 #[test]
-fn postgresql_is_recognised_and_refused_for_now() {
-    let refusal = Folder::new().refusal(&[("ALLSWELL_DATABASE_URL", "postgres://u:p@h/d")]);
-    let expected =
-        "database.url: a text (not shown) was given: PostgreSQL is not supported by this version yet";
+fn a_postgresql_url_says_which_database_it_means() {
+    let refusal = Folder::new().refusal(&[("ALLSWELL_DATABASE_URL", "postgres://u:p@h")]);
+    let expected = "database.url: a text (not shown) was given: the name of the database is missing";
     assert!(refusal.contains(expected), "{refusal}");
 }
 

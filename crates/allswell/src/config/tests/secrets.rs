@@ -42,6 +42,7 @@ fn a_secret_is_printed_nowhere() {
         "[key]\nring = 'c4n4ry'",
         "[database]\nurl = 'c4n4ry'",
         "[database]\nurl = 'postgres://u:c4n4ry@h/d'",
+        "[database]\nurl = 'postgres://u@h/d?password=c4n4ry'",
         "[database]\nurl = 'mysql://u:c4n4ry@h/d'",
         "[database]\nurl = 'sqlite://u:c4n4ry@h/d'",
         "[database]\nurl = ['postgres://u:c4n4ry@h/d']",
@@ -80,7 +81,7 @@ fn what_a_secret_file_holds_is_printed_nowhere_and_its_name_is() {
     let too_large = CANARY.repeat(20_000);
     let cases: [(&[u8], &str); 5] = [
         (CANARY.as_bytes(), "cannot be used: a text (not shown) was given"),
-        (b"postgres://u:c4n4ry@h/d", "PostgreSQL is not supported"),
+        (b"postgres://u:c4n4ry@h", "the name of the database is missing"),
         (&canary_not_utf8, "is not UTF-8 text"),
         (too_large.as_bytes(), "is larger than 65536 bytes"),
         (b"\n", "is empty"),

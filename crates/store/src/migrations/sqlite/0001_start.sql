@@ -160,12 +160,14 @@ create table pings (
     constraint exit_status_is_a_byte check (exit_status between 0 and 255)
 ) strict, without rowid;
 
+-- With a rowid, unlike the others: bodies are appended at the end of the table, where a body in its key's place would
+-- take pages of its own all over it.
 create table ping_bodies (
     check_id blob    not null,
     n        integer not null,
     sealed   blob    not null,
     primary key (check_id, n)
-) strict, without rowid;
+) strict;
 
 -- A check whose log has grown by a page, or which has flipped, since retention last looked.
 create table prune_due (

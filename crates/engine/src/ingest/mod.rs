@@ -1,34 +1,28 @@
 //! Pings on their way in: a bounded inbox, group commit, the answer after the commit.
 //!
 //! Everything that waits goes into one transaction; nothing waits on a timer. While a commit flushes, the next batch
-//! gathers. Only this file knows how pings become rows, so that a faster way can take its place.
+//! gathers. Only `batch.rs` knows how pings become rows, so that a faster way can take its place.
 
-use std::collections::HashMap;
+mod batch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event, Plan, Settings, State};
-use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::id::CheckId;
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
-use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
-use allswell_core::signal::{self, Action};
+use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::checks::Found;
-use allswell_store::pings::{Ping, Source};
-use allswell_store::{Error, Result, Store, Tx};
+use allswell_store::{Error, Result, Store};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::meters::Meters;
 use crate::pending::Pending;
-use crate::record;
 
-/// Pings of a check after which its log is looked at by retention.
-const LOG_PAGE: u64 = 100;
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
 /// Between two lines of the log about the same trouble.
@@ -287,7 +281,7 @@ impl Ingest {
             let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
             let stored = self
                 .store
-                .write(async move |tx| store_batch(tx, &arrivals, dice, zones).await)
+                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones).await)
                 .await;
             match stored {
                 Ok((answers, promised)) => {
@@ -300,225 +294,6 @@ impl Ingest {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// A check that pings of this batch are for.
-struct Touched {
-    check: Check,
-    plan: Plan,
-    deadline: Option<Timestamp>,
-}
-
-/// One batch on its way into the database.
-struct Batch<'t, 'c> {
-    tx: &'t mut Tx<'c>,
-    dice: Dice,
-    zones: Zones,
-    touched: HashMap<CheckId, Touched>,
-    projects: HashMap<String, Option<ProjectId>>,
-    promised: usize,
-}
-
-/// Stores pings in their order; gives their answers and how many deliveries were promised.
-async fn store_batch(
-    tx: &mut Tx<'_>,
-    arrivals: &[Arrival],
-    dice: Dice,
-    zones: Zones,
-) -> Result<(Vec<Answer>, usize)> {
-    let mut batch = Batch {
-        tx,
-        dice,
-        zones,
-        touched: HashMap::new(),
-        projects: HashMap::new(),
-        promised: 0,
-    };
-    let mut answers = Vec::with_capacity(arrivals.len());
-    for arrival in arrivals {
-        answers.push(batch.store(arrival).await?);
-    }
-    let Batch {
-        tx,
-        touched,
-        promised,
-        ..
-    } = batch;
-    for (id, mut touched) in touched {
-        if !tx.check_save_state(&mut touched.check, touched.deadline).await? {
-            return Err(Error::Conflict(format!(
-                "check {id} was changed by another writer"
-            )));
-        }
-    }
-    Ok((answers, promised))
-}
-
-impl Batch<'_, '_> {
-    async fn store(&mut self, arrival: &Arrival) -> Result<Answer> {
-        let (id, answer) = match self.find(arrival).await? {
-            Ok(found) => found,
-            Err(answer) => return Ok(answer),
-        };
-        let touched = self
-            .touched
-            .get_mut(&id)
-            .expect("a found check is among the touched");
-        let Touched {
-            check,
-            plan,
-            deadline,
-        } = touched;
-        let filters = &check.settings.filters;
-        let signal = signal::read(
-            arrival.action,
-            &arrival.method,
-            &arrival.body,
-            filters,
-            check.state.status,
-        );
-        let kind = signal.kind;
-        let event = Event::Signal {
-            signal,
-            rid: arrival.rid,
-        };
-        let applied = record::apply(self.tx, check, plan, event, arrival.at, &mut self.dice).await?;
-        *deadline = applied.deadline;
-        self.promised += applied.promised;
-
-        let n = check.state.ping_count;
-        let ping = Ping {
-            n,
-            at: arrival.at,
-            kind,
-            source: Source::Http,
-            exit_status: arrival.action.exit_status(),
-            rid: arrival.rid,
-            scheme: arrival.scheme.clone(),
-            method: arrival.method.clone(),
-            remote_addr: arrival.remote_addr.clone(),
-            user_agent: arrival.user_agent.clone(),
-            body_bytes: arrival.body.len() as u64,
-        };
-        self.tx
-            .ping_insert(check.project, id, &ping, &arrival.body, &mut self.dice)
-            .await?;
-        if n.is_multiple_of(LOG_PAGE) {
-            self.tx.ping_log_mark(id).await?;
-        }
-        Ok(answer)
-    }
-
-    /// Finds the check of a ping, or makes it, and puts it among the touched. The inner error is an answer.
-    async fn find(&mut self, arrival: &Arrival) -> Result<std::result::Result<(CheckId, Answer), Answer>> {
-        match &arrival.address {
-            Address::Check(id) => {
-                if !self.touched.contains_key(id) {
-                    let Some(check) = self.tx.check_any(SystemScope::engine(), *id).await? else {
-                        return Ok(Err(Answer::NotFound));
-                    };
-                    self.touch(check);
-                }
-                Ok(Ok((*id, Answer::Stored)))
-            }
-            Address::Slug { key, slug, create } => {
-                self.find_by_slug(key.reveal(), slug, *create, arrival.at).await
-            }
-        }
-    }
-
-    async fn find_by_slug(
-        &mut self,
-        key: &str,
-        slug: &str,
-        create: bool,
-        now: Timestamp,
-    ) -> Result<std::result::Result<(CheckId, Answer), Answer>> {
-        let project = match self.projects.get(key) {
-            Some(known) => *known,
-            None => {
-                let found = self
-                    .tx
-                    .project_by_ping_key(SystemScope::engine(), key, now)
-                    .await?;
-                self.projects.insert(key.to_owned(), found);
-                found
-            }
-        };
-        let Some(project) = project else {
-            return Ok(Err(Answer::NotFound));
-        };
-        let scope = ProjectScope::granted(project);
-        match self.tx.check_by_slug(scope, slug).await? {
-            Found::One(check) => {
-                let id = check.id;
-                if !self.touched.contains_key(&id) {
-                    self.touch(*check);
-                }
-                Ok(Ok((id, Answer::Stored)))
-            }
-            Found::Ambiguous => Ok(Err(Answer::Ambiguous)),
-            Found::None if create => match self.provision(scope, slug, now).await? {
-                Some(id) => Ok(Ok((id, Answer::Created))),
-                None => Ok(Err(Answer::NotFound)),
-            },
-            Found::None => Ok(Err(Answer::NotFound)),
-        }
-    }
-
-    /// Makes a check for a ping that asked for it, telling all channels of the project. `None` if the owner has twice
-    /// as many checks as allowed (`healthchecks.md` section 1.2).
-    async fn provision(
-        &mut self,
-        scope: ProjectScope,
-        slug: &str,
-        now: Timestamp,
-    ) -> Result<Option<CheckId>> {
-        let (count, limit) = self.tx.check_quota(scope).await?;
-        if count >= limit.saturating_mul(2) {
-            return Ok(None);
-        }
-        let settings = Settings {
-            name: slug.to_owned(),
-            slug: slug.to_owned(),
-            ..Settings::default()
-        };
-        let check = Check {
-            id: self.dice.id(),
-            project: scope.project(),
-            badge: self.dice.id(),
-            settings,
-            state: State::new(now),
-            deadline: None,
-            version: 1,
-            created_at: now,
-        };
-        self.tx.check_insert(&check).await?;
-        let channels: Vec<_> = self
-            .tx
-            .channels(scope)
-            .await?
-            .into_iter()
-            .map(|channel| channel.id)
-            .collect();
-        self.tx.check_set_channels(check.id, &channels).await?;
-        let id = check.id;
-        self.touch(check);
-        Ok(Some(id))
-    }
-
-    fn touch(&mut self, check: Check) {
-        let plan = record::plan_or_postpone(&check, &self.zones);
-        let deadline = check.state.deadline(&plan);
-        self.touched.insert(
-            check.id,
-            Touched {
-                check,
-                plan,
-                deadline,
-            },
-        );
     }
 }
 

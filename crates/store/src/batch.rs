@@ -1,0 +1,378 @@
+//! Many rows in one statement, for the path that every ping takes.
+//!
+//! On PostgreSQL a batch of pings is one look and one change, each a single round trip with arrays; on SQLite, where a
+//! statement costs no journey, the same methods loop over prepared ones.
+
+use std::collections::HashMap;
+
+use allswell_core::chance::Dice;
+use allswell_core::check::Check;
+use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::key;
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::Result;
+use crate::checks::{Found, columns, from_row};
+use crate::db::{Reader, Tx, postgres_statements};
+use crate::pings::{Ping, seal_body};
+
+postgres_statements! {
+    CHECKS = concat!("select ", columns!(), " from checks where id = any($1) and deleted_at is null");
+    CHECKS_BY_SLUG = concat!("select ", columns!(), " from checks
+        where (project_id, slug) in (select * from unnest($1::uuid[], $2::text[])) and slug <> ''
+          and deleted_at is null
+        order by created_at, id");
+    PING_KEYS = "select k.lookup as lookup, k.project_id as project_id, k.hash as hash, k.expires_at as expires_at
+        from api_keys k join projects p on p.id = k.project_id
+        where k.lookup = any($1) and k.kind = 'ping' and k.revoked_at is null and p.deleted_at is null";
+    // The rows of the checks are changed if nobody else was first, and pings and bodies of those checks go in with them.
+    // A deadline that may stay is written as it was, which leaves its index alone.
+    SAVE = "with c as (
+            update checks set version = checks.version + 1, status = v.status, status_since = v.status_since,
+                last_ping_at = v.last_ping_at, last_start_at = v.last_start_at, last_start_rid = v.last_start_rid,
+                last_duration = v.last_duration, excused_until = v.excused_until, ping_count = v.ping_count, flip_count = v.flip_count,
+                deadline = case when v.moves = 1 then v.deadline else checks.deadline end
+            from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
+                        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $28::bigint[])
+                as v (id, version, status, status_since, last_ping_at, last_start_at, last_start_rid, last_duration,
+                      ping_count, flip_count, deadline, moves, excused_until)
+            where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
+            returning checks.id
+        ), p as (
+            insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
+                               body_bytes)
+            select v.check_id, v.n, v.at, v.kind, v.source, v.exit_status, v.rid, v.scheme, v.method, v.remote_addr,
+                   v.user_agent, v.body_bytes
+            from unnest($13::uuid[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[])
+                as v (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
+                      body_bytes)
+            join c on c.id = v.check_id
+        ), b as (
+            insert into ping_bodies (check_id, n, sealed)
+            select v.check_id, v.n, v.sealed
+            from unnest($25::uuid[], $26::bigint[], $27::bytea[]) as v (check_id, n, sealed)
+            join c on c.id = v.check_id
+        )
+        select id from c";
+}
+
+/// A ping that was decided, with its body.
+pub struct Logged<'a> {
+    /// Its row.
+    pub ping: Ping,
+    /// What came with it, as it came.
+    pub body: &'a [u8],
+}
+
+/// A check that a batch changes, with the pings that changed it.
+pub struct Changed<'a> {
+    /// The new state, with the version that was read.
+    pub check: &'a mut Check,
+    /// When it goes down if nothing more is heard.
+    pub deadline: Option<Timestamp>,
+    /// In the order of their numbers.
+    pub pings: Vec<Logged<'a>>,
+}
+
+impl Changed<'_> {
+    /// Whether the stored wake-up must be written: one that is earlier than the true deadline may stay
+    /// (see [`Tx::check_save_state`]).
+    fn moves(&self) -> bool {
+        match (self.check.deadline, self.deadline) {
+            (Some(stored), Some(new)) => stored > new,
+            (stored, new) => stored != new,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Checks of any project by their ids; those that are not there are left out.
+    pub async fn checks_any(&mut self, system: SystemScope, ids: &[CheckId]) -> Result<Vec<Check>> {
+        if self.is_postgres() {
+            let ids: Vec<Option<Uuid>> = ids.iter().map(|id| Some(id.as_uuid())).collect();
+            let rows = self.all(&CHECKS, &[ids.as_slice().into()]).await?;
+            return rows.iter().map(from_row).collect();
+        }
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.check_any(system, *id).await?);
+        }
+        Ok(found)
+    }
+
+    /// What each pair of project and slug finds.
+    pub async fn checks_by_slugs(
+        &mut self,
+        _: SystemScope,
+        wanted: &[(ProjectId, String)],
+    ) -> Result<HashMap<(ProjectId, String), Found>> {
+        let mut found = HashMap::new();
+        if self.is_postgres() && wanted.len() > 1 {
+            let projects: Vec<Option<Uuid>> = wanted.iter().map(|(id, _)| Some(id.as_uuid())).collect();
+            let slugs: Vec<Option<&str>> = wanted.iter().map(|(_, slug)| Some(slug.as_str())).collect();
+            let values = [projects.as_slice().into(), slugs.as_slice().into()];
+            for row in self.all(&CHECKS_BY_SLUG, &values).await? {
+                let check = from_row(&row)?;
+                let key = (check.project, check.settings.slug.clone());
+                let several = found.contains_key(&key);
+                let here = if several {
+                    Found::Ambiguous
+                } else {
+                    Found::One(Box::new(check))
+                };
+                found.insert(key, here);
+            }
+            for key in wanted {
+                found.entry(key.clone()).or_insert(Found::None);
+            }
+            return Ok(found);
+        }
+        for key in wanted {
+            let one = self.check_by_slug(ProjectScope::granted(key.0), &key.1).await?;
+            found.insert(key.clone(), one);
+        }
+        Ok(found)
+    }
+}
+
+impl Reader<'_> {
+    /// The projects that ping keys open, each at its instant. Keys that open nothing are left out.
+    pub async fn projects_by_ping_keys<'k>(
+        &mut self,
+        system: SystemScope,
+        keys: &[(&'k str, Timestamp)],
+    ) -> Result<HashMap<&'k str, ProjectId>> {
+        let mut projects = HashMap::new();
+        if self.is_postgres() && keys.len() > 1 {
+            let lookups: Vec<String> = keys.iter().map(|(text, _)| key::lookup(text)).collect();
+            let wanted: Vec<Option<&str>> = lookups.iter().map(|lookup| Some(lookup.as_str())).collect();
+            let rows = self.all(&PING_KEYS, &[wanted.as_slice().into()]).await?;
+            for row in &rows {
+                let (lookup, project): (String, ProjectId) = (row.get("lookup")?, row.get("project_id")?);
+                let hash: Vec<u8> = row.get("hash")?;
+                let expires_at: Option<Timestamp> = row.get("expires_at")?;
+                for ((text, now), _) in keys.iter().zip(&lookups).filter(|(_, other)| **other == lookup) {
+                    if expires_at.is_none_or(|at| *now < at) && self.vault.pepper()?.recognises(text, &hash) {
+                        projects.insert(*text, project);
+                    }
+                }
+            }
+            return Ok(projects);
+        }
+        for (text, now) in keys {
+            if let Some(project) = self.project_by_ping_key(system, text, *now).await? {
+                projects.insert(*text, project);
+            }
+        }
+        Ok(projects)
+    }
+}
+
+impl Tx<'_> {
+    /// Writes checks and their pings, each check only if nobody changed it since it was read. Gives the ids of those
+    /// that were written; of the others nothing was.
+    pub async fn batch_save(&mut self, changed: &mut [Changed<'_>], dice: &mut Dice) -> Result<Vec<CheckId>> {
+        // In the order of their ids, so that two nodes wait for each other's rows in one direction.
+        changed.sort_by_key(|changed| changed.check.id);
+        if self.is_postgres() {
+            self.batch_save_at_once(changed, dice).await
+        } else {
+            self.batch_save_one_by_one(changed, dice).await
+        }
+    }
+
+    async fn batch_save_one_by_one(
+        &mut self,
+        changed: &mut [Changed<'_>],
+        dice: &mut Dice,
+    ) -> Result<Vec<CheckId>> {
+        let mut saved = Vec::with_capacity(changed.len());
+        for Changed {
+            check,
+            deadline,
+            pings,
+        } in changed
+        {
+            if !self.check_save_state(check, *deadline).await? {
+                continue;
+            }
+            for Logged { ping, body } in pings {
+                self.ping_insert(check.project, check.id, ping, body, dice)
+                    .await?;
+            }
+            saved.push(check.id);
+        }
+        Ok(saved)
+    }
+
+    async fn batch_save_at_once(
+        &mut self,
+        changed: &mut [Changed<'_>],
+        dice: &mut Dice,
+    ) -> Result<Vec<CheckId>> {
+        let checks = Checks::of(changed);
+        let mut pings = Pings::default();
+        let mut bodies = Bodies::default();
+        for Changed {
+            check, pings: logged, ..
+        } in changed.iter()
+        {
+            let id = check.id.as_uuid();
+            for Logged { ping, body } in logged {
+                pings.add(id, ping);
+                if !body.is_empty() {
+                    let key = self.data_key(check.project).await?;
+                    bodies.ids.push(Some(id));
+                    bodies.numbers.push(Some(signed(ping.n)));
+                    bodies
+                        .sealed
+                        .push(seal_body(&key, check.project, check.id, ping.n, body, dice));
+                }
+            }
+        }
+        let sealed: Vec<&[u8]> = bodies.sealed.iter().map(Vec::as_slice).collect();
+        let [
+            status,
+            since,
+            last_ping,
+            last_start,
+            duration,
+            ping_count,
+            flip_count,
+            deadline,
+            moves,
+            excused_until,
+        ] = &checks.numbers;
+        let [n, at, kind, source, exit_status, body_bytes] = &pings.numbers;
+        let values = [
+            checks.ids.as_slice().into(),
+            checks.versions.as_slice().into(),
+            status.as_slice().into(),
+            since.as_slice().into(),
+            last_ping.as_slice().into(),
+            last_start.as_slice().into(),
+            checks.rids.as_slice().into(),
+            duration.as_slice().into(),
+            ping_count.as_slice().into(),
+            flip_count.as_slice().into(),
+            deadline.as_slice().into(),
+            moves.as_slice().into(),
+            pings.ids.as_slice().into(),
+            n.as_slice().into(),
+            at.as_slice().into(),
+            kind.as_slice().into(),
+            source.as_slice().into(),
+            exit_status.as_slice().into(),
+            pings.rids.as_slice().into(),
+            pings.schemes.as_slice().into(),
+            pings.methods.as_slice().into(),
+            pings.remotes.as_slice().into(),
+            pings.agents.as_slice().into(),
+            body_bytes.as_slice().into(),
+            bodies.ids.as_slice().into(),
+            bodies.numbers.as_slice().into(),
+            sealed.as_slice().into(),
+            excused_until.as_slice().into(),
+        ];
+        let rows = self.all(&SAVE, &values).await?;
+        let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        for changed in changed
+            .iter_mut()
+            .filter(|changed| saved.contains(&changed.check.id))
+        {
+            changed.check.version += 1;
+            if changed.moves() {
+                changed.check.deadline = changed.deadline;
+            }
+        }
+        Ok(saved)
+    }
+}
+
+/// The columns of the checks of a batch.
+#[derive(Default)]
+struct Checks {
+    ids: Vec<Option<Uuid>>,
+    versions: Vec<Option<i64>>,
+    rids: Vec<Option<Uuid>>,
+    /// Status, since, last ping, last start, last duration, pings, flips, deadline, whether that moves, excuse.
+    numbers: [Vec<Option<i64>>; 10],
+}
+
+impl Checks {
+    fn of(changed: &[Changed<'_>]) -> Self {
+        let mut columns = Checks::default();
+        for one in changed {
+            let state = &one.check.state;
+            columns.ids.push(Some(one.check.id.as_uuid()));
+            columns.versions.push(Some(one.check.version));
+            columns.rids.push(state.last_start_rid);
+            let row = [
+                Some(state.status.number()),
+                Some(state.status_since.as_micros()),
+                state.last_ping.map(Timestamp::as_micros),
+                state.last_start.map(Timestamp::as_micros),
+                state.last_duration.map(|span| span.as_micros()),
+                Some(signed(state.ping_count)),
+                Some(signed(state.flip_count)),
+                one.deadline.map(Timestamp::as_micros),
+                Some(one.moves().into()),
+                state.excused_until.map(Timestamp::as_micros),
+            ];
+            for (column, value) in columns.numbers.iter_mut().zip(row) {
+                column.push(value);
+            }
+        }
+        columns
+    }
+}
+
+/// The columns of the pings of a batch.
+#[derive(Default)]
+struct Pings<'p> {
+    ids: Vec<Option<Uuid>>,
+    rids: Vec<Option<Uuid>>,
+    /// Number, instant, kind, source, exit status, bytes of the body.
+    numbers: [Vec<Option<i64>>; 6],
+    schemes: Vec<Option<&'p str>>,
+    methods: Vec<Option<&'p str>>,
+    remotes: Vec<Option<&'p str>>,
+    agents: Vec<Option<&'p str>>,
+}
+
+impl<'p> Pings<'p> {
+    fn add(&mut self, check: Uuid, ping: &'p Ping) {
+        self.ids.push(Some(check));
+        self.rids.push(ping.rid);
+        let row = [
+            Some(signed(ping.n)),
+            Some(ping.at.as_micros()),
+            Some(ping.kind.number()),
+            Some(ping.source.number()),
+            ping.exit_status.map(i64::from),
+            Some(signed(ping.body_bytes)),
+        ];
+        for (column, value) in self.numbers.iter_mut().zip(row) {
+            column.push(value);
+        }
+        self.schemes.push(Some(&ping.scheme));
+        self.methods.push(Some(&ping.method));
+        self.remotes.push(ping.remote_addr.as_deref());
+        self.agents.push(Some(&ping.user_agent));
+    }
+}
+
+/// The columns of the bodies of a batch.
+#[derive(Default)]
+struct Bodies {
+    ids: Vec<Option<Uuid>>,
+    numbers: Vec<Option<i64>>,
+    sealed: Vec<Vec<u8>>,
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

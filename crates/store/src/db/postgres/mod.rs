@@ -1,0 +1,105 @@
+//! PostgreSQL: a bounded pool, and one connection apart for pings.
+//!
+//! A transaction runs where it is called, on a connection that it borrows. Every wait has an end: for a connection,
+//! for a statement, for a server that has stopped answering.
+
+mod error;
+pub(crate) mod listen;
+mod server;
+mod session;
+mod tls;
+
+use std::sync::Arc;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use server::{Server, Tls, TlsMode};
+pub(crate) use session::{Mode, Session};
+
+use crate::{Error, Result};
+
+/// A PostgreSQL database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    pool: Pool,
+    /// The one connection of this node that writes pings: one stream of commits makes the largest batches, and a crowd
+    /// of readers cannot keep pings waiting.
+    pings: Pool,
+    server: Arc<Server>,
+    tls: MakeRustlsConnect,
+}
+
+impl Postgres {
+    /// Reads the files of TLS. Connections are made when they are needed.
+    pub(crate) fn new(server: &Server) -> Result<Self> {
+        let tls = tls::connector(server)?;
+        let pool = |connections| {
+            let config = ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            };
+            Pool::builder(Manager::from_config(server.driver_config(), tls.clone(), config))
+                .max_size(connections)
+                .runtime(Runtime::Tokio1)
+                .wait_timeout(Some(server.acquire))
+                .create_timeout(Some(server.acquire))
+                .recycle_timeout(Some(server.acquire))
+                .build()
+                .map_err(|error| Error::Internal(error.to_string()))
+        };
+        Ok(Postgres {
+            pool: pool(server.connections)?,
+            pings: pool(1)?,
+            server: Arc::new(server.clone()),
+            tls,
+        })
+    }
+
+    /// Whether a connection of ours is the same one at the server all the time.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        self.server.prepare
+    }
+
+    /// Begins a transaction on a connection of the pool.
+    pub(crate) async fn begin(&self, mode: Mode) -> Result<Session> {
+        self.begin_on(&self.pool, mode).await
+    }
+
+    /// Begins a transaction that may take as long as a migration does.
+    pub(crate) async fn begin_patiently(&self) -> Result<Session> {
+        let mut session = self.begin(Mode::Write).await?;
+        session.be_patient();
+        Ok(session)
+    }
+
+    /// Begins a transaction on the connection for pings.
+    pub(crate) async fn begin_pings(&self) -> Result<Session> {
+        self.begin_on(&self.pings, Mode::Write).await
+    }
+
+    async fn begin_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {
+        let server = &self.server;
+        let patience = server.statement + server.acquire;
+        // Connections that broke while nobody used them show it when they are used: after a restart of the server that
+        // may be all of the pool. Each try throws one away.
+        for _ in 0..=server.connections {
+            let conn = pool.get().await.map_err(no_connection)?;
+            match Session::begin(conn, mode, server.prepare, server.statement, patience).await {
+                Err(Error::Unavailable(_)) if pool.status().available > 0 => {}
+                other => return other,
+            }
+        }
+        Err(Error::Unavailable("every connection is broken".to_owned()))
+    }
+}
+
+fn no_connection(error: PoolError) -> Error {
+    match error {
+        PoolError::Backend(error) => match Error::from(error) {
+            Error::Unavailable(why) => Error::Unavailable(format!("no connection: {why}")),
+            other => other,
+        },
+        PoolError::Timeout(_) => Error::Unavailable("no connection became free in time".to_owned()),
+        other => Error::Unavailable(other.to_string()),
+    }
+}

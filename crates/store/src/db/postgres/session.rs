@@ -1,0 +1,317 @@
+//! One transaction on one borrowed connection.
+//!
+//! Whatever happens to the task that holds it, the next borrower finds the connection clean: a transaction that was
+//! not ended is taken back by a task of its own, and a connection that does not answer in time is thrown away.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use super::server::session_settings;
+use crate::db::row::{Param, Row, Value};
+use crate::db::stmt::Stmt;
+use crate::{Error, Result};
+
+/// A borrowed connection with an open transaction.
+pub(crate) struct Session {
+    /// `None` once it was given back or thrown away.
+    conn: Option<Object>,
+    prepare: bool,
+    /// The server ends a statement earlier; this is for a server that does not answer at all.
+    patience: Duration,
+    /// Words for other nodes, said with the commit.
+    nudges: Vec<&'static str>,
+}
+
+/// What a transaction may do.
+#[derive(Copy, Clone)]
+pub(crate) enum Mode {
+    /// Look, at one state of the database.
+    Read,
+    /// Look and change; each statement sees what was committed before it.
+    Write,
+}
+
+impl Session {
+    pub(super) async fn begin(
+        conn: Object,
+        mode: Mode,
+        prepare: bool,
+        statement: Duration,
+        patience: Duration,
+    ) -> Result<Self> {
+        let mut begin = match mode {
+            Mode::Read => "begin isolation level repeatable read read only".to_owned(),
+            Mode::Write => "begin isolation level read committed read write".to_owned(),
+        };
+        if !prepare {
+            // Behind a pooler the connection is another one each time, so its settings come with the transaction.
+            for setting in session_settings(statement) {
+                begin.push_str("; set local ");
+                begin.push_str(&setting);
+            }
+        }
+        let session = Session {
+            conn: Some(conn),
+            prepare,
+            patience,
+            nudges: Vec::new(),
+        };
+        session.simple(&begin).await?;
+        Ok(session)
+    }
+
+    fn conn(&self) -> &Object {
+        self.conn.as_ref().expect("a session is used before its end only")
+    }
+
+    /// A text without values; several statements may be in it.
+    pub(crate) async fn simple(&self, text: &str) -> Result<()> {
+        self.bounded(self.conn().batch_execute(text)).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.patience, work).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::Unavailable(
+                "the database server does not answer".to_owned(),
+            )),
+        }
+    }
+
+    pub(crate) async fn all(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let rows = if self.prepare {
+            self.bounded(async {
+                let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
+                self.conn().query(&prepared, &values(params)).await
+            })
+            .await?
+        } else {
+            self.bounded(self.conn().query_typed(stmt.postgres(), &typed(params)))
+                .await?
+        };
+        let Some(first) = rows.first() else {
+            return Ok(Vec::new());
+        };
+        let columns = stmt.columns(|| {
+            first
+                .columns()
+                .iter()
+                .map(|column| column.name().to_owned())
+                .collect()
+        });
+        rows.iter()
+            .map(|row| {
+                let values = (0..columns.len()).map(|index| value(row, index));
+                Ok(Row::new(Arc::clone(&columns), values.collect::<Result<_>>()?))
+            })
+            .collect()
+    }
+
+    pub(crate) async fn run(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
+        if self.prepare {
+            self.bounded(async {
+                let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
+                self.conn().execute(&prepared, &values(params)).await
+            })
+            .await
+        } else {
+            self.bounded(self.conn().execute_typed(stmt.postgres(), &typed(params)))
+                .await
+        }
+    }
+
+    /// One number, of a text without values.
+    pub(crate) async fn scalar(&self, text: &str) -> Result<Option<i64>> {
+        let row = self.bounded(self.conn().query_opt(text, &[])).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    pub(crate) async fn prepare(&self, text: &str) -> Result<()> {
+        self.bounded(self.conn().prepare(text)).await.map(drop)
+    }
+
+    /// Waits as long as a migration of a large database may take.
+    pub(crate) fn be_patient(&mut self) {
+        self.patience = Duration::from_secs(24 * 3600);
+    }
+
+    /// Wakes a loop of the other nodes when this transaction commits.
+    pub(crate) fn nudge(&mut self, word: &'static str) {
+        if !self.nudges.contains(&word) {
+            self.nudges.push(word);
+        }
+    }
+
+    /// Makes the transaction's changes last.
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        let mut end = String::new();
+        for word in &self.nudges {
+            end.push_str(&format!("notify {}, '{word}'; ", super::listen::CHANNEL));
+        }
+        end.push_str("commit");
+        self.simple(&end).await?;
+        // Whole and without an open transaction: the pool may have it back.
+        drop(self.conn.take());
+        Ok(())
+    }
+
+    /// Takes the transaction's changes back.
+    pub(crate) async fn rollback(mut self) -> Result<()> {
+        self.simple("rollback").await?;
+        drop(self.conn.take());
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let patience = self.patience;
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            drop(Object::take(conn));
+            return;
+        };
+        if conn.is_closed() {
+            return;
+        }
+        runtime.spawn(async move {
+            // A statement that was given up may still run; this waits behind it.
+            let cleaned = tokio::time::timeout(patience, conn.batch_execute("rollback")).await;
+            if !matches!(cleaned, Ok(Ok(()))) {
+                drop(Object::take(conn));
+            }
+        });
+    }
+}
+
+fn values<'p>(params: &'p [Param<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
+    params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
+}
+
+fn typed<'p>(params: &'p [Param<'_>]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+    params
+        .iter()
+        .map(|param| (param as &(dyn ToSql + Sync), type_of(param)))
+        .collect()
+}
+
+fn type_of(param: &Param<'_>) -> Type {
+    match param {
+        // The server works it out from where it stands.
+        Param::Null => Type::UNKNOWN,
+        Param::Integer(_) => Type::INT8,
+        Param::Bool(_) => Type::BOOL,
+        Param::Text(_) => Type::TEXT,
+        Param::Bytes(_) => Type::BYTEA,
+        Param::Uuid(_) => Type::UUID,
+        Param::Integers(_) => Type::INT8_ARRAY,
+        Param::Texts(_) => Type::TEXT_ARRAY,
+        Param::Blobs(_) => Type::BYTEA_ARRAY,
+        Param::Uuids(_) => Type::UUID_ARRAY,
+    }
+}
+
+/// A value that does not fit the place where it stands: a mistake in a statement.
+#[derive(Debug)]
+pub(super) struct WrongValue(String);
+
+impl fmt::Display for WrongValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongValue {}
+
+impl fmt::Debug for Param<'_> {
+    /// The kind and not the value, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(type_of(self).name())
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        if matches!(self, Param::Null) {
+            return Ok(IsNull::Yes);
+        }
+        if type_of(self) != *ty {
+            return Err(Box::new(WrongValue(format!(
+                "a statement wants {} and got {}",
+                ty.name(),
+                type_of(self).name()
+            ))));
+        }
+        match self {
+            Param::Null => Ok(IsNull::Yes),
+            Param::Integer(number) => number.to_sql(ty, out),
+            Param::Bool(truth) => truth.to_sql(ty, out),
+            Param::Text(text) => without_zero(text).to_sql(ty, out),
+            Param::Bytes(bytes) => bytes.to_sql(ty, out),
+            Param::Uuid(id) => id.to_sql(ty, out),
+            Param::Integers(numbers) => numbers.to_sql(ty, out),
+            Param::Texts(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| text.map(without_zero)).collect();
+                texts.to_sql(ty, out)
+            }
+            Param::Blobs(blobs) => blobs.to_sql(ty, out),
+            Param::Uuids(ids) => ids.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        // Looked at in `to_sql`, where the value is known.
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// PostgreSQL's text holds no zero byte. What a stranger sends with one must not become an error of ours: it is found
+/// nowhere, and where it is kept the byte is replaced.
+fn without_zero(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
+}
+
+fn value(row: &tokio_postgres::Row, index: usize) -> Result<Value> {
+    let ty = row.columns()[index].type_();
+    let value = if *ty == Type::INT8 {
+        row.try_get::<_, Option<i64>>(index)?.map(Value::Integer)
+    } else if *ty == Type::INT4 {
+        row.try_get::<_, Option<i32>>(index)?
+            .map(|number| Value::Integer(number.into()))
+    } else if *ty == Type::BOOL {
+        row.try_get::<_, Option<bool>>(index)?
+            .map(|truth| Value::Integer(truth.into()))
+    } else if *ty == Type::TEXT {
+        row.try_get::<_, Option<String>>(index)?.map(Value::Text)
+    } else if *ty == Type::BYTEA {
+        row.try_get::<_, Option<Vec<u8>>>(index)?.map(Value::Bytes)
+    } else if *ty == Type::UUID {
+        row.try_get::<_, Option<uuid::Uuid>>(index)?
+            .map(|id| Value::Bytes(id.as_bytes().to_vec()))
+    } else {
+        return Err(Error::Internal(format!(
+            "a result has the type {}, which the store does not know",
+            ty.name()
+        )));
+    };
+    Ok(value.unwrap_or(Value::Null))
+}

@@ -1,0 +1,238 @@
+//! What only PostgreSQL can do to us: wait, hang, go away in the middle, and be somebody else.
+
+use std::time::Duration;
+
+use allswell_store::{Durability, Error, Place, Server, Store, Tx};
+use allswell_testkit::Cluster;
+
+use crate::kit::{House, NOW, run, unlock};
+
+/// A store on a database of its own whose server is changed as the test wants it.
+async fn with_store(change: impl FnOnce(&mut Server), test: impl AsyncFnOnce(&Store, &Cluster, &str)) {
+    let cluster = Cluster::shared();
+    let name = cluster.database().await;
+    let mut server = Server::from_url(&cluster.url(&name)).expect("a URL");
+    change(&mut server);
+    let store = Store::open(&Place::Postgres(Box::new(server)), NOW)
+        .await
+        .expect("a store");
+    unlock(&store).await;
+    test(&store, cluster, &name).await;
+    drop(store);
+    cluster.remove(&name).await;
+}
+
+async fn set(store: &Store, value: &'static str) -> Result<(), Error> {
+    store
+        .write(async move |tx: &mut Tx<'_>| tx.instance_set("fact", value).await)
+        .await
+}
+
+async fn get(store: &Store) -> Option<String> {
+    let read = store.read(async |reader| reader.instance_get("fact").await);
+    read.await.expect("a read")
+}
+
+#[test]
+fn both_schemas_have_the_same_tables_columns_nulls_and_keys() {
+    run(async {
+        let sqlite = Store::open(&Place::Memory, NOW).await.expect("a store");
+        let sqlite = sqlite.catalogue().await.expect("a catalogue");
+        with_store(
+            |_| {},
+            async move |store, _, _| {
+                let postgres = store.catalogue().await.expect("a catalogue");
+                assert!(postgres.len() > 20);
+                for (one, other) in sqlite.iter().zip(&postgres) {
+                    assert_eq!(one, other);
+                }
+                assert_eq!(sqlite.len(), postgres.len());
+            },
+        )
+        .await;
+    });
+}
+
+/// With one connection in the pool, a poisoned one would show at once.
+#[test]
+fn a_task_that_stops_waiting_leaves_its_connection_clean() {
+    run(async {
+        with_store(
+            |server| server.connections = 1,
+            async |store, _, _| {
+                set(store, "old").await.expect("a write");
+                for _ in 0..50 {
+                    let mut write = Box::pin(store.write(async |tx: &mut Tx<'_>| {
+                        tx.instance_set("fact", "new").await?;
+                        tx.instance_get("fact").await?;
+                        std::future::pending::<()>().await;
+                        Ok::<_, Error>(())
+                    }));
+                    let given_up = tokio::time::timeout(Duration::from_millis(5), write.as_mut()).await;
+                    assert!(given_up.is_err(), "it waits for ever");
+                    drop(write);
+                    assert_eq!(get(store).await.as_deref(), Some("old"));
+                }
+                set(store, "newer").await.expect("a write");
+                assert_eq!(get(store).await.as_deref(), Some("newer"));
+            },
+        )
+        .await;
+    });
+}
+
+#[test]
+fn who_finds_no_free_connection_is_told_so_in_time() {
+    run(async {
+        with_store(
+            |server| {
+                server.connections = 1;
+                server.acquire = Duration::from_millis(200);
+            },
+            async |store, _, _| {
+                let inner = store.clone();
+                let outer = store.read(async move |_| {
+                    let refused = get_result(&inner).await;
+                    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+                    Ok::<_, Error>(())
+                });
+                outer.await.expect("a read");
+                assert_eq!(get(store).await, None);
+            },
+        )
+        .await;
+    });
+}
+
+async fn get_result(store: &Store) -> Result<Option<String>, Error> {
+    store.read(async |reader| reader.instance_get("fact").await).await
+}
+
+/// Somebody else holds the row: the wait for it ends, as an outage and not as a mistake of ours.
+#[test]
+fn a_statement_that_takes_too_long_is_ended() {
+    run(async {
+        for prepare in [true, false] {
+            with_store(
+                |server| {
+                    server.statement = Duration::from_millis(300);
+                    server.prepare = prepare;
+                },
+                async |store, cluster, name| {
+                    set(store, "old").await.expect("a write");
+                    let (locked, until_locked) = tokio::sync::oneshot::channel();
+                    let (release, released) = tokio::sync::oneshot::channel::<()>();
+                    let url = cluster.url(name);
+                    let holder = tokio::spawn(async move {
+                        let server = Server::from_url(&url).expect("a URL");
+                        let other = Store::open(&Place::Postgres(Box::new(server)), NOW)
+                            .await
+                            .expect("a store");
+                        let held = other.write(async move |tx: &mut Tx<'_>| {
+                            tx.instance_set("fact", "held").await?;
+                            let _ = locked.send(());
+                            let _ = released.await;
+                            Ok::<_, Error>(())
+                        });
+                        held.await
+                    });
+                    until_locked.await.expect("the row is held");
+                    let late = set(store, "late").await;
+                    assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
+                    release.send(()).expect("the holder waits");
+                    holder.await.expect("a task").expect("a write");
+                    assert_eq!(get(store).await.as_deref(), Some("held"));
+                    set(store, "newer").await.expect("a write");
+                },
+            )
+            .await;
+        }
+    });
+}
+
+/// As a restart of the server does it: every connection of the pool is gone, and nobody was told.
+#[test]
+fn connections_that_broke_while_nobody_used_them_are_replaced() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, cluster, name| {
+                let reads = (0..5).map(|_| {
+                    tokio::spawn({
+                        let store = store.clone();
+                        async move { get(&store).await }
+                    })
+                });
+                for read in reads.collect::<Vec<_>>() {
+                    read.await.expect("a read");
+                }
+                let end = format!(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                     where datname = '{name}' and pid <> pg_backend_pid()"
+                );
+                assert!(cluster.number("postgres", &end).await > 0);
+                set(store, "after").await.expect("a write");
+                assert_eq!(get(store).await.as_deref(), Some("after"));
+            },
+        )
+        .await;
+    });
+}
+
+/// Without prepared statements, as behind a pooler, every value has the type we say it has.
+#[test]
+fn the_store_works_without_prepared_statements() {
+    run(async {
+        with_store(
+            |server| server.prepare = false,
+            async |store, _, _| {
+                let mut house = House::build(store).await;
+                let mut check = house.check(house.alice, |_| {}).await;
+                let kind = allswell_core::signal::Kind::Fail;
+                house.ping(&mut check, kind, b"body", NOW).await.expect("a flip");
+                assert_eq!(house.read(&check).await.as_ref(), Some(&check));
+            },
+        )
+        .await;
+    });
+}
+
+#[test]
+fn the_settings_of_the_server_are_read_back() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, _, _| {
+                let read = store.durability().await.expect("settings");
+                // The cluster of the tests does not flush, and says so.
+                let expected = Durability::Postgres {
+                    fsync: "off".to_owned(),
+                    synchronous_commit: "on".to_owned(),
+                    full_page_writes: "off".to_owned(),
+                };
+                assert_eq!(read, expected);
+                assert!(!read.is_kept());
+            },
+        )
+        .await;
+    });
+}
+
+/// Text with a zero byte is found nowhere and breaks nothing.
+#[test]
+fn a_zero_byte_in_text_is_no_error() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, _, _| {
+                let house = House::build(store).await;
+                let scope = house.alice.scope();
+                let found = store
+                    .read(async move |reader| reader.check_by_slug(scope, "a\0b").await)
+                    .await;
+                assert_eq!(found.expect("a read"), allswell_store::checks::Found::None);
+            },
+        )
+        .await;
+    });
+}
