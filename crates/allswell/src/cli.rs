@@ -269,7 +269,7 @@ pub enum ScheduleCommand {
         after: Option<String>,
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
         count: u16,
-        /// Read lines of EXPRESSION<TAB>ZONE<TAB>AFTER and answer each with a line of JSON; a line break inside an
+        /// Read lines of EXPRESSION, ZONE and AFTER with tabs between and answer each with a line of JSON; a line break inside an
         /// expression is written \n
         #[arg(long, conflicts_with_all = ["expr", "after"])]
         stdin: bool,

@@ -6,7 +6,7 @@ use allswell_core::chance::Dice;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
 use allswell_engine::loops::now;
-use allswell_store::{Place, Schema, Server, Store};
+use allswell_store::{Place, Schema, Server, Serving, Store};
 use anyhow::{Context, Result};
 
 use crate::config::{Config, Database, Target};
@@ -47,12 +47,22 @@ pub async fn open_and_migrate(config: &Config) -> Result<Store> {
     open_with(config, Schema::Migrate).await
 }
 
-async fn open_with(config: &Config, schema: Schema) -> Result<Store> {
-    let place = match config.database.url.target() {
+fn place_of(config: &Config) -> Place {
+    match config.database.url.target() {
         Target::Sqlite(path) => Place::File(path.clone()),
         Target::Postgres(server) => Place::Postgres(Box::new(server_of(&config.database, server))),
-    };
-    Store::open_with(&place, schema, now())
+    }
+}
+
+/// Takes the right to serve the database of this configuration; `None` if another server has it.
+pub fn lock_for_serving(config: &Config) -> Result<Option<Serving>> {
+    system::close_new_files_to_others();
+    system::make_private_dir(&config.data_dir)?;
+    Ok(Store::lock_for_serving(&place_of(config))?)
+}
+
+async fn open_with(config: &Config, schema: Schema) -> Result<Store> {
+    Store::open_with(&place_of(config), schema, now())
         .await
         .with_context(|| format!("could not open the database {}", config.database.url.masked()))
 }

@@ -41,14 +41,14 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let store = house::open_locked(config).await?;
-    let Some(serving) = store.lock_for_serving()? else {
+    let Some(serving) = house::lock_for_serving(config)? else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
             config.data_dir.display()
         );
     };
+    let store = house::open_locked(config).await?;
     let House {
         store,
         mut dice,

@@ -84,3 +84,13 @@ pub fn plan_or_postpone(check: &Check, zones: &Zones) -> Plan {
         grace: check.settings.grace,
     })
 }
+
+/// The plan of a check for those who look at it. One that cannot be computed shows the stored status and promises
+/// nothing.
+pub fn plan_to_show(check: &Check, zones: &Zones) -> Plan {
+    let nothing = Schedule::Period(Span::ZERO);
+    check.settings.plan(zones).unwrap_or(Plan {
+        schedule: nothing,
+        grace: check.settings.grace,
+    })
+}

@@ -65,6 +65,7 @@ impl Step for Retain {
                 Ok::<_, Error>((history, audit, deleted))
             })
             .await?;
+        self.store.shrink().await?;
         let more = logs >= LOGS as u64
             || others.0 >= ROWS as u64
             || others.1 >= ROWS as u64

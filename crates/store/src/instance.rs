@@ -74,22 +74,34 @@ impl Store {
 
     /// Opens the vault with a key ring. On a new database this makes the instance's data key.
     pub async fn unlock(&self, ring: KeyRing, mut dice: Dice, now: Timestamp) -> Result<(), UnlockError> {
-        let kept = ring.clone();
-        let instance = self
-            .write(async move |tx| -> Result<DataKey, UnlockError> {
-                if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
-                    return unwrap(&ring, None, &row);
-                }
-                if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
-                    return Err(Error::Corrupt("the instance's data key is gone".to_owned()).into());
-                }
-                let key = DataKey::generate(None, &mut dice);
-                tx.data_key_insert(&key, &ring, &mut dice, now).await?;
-                Ok(key)
-            })
-            .await?;
-        self.vault.unlock(kept, &instance);
+        let mut instance = self.instance_key(&ring, &mut dice, now).await;
+        if matches!(instance, Err(UnlockError::Store(Error::Conflict(_)))) {
+            // Another node was making the key of this new database: now it is there.
+            instance = self.instance_key(&ring, &mut dice, now).await;
+        }
+        self.vault.unlock(ring, &instance?);
         Ok(())
+    }
+
+    async fn instance_key(
+        &self,
+        ring: &KeyRing,
+        dice: &mut Dice,
+        now: Timestamp,
+    ) -> Result<DataKey, UnlockError> {
+        let (ring, mut dice) = (ring.clone(), dice.fork());
+        self.write(async move |tx| -> Result<DataKey, UnlockError> {
+            if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
+                return unwrap(&ring, None, &row);
+            }
+            if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
+                return Err(Error::Corrupt("the instance's data key is gone".to_owned()).into());
+            }
+            let key = DataKey::generate(None, &mut dice);
+            tx.data_key_insert(&key, &ring, &mut dice, now).await?;
+            Ok(key)
+        })
+        .await
     }
 }
 

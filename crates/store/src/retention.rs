@@ -18,10 +18,15 @@ statements! {
     BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
     // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
     // incident that is kept.
-    FLIPS_OLD = "delete from flips where check_id = $1 and noticed_at < $2
-        and seq < (select c.flip_count from checks c where c.id = $1)
-        and not exists (select 1 from incidents i where i.check_id = $1
-                        and (i.opened_seq = flips.seq or i.closed_seq = flips.seq))";
+    FLIPS_OLD = "delete from flips where check_id = $1 and seq in
+        (select f.seq from flips f join checks c on c.id = f.check_id
+         where f.check_id = $1 and f.seq < c.flip_count and (f.noticed_at < $2 or f.seq <= c.flip_count - $3)
+           and not exists (select 1 from incidents i where i.check_id = $1
+                           and (i.opened_seq = f.seq or i.closed_seq = f.seq))
+         order by f.seq limit $4)";
+    INCIDENTS_BEYOND = "delete from incidents where check_id = $1 and closed_seq <=
+        (select c.flip_count - $2 from checks c where c.id = $1)";
+    OLDEST = "select n from pings where check_id = $1 order by n limit 1";
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
@@ -52,6 +57,11 @@ statements! {
     PROJECT_ROW = "delete from projects where id = $1";
 }
 
+/// Rows of one check that one transaction deletes.
+const SLICE: u64 = 2_000;
+/// Flips of one check that are kept, however new: whoever knows its address can make it flip all day.
+const FLIPS_MAX: u64 = 10_000;
+
 /// How much of a check's log is kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct LogKept {
@@ -74,14 +84,33 @@ impl Tx<'_> {
         Ok(marked.len() as u64)
     }
 
+    /// Prunes one log by a slice. What is longer than that is marked anew.
     async fn prune_log(&mut self, check: CheckId, kept: LogKept) -> Result<()> {
-        self.run(&FLIPS_OLD, &[check.into(), kept.flips_since.into()])
+        self.run(&INCIDENTS_BEYOND, &[check.into(), FLIPS_MAX.into()])
             .await?;
-        let Some(newest) = self.first(&NEWEST, &[check.into()]).await? else {
-            return Ok(());
-        };
-        let newest: u64 = newest.get("n")?;
-        let last_gone = newest.saturating_sub(kept.pings);
+        let values = [
+            check.into(),
+            kept.flips_since.into(),
+            FLIPS_MAX.into(),
+            SLICE.into(),
+        ];
+        let mut more = self.run(&FLIPS_OLD, &values).await? >= SLICE;
+        let oldest = self.first(&OLDEST, &[check.into()]).await?;
+        let newest = self.first(&NEWEST, &[check.into()]).await?;
+        if let (Some(oldest), Some(newest)) = (oldest, newest) {
+            let (oldest, newest): (u64, u64) = (oldest.get("n")?, newest.get("n")?);
+            let beyond = newest.saturating_sub(kept.pings);
+            let last_gone = beyond.min(oldest + SLICE);
+            more |= last_gone < beyond;
+            self.prune_pings(check, kept, last_gone).await?;
+        }
+        if more {
+            self.ping_log_mark(check).await?;
+        }
+        Ok(())
+    }
+
+    async fn prune_pings(&mut self, check: CheckId, kept: LogKept, last_gone: u64) -> Result<()> {
         self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         self.run(&BODIES_DELETE, &[check.into(), last_gone.into()])
             .await?;

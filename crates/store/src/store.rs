@@ -92,6 +92,11 @@ pub(crate) enum Database {
     Postgres(Postgres),
 }
 
+/// Free pages that a database keeps for what comes next; 4 MB.
+const FREE_PAGES_MIN: i64 = 1_000;
+/// Pages that one call gives back; 2 MB, so that pings do not wait for long.
+const SHRINK_PAGES: i64 = 500;
+
 impl Serving {
     /// Whether nobody else can serve meanwhile.
     pub fn is_alone(&self) -> bool {
@@ -104,7 +109,6 @@ impl Serving {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) vault: Arc<Vault>,
-    place: Arc<Place>,
 }
 
 impl Store {
@@ -138,14 +142,13 @@ impl Store {
         Ok(Store {
             database,
             vault: Arc::default(),
-            place: Arc::new(place.clone()),
         })
     }
 
-    /// Takes the right to serve this database; `None` if it has one server at most and another is that. PostgreSQL has
-    /// any number of them.
-    pub fn lock_for_serving(&self) -> Result<Option<Serving>> {
-        let path = match &*self.place {
+    /// Takes the right to serve a database; `None` if it has one server at most and another is that. PostgreSQL has any
+    /// number of them. Before the database is opened: a newer program must not change the schema under a running one.
+    pub fn lock_for_serving(place: &Place) -> Result<Option<Serving>> {
+        let path = match place {
             Place::File(path) => path,
             Place::Postgres(_) => return Ok(Some(Serving { lock: None })),
             Place::Memory => {
@@ -154,8 +157,7 @@ impl Store {
                 ));
             }
         };
-        // By its real name: two links to one database must not be two locks.
-        let path = lock_path(&path.canonicalize().unwrap_or_else(|_| path.clone()));
+        let path = lock_path(&real_path(path));
         let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options()
             .create(true)
@@ -361,9 +363,9 @@ impl Store {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database takes a transaction that may write.
     pub async fn is_ready(&self) -> bool {
-        self.read(async |reader| reader.instance_get("schema").await.map(drop))
+        self.write(async |tx| tx.instance_get("schema").await.map(drop))
             .await
             .is_ok()
     }
@@ -375,6 +377,28 @@ impl Store {
             row.map_or(Ok(0), |row| row.get("version"))
         })
         .await
+    }
+
+    /// Gives some of the pages that deleting has freed back to the disk. PostgreSQL sees to that by itself.
+    pub async fn shrink(&self) -> Result<()> {
+        match &self.database {
+            Database::Sqlite(sqlite) => {
+                sqlite
+                    .on_writer(|conn| {
+                        let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+                        if free > FREE_PAGES_MIN {
+                            // Each step gives back one page.
+                            let mut pages =
+                                conn.prepare(&format!("pragma incremental_vacuum({SHRINK_PAGES})"))?;
+                            let mut steps = pages.query([])?;
+                            while steps.next()?.is_some() {}
+                        }
+                        Ok(())
+                    })
+                    .await?
+            }
+            Database::Postgres(_) => Ok(()),
+        }
     }
 
     /// Writes the write-ahead log of SQLite back into the database file, so that a clean end leaves one file.
@@ -404,6 +428,21 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T> {
         },
     )
     .await
+}
+
+/// The one name of a file, also if it is not there yet: two links to one database must not be two locks.
+fn real_path(path: &Path) -> PathBuf {
+    let by_dir = || {
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Some(dir.canonicalize().ok()?.join(path.file_name()?))
+    };
+    path.canonicalize()
+        .ok()
+        .or_else(by_dir)
+        .unwrap_or_else(|| path.to_owned())
 }
 
 fn lock_path(database: &Path) -> PathBuf {

@@ -193,7 +193,7 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server of this cluster, again after [`Cluster::stop`] or [`Cluster::kill`].
+    /// Starts the server of this cluster, again after [`Cluster::stop`].
     pub fn restart(&mut self) {
         let port = self.port;
         let own = self.own.as_mut().expect("a cluster of our own");

@@ -11,7 +11,7 @@ use allswell_core::key::{self, KeyKind};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::ProjectScope;
 use allswell_core::time::Timestamp;
-use allswell_engine::record::plan_or_postpone;
+use allswell_engine::record::plan_to_show;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
@@ -107,7 +107,7 @@ fn exposition(checks: &[Check], zones: &Zones, now: Timestamp) -> String {
                 compat::unique_key(check.id)
             ),
             check,
-            shown: check.state.shown_at(&plan_or_postpone(check, zones), now),
+            shown: check.state.shown_at(&plan_to_show(check, zones), now),
         })
         .collect();
     let mut out = String::new();

@@ -136,7 +136,7 @@ fn chosen_channels(wanted: &[String], known: &[ChannelId]) -> Result<Vec<Channel
 }
 
 fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
-    let plan = record::plan_or_postpone(check, zones);
+    let plan = record::plan_to_show(check, zones);
     json!({
         "id": check.id.to_string(),
         "name": check.settings.name,
@@ -167,7 +167,7 @@ pub async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result
     let line = |check: &Check| {
         let status = check
             .state
-            .shown_at(&record::plan_or_postpone(check, &house.zones), house.now);
+            .shown_at(&record::plan_to_show(check, &house.zones), house.now);
         format!(
             "{}  {:6}  {}\n",
             check.id,
@@ -246,7 +246,7 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
     });
 
     let state = &check.state;
-    let plan = record::plan_or_postpone(&check, &house.zones);
+    let plan = record::plan_to_show(&check, &house.zones);
     let mut lines = format!(
         "{} ({id})\nis {} since {}\n",
         printable(&check.settings.name),

@@ -90,18 +90,29 @@ fn a_write_waits_for_the_other_program() {
 fn one_server_serves_a_database() {
     run(async {
         let disk = OnDisk::new();
-        let (one, two) = (disk.open().await, disk.open().await);
-        let lock = one
-            .lock_for_serving()
+        let place = disk.place();
+        // Before the database is there: a newer program must not change the schema under a running one.
+        let lock = Store::lock_for_serving(&place)
             .expect("a lock")
             .expect("nobody else has it");
-        assert!(two.lock_for_serving().expect("an answer").is_none());
-        assert!(one.lock_for_serving().expect("an answer").is_none());
-        set(&two, "fact", "a command needs no lock").await;
+        let store = disk.open().await;
+        assert!(Store::lock_for_serving(&place).expect("an answer").is_none());
+        set(&store, "fact", "a command needs no lock").await;
+
+        let Place::File(path) = &place else {
+            unreachable!("it is on disk")
+        };
+        let link = path.with_file_name("link.db");
+        std::os::unix::fs::symlink(path, &link).expect("a link");
+        let by_link = Store::lock_for_serving(&Place::File(link)).expect("an answer");
+        assert!(by_link.is_none(), "two links to one database are not two locks");
+
         drop(lock);
-        assert!(two.lock_for_serving().expect("a lock").is_some());
-        let memory = Store::open(&Place::Memory, NOW).await.expect("a store");
-        assert!(matches!(memory.lock_for_serving(), Err(Error::Internal(_))));
+        assert!(Store::lock_for_serving(&place).expect("a lock").is_some());
+        assert!(matches!(
+            Store::lock_for_serving(&Place::Memory),
+            Err(Error::Internal(_))
+        ));
     });
 }
 
@@ -120,5 +131,34 @@ fn a_clean_end_leaves_everything_in_one_file() {
             .await
             .expect("the copy opens");
         assert_eq!(get(&copy, "fact").await.as_deref(), Some("kept"));
+    });
+}
+
+#[test]
+fn what_deleting_freed_goes_back_to_the_disk() {
+    run(async {
+        let disk = OnDisk::new();
+        let store = disk.open().await;
+        let raw = disk.raw();
+        let free = || -> i64 {
+            raw.pragma_query_value(None, "freelist_count", |row| row.get(0))
+                .expect("a count")
+        };
+        raw.execute_batch(
+            "create table if not exists big (x blob);
+             with recursive n(i) as (select 1 union all select i + 1 from n where i < 8)
+             insert into big select zeroblob(1000000) from n; delete from big;",
+        )
+        .expect("pages");
+        let before = free();
+        assert!(before > 1_000, "{before}");
+        store.shrink().await.expect("pages given back");
+        assert_eq!(free(), before - 500);
+        while free() > 1_000 {
+            store.shrink().await.expect("pages given back");
+        }
+        let kept = free();
+        store.shrink().await.expect("nothing to do");
+        assert_eq!(free(), kept, "some are kept for what comes next");
     });
 }

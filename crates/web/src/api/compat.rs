@@ -6,7 +6,7 @@ use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
-use allswell_engine::record::plan_or_postpone;
+use allswell_engine::record::plan_to_show;
 use allswell_store::pings::Ping;
 use serde_json::{Map, Value, json};
 use sha1::{Digest, Sha1};
@@ -44,11 +44,7 @@ pub(crate) fn check(
     now: Timestamp,
 ) -> Value {
     let site = app.site();
-    let (settings, state, plan) = (
-        &check.settings,
-        &check.state,
-        plan_or_postpone(check, app.zones()),
-    );
+    let (settings, state, plan) = (&check.settings, &check.state, plan_to_show(check, app.zones()));
     let filters = &settings.filters;
     let by_subject = |keywords: &String| {
         if filters.subject {

@@ -8,7 +8,7 @@ use allswell_core::check::{Check, Shown};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
-use allswell_engine::record::plan_or_postpone;
+use allswell_engine::record::plan_to_show;
 use allswell_store::badges::Counted;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -117,7 +117,7 @@ impl Tally {
 }
 
 fn shown(check: &Check, zones: &Zones, now: Timestamp) -> Shown {
-    check.state.shown_at(&plan_or_postpone(check, zones), now)
+    check.state.shown_at(&plan_to_show(check, zones), now)
 }
 
 impl Word {
