@@ -24,7 +24,7 @@ macro_rules! suspect {
 statements! {
     BY_BADGE = concat!("select ", columns!(), " from checks
         where badge_id = $1 and deleted_at is null
-          and project_id in (select id from projects where deleted_at is null)");
+          and exists (select 1 from projects p where p.id = checks.project_id and p.deleted_at is null)");
     TAGS = "select distinct t.tag as tag from check_tags t join checks c on c.id = t.check_id
             where t.project_id = $1 and c.deleted_at is null order by tag";
     COUNT_OF_PROJECT = "select count(*) as total, count(*) filter (where status = 2) as down from checks

@@ -31,6 +31,9 @@ statements! {
         where project_id = $1 and deleted_at is null order by created_at, id");
     OF_PROJECT_BY_SLUG = concat!("select ", columns!(), " from checks
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
+    OF_PROJECT_BY_TAG = concat!("select ", columns!(), " from checks
+        where id in (select check_id from check_tags where project_id = $1 and tag = $2) and deleted_at is null
+        order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
     BY_EXPRESSION = concat!("select ", columns!(), " from checks
@@ -213,6 +216,14 @@ impl Reader<'_> {
     pub async fn checks_by_slug(&mut self, scope: ProjectScope, slug: &str) -> Result<Vec<Check>> {
         let rows = self
             .all(&OF_PROJECT_BY_SLUG, &[scope.project().into(), slug.into()])
+            .await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// The checks of a project that bear this tag, in the order of their making.
+    pub async fn checks_by_tag(&mut self, scope: ProjectScope, tag: &str) -> Result<Vec<Check>> {
+        let rows = self
+            .all(&OF_PROJECT_BY_TAG, &[scope.project().into(), tag.into()])
             .await?;
         rows.iter().map(from_row).collect()
     }

@@ -74,23 +74,23 @@ impl Store {
 
     /// Opens the vault with a key ring. On a new database this makes the instance's data key.
     pub async fn unlock(&self, ring: KeyRing, mut dice: Dice, now: Timestamp) -> Result<(), UnlockError> {
-        let mut instance = self.instance_key(&ring, &mut dice, now).await;
-        if matches!(instance, Err(UnlockError::Store(Error::Conflict(_)))) {
-            // Another node was making the key of this new database: now it is there.
-            instance = self.instance_key(&ring, &mut dice, now).await;
-        }
-        self.vault.unlock(ring, &instance?);
+        let instance = match self.instance_key(ring.clone(), dice.fork(), now).await {
+            // Another program made the key in this moment: now it is there to be read.
+            Err(UnlockError::Store(Error::Conflict(_))) => self.instance_key(ring.clone(), dice, now).await?,
+            other => other?,
+        };
+        self.vault.unlock(ring, &instance);
         Ok(())
     }
 
+    /// The instance's data key; made if the database is new.
     async fn instance_key(
         &self,
-        ring: &KeyRing,
-        dice: &mut Dice,
+        ring: KeyRing,
+        mut dice: Dice,
         now: Timestamp,
     ) -> Result<DataKey, UnlockError> {
-        let (ring, mut dice) = (ring.clone(), dice.fork());
-        self.write(async move |tx| -> Result<DataKey, UnlockError> {
+        self.write(async move |tx| {
             if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
                 return unwrap(&ring, None, &row);
             }

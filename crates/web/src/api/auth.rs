@@ -67,7 +67,9 @@ async fn recognise(app: &App, client: Client, text: Option<String>) -> Result<Kn
 /// The key with this text, if it opens anything for this client.
 pub(crate) async fn known(app: &App, client: Client, text: &str) -> Result<Option<Known>, Error> {
     // A typing error in one of our keys shows in its checksum: the database is not asked.
-    if key::has_our_prefix(text) && !key::is_well_formed(text) {
+    let misspelt = key::has_our_prefix(text) && !key::is_well_formed(text);
+    // Nor for what PostgreSQL does not take for text.
+    if misspelt || text.contains('\0') {
         return Ok(None);
     }
     let (text, now) = (text.to_owned(), app.now());

@@ -1,5 +1,6 @@
 //! `checks/`: list, create, show, update, delete, pause, resume.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use allswell_core::chance::Dice;
@@ -15,7 +16,6 @@ use allswell_store::{Reader, Tx};
 use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, Uri};
-use serde_json::{Value, json};
 
 use super::auth::{ReadKey, WriteForm, WriteKey};
 use super::fields::{Wanted, judge};
@@ -24,6 +24,9 @@ use crate::error::Error;
 use crate::path::Segments;
 use crate::query::Query;
 use crate::state::App;
+
+/// Checks that are listed on the spot; more are written elsewhere.
+const LISTED_AT_ONCE_MAX: usize = 200;
 
 /// A change on its way: who wants it, when, and what deciding about it needs.
 struct Errand {
@@ -79,24 +82,40 @@ pub(crate) async fn list(State(app): State<App>, key: ReadKey, uri: Uri) -> Resu
         .filter(|slug| !slug.is_empty())
         .map(str::to_owned);
     let tags: Vec<String> = query.all("tag").map(str::to_owned).collect();
-    let scope = key.scope;
-    let (checks, channels) = app
+    // No slug and no tag holds a zero byte, and PostgreSQL takes no text that does.
+    if slug.iter().chain(&tags).any(|text| text.contains('\0')) {
+        return Ok(listed(&app, &key, &[], &[]));
+    }
+    let (scope, tag) = (key.scope, tags.first().cloned());
+    let (mut checks, channels) = app
         .store()
         .read(async move |reader| {
-            let checks = match slug {
-                Some(slug) => reader.checks_by_slug(scope, &slug).await?,
-                None => reader.checks(scope).await?,
+            let checks = match (slug, tag) {
+                (Some(slug), _) => reader.checks_by_slug(scope, &slug).await?,
+                (None, Some(tag)) => reader.checks_by_tag(scope, &tag).await?,
+                (None, None) => reader.checks(scope).await?,
             };
             Ok::<_, Error>((checks, reader.check_channels_of_project(scope).await?))
         })
         .await?;
+    if !tags.is_empty() {
+        checks.retain(|check| {
+            let own = check.settings.tag_list();
+            tags.iter().all(|tag| own.contains(&tag.as_str()))
+        });
+    }
+    if checks.len() <= LISTED_AT_ONCE_MAX {
+        return Ok(listed(&app, &key, &checks, &channels));
+    }
+    // Megabytes of JSON take milliseconds, in which other requests want this thread.
+    let rendered = tokio::task::spawn_blocking(move || listed(&app, &key, &checks, &channels)).await;
+    rendered.map_err(|_| Error::Text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
+}
+
+fn listed(app: &App, key: &ReadKey, checks: &[Check], channels: &[(CheckId, ChannelId)]) -> Response {
     let now = app.now();
-    let shown: Vec<Value> = checks
+    let shown: Vec<_> = checks
         .iter()
-        .filter(|check| {
-            tags.iter()
-                .all(|tag| check.settings.tag_list().contains(&tag.as_str()))
-        })
         .map(|check| {
             let first = channels.partition_point(|(id, _)| *id < check.id);
             let own: Vec<ChannelId> = channels[first..]
@@ -104,10 +123,10 @@ pub(crate) async fn list(State(app): State<App>, key: ReadKey, uri: Uri) -> Resu
                 .take_while(|(id, _)| *id == check.id)
                 .map(|(_, channel)| *channel)
                 .collect();
-            compat::check(check, &own, key.kind, key.version, &app, now)
+            compat::check(check, &own, key.kind, key.version, app, now)
         })
         .collect();
-    Ok(json(StatusCode::OK, &json!({ "checks": shown })))
+    json(StatusCode::OK, &BTreeMap::from([("checks", shown)]))
 }
 
 /// Finds a check by its id, or by its unique key. Another project's check is forbidden, as Healthchecks has it.

@@ -8,7 +8,8 @@ use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record::plan_to_show;
 use allswell_store::pings::Ping;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::Version;
@@ -16,11 +17,11 @@ use crate::state::{App, Site};
 
 /// The key under which read-only keys see a check: SHA-1 of the first sixteen digits of its id.
 pub(crate) fn unique_key(id: CheckId) -> String {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let digits = id.as_uuid().simple().to_string();
-    Sha1::digest(&digits.as_bytes()[..16])
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let hash = Sha1::digest(&digits.as_bytes()[..16]);
+    let halves = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.map(|half| char::from(HEX[usize::from(half)])).collect()
 }
 
 fn status(check: &Check, plan: &Plan, version: Version, now: Timestamp) -> &'static str {
@@ -34,90 +35,129 @@ fn status(check: &Check, plan: &Plan, version: Version, now: Timestamp) -> &'sta
     }
 }
 
+/// A check as the API shows it. It borrows what it can: a project may show ten thousand at once.
+#[derive(Serialize)]
+pub(crate) struct ShownCheck<'c> {
+    name: &'c str,
+    slug: &'c str,
+    tags: &'c str,
+    desc: &'c str,
+    grace: i64,
+    n_pings: u64,
+    status: &'static str,
+    started: bool,
+    last_ping: Option<String>,
+    next_ping: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_duration: Option<i64>,
+    manual_resume: bool,
+    methods: &'static str,
+    subject: &'c str,
+    subject_fail: &'c str,
+    start_kw: &'c str,
+    success_kw: &'c str,
+    failure_kw: &'c str,
+    filter_subject: bool,
+    filter_body: bool,
+    filter_http_body: bool,
+    filter_default_fail: bool,
+    badge_url: String,
+    #[serde(flatten)]
+    seen_with: SeenWith,
+    #[serde(flatten)]
+    timing: ShownTiming<'c>,
+}
+
+/// What depends on the key.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SeenWith {
+    WriteKey {
+        uuid: String,
+        ping_url: String,
+        update_url: String,
+        pause_url: String,
+        resume_url: String,
+        channels: String,
+    },
+    ReadKey {
+        unique_key: String,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownTiming<'c> {
+    Period { timeout: i64 },
+    Expression { schedule: &'c str, tz: &'c str },
+}
+
 /// A check as the API shows it to a key of this kind.
-pub(crate) fn check(
-    check: &Check,
+pub(crate) fn check<'c>(
+    check: &'c Check,
     channels: &[ChannelId],
     kind: KeyKind,
     version: Version,
     app: &App,
     now: Timestamp,
-) -> Value {
+) -> ShownCheck<'c> {
     let site = app.site();
     let (settings, state, plan) = (&check.settings, &check.state, plan_to_show(check, app.zones()));
     let filters = &settings.filters;
-    let by_subject = |keywords: &String| {
-        if filters.subject {
-            keywords.clone()
-        } else {
-            String::new()
-        }
-    };
+    let by_subject = |keywords: &'c str| if filters.subject { keywords } else { "" };
     let whole_secs = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339_secs);
-    let mut shown = json!({
-        "name": settings.name,
-        "slug": settings.slug,
-        "tags": settings.tags,
-        "desc": settings.description,
-        "grace": settings.grace.as_secs(),
-        "n_pings": state.ping_count,
-        "status": status(check, &plan, version, now),
-        "started": state.last_start.is_some(),
-        "last_ping": whole_secs(state.last_ping),
-        "next_ping": whole_secs(state.next_ping_at(&plan, now)),
-        "manual_resume": filters.manual_resume,
-        "methods": if filters.post_only { "POST" } else { "" },
-        "subject": by_subject(&filters.success_keywords),
-        "subject_fail": by_subject(&filters.failure_keywords),
-        "start_kw": filters.start_keywords,
-        "success_kw": filters.success_keywords,
-        "failure_kw": filters.failure_keywords,
-        "filter_subject": filters.subject,
-        "filter_body": filters.body,
-        "filter_http_body": filters.http_body,
-        "filter_default_fail": filters.default_fail,
-        "badge_url": format!("{}/b/2/{}.svg", site.url, check.badge),
-    });
-    let fields = shown.as_object_mut().expect("just made as an object");
-    if let Some(duration) = state.last_duration {
-        fields.insert("last_duration".to_owned(), json!(duration.as_secs()));
+    ShownCheck {
+        name: &settings.name,
+        slug: &settings.slug,
+        tags: &settings.tags,
+        desc: &settings.description,
+        grace: settings.grace.as_secs(),
+        n_pings: state.ping_count,
+        status: status(check, &plan, version, now),
+        started: state.last_start.is_some(),
+        last_ping: whole_secs(state.last_ping),
+        next_ping: whole_secs(state.next_ping_at(&plan, now)),
+        last_duration: state.last_duration.map(Span::as_secs),
+        manual_resume: filters.manual_resume,
+        methods: if filters.post_only { "POST" } else { "" },
+        subject: by_subject(&filters.success_keywords),
+        subject_fail: by_subject(&filters.failure_keywords),
+        start_kw: &filters.start_keywords,
+        success_kw: &filters.success_keywords,
+        failure_kw: &filters.failure_keywords,
+        filter_subject: filters.subject,
+        filter_body: filters.body,
+        filter_http_body: filters.http_body,
+        filter_default_fail: filters.default_fail,
+        badge_url: format!("{}/b/2/{}.svg", site.url, check.badge),
+        seen_with: match kind {
+            KeyKind::ReadWrite => with_addresses(check, channels, version, site),
+            KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => SeenWith::ReadKey {
+                unique_key: unique_key(check.id),
+            },
+        },
+        timing: match settings.timing.kind {
+            TimingKind::Period => ShownTiming::Period {
+                timeout: settings.timing.period.as_secs(),
+            },
+            TimingKind::Expression => ShownTiming::Expression {
+                schedule: &settings.timing.expression,
+                tz: &settings.timing.zone,
+            },
+        },
     }
-    match settings.timing.kind {
-        TimingKind::Period => {
-            fields.insert("timeout".to_owned(), json!(settings.timing.period.as_secs()));
-        }
-        TimingKind::Expression => {
-            fields.insert("schedule".to_owned(), json!(settings.timing.expression));
-            fields.insert("tz".to_owned(), json!(settings.timing.zone));
-        }
-    }
-    match kind {
-        KeyKind::ReadWrite => addresses(fields, check, channels, version, site),
-        KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => {
-            fields.insert("unique_key".to_owned(), json!(unique_key(check.id)));
-        }
-    }
-    shown
 }
 
-fn addresses(
-    fields: &mut Map<String, Value>,
-    check: &Check,
-    channels: &[ChannelId],
-    version: Version,
-    site: &Site,
-) {
+fn with_addresses(check: &Check, channels: &[ChannelId], version: Version, site: &Site) -> SeenWith {
     let own = format!("{}/api/v{}/checks/{}", site.url, version as u8, check.id);
     let channels: Vec<String> = channels.iter().map(ToString::to_string).collect();
-    for (name, value) in [
-        ("uuid", check.id.to_string()),
-        ("ping_url", format!("{}/{}", site.ping_base(), check.id)),
-        ("pause_url", format!("{own}/pause")),
-        ("resume_url", format!("{own}/resume")),
-        ("update_url", own),
-        ("channels", channels.join(",")),
-    ] {
-        fields.insert(name.to_owned(), Value::String(value));
+    SeenWith::WriteKey {
+        uuid: check.id.to_string(),
+        ping_url: format!("{}/{}", site.ping_base(), check.id),
+        pause_url: format!("{own}/pause"),
+        resume_url: format!("{own}/resume"),
+        update_url: own,
+        channels: channels.join(","),
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) mod status;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde::Serialize;
 
 /// Which version of the API a request speaks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,8 @@ impl Version {
 }
 
 /// An answer in JSON.
-pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    // Our own types have text for names and no numbers that JSON lacks.
+    let body = serde_json::to_vec(value).expect("what we answer can be written as JSON");
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -126,6 +126,7 @@ async fn the_key_may_stand_in_the_body_of_each_post_and_nowhere_else() {
             json!({ "api_key": null }),
             json!({ "api_key": [house.alice.write] }),
             json!({ "api_key": "ä".repeat(32) }),
+            json!({ "api_key": "\0".repeat(32) }),
             json!({ "api_key": house.alice.read }),
             json!({ "api_key": house.alice.ping }),
             json!({ "api_key": house.alice.write.to_lowercase() }),
