@@ -95,7 +95,11 @@ impl Store {
                 return unwrap(&ring, None, &row);
             }
             if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
-                return Err(Error::Corrupt("the instance's data key is gone".to_owned()).into());
+                // Each statement sees what was committed before it: another node may have made the key between the two.
+                return match tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
+                    Some(row) => unwrap(&ring, None, &row),
+                    None => Err(Error::Corrupt("the instance's data key is gone".to_owned()).into()),
+                };
             }
             let key = DataKey::generate(None, &mut dice);
             tx.data_key_insert(&key, &ring, &mut dice, now).await?;
