@@ -86,8 +86,9 @@ api: build-debug ## keys by the command line, against the real binary
 clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
 	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
 
-openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json (ARGS=--fresh for a new seed)
-	target/venv-clients/bin/python tests/openapi/run.py $(ARGS)
+openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json, on both databases (ARGS=--fresh: new seeds)
+	target/venv-clients/bin/python tests/openapi/run.py --database postgres $(ARGS) & other=$$!; \
+	target/venv-clients/bin/python tests/openapi/run.py $(ARGS); wait $$other
 
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)

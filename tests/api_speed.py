@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long the API takes, seen from a client on the same machine.
 
-    target/venv/bin/python tests/api_speed.py [--checks N] [--rounds N]      (or `make api-speed`)
+    target/venv/bin/python tests/api_speed.py [--database postgres] [--checks N] [--rounds N]      (or `make api-speed`)
 
 Starts the binary (TEST_BINARY) on a fresh data directory, makes N checks through the API, a hundred to a tag, pings
 each once, and asks one question after the other over one connection that is kept alive. Prints the median and the
@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from house import House  # noqa: E402
+from postgres import settings_for  # noqa: E402
 
 CHECKS_PER_TAG = 100
 
@@ -95,8 +96,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--checks", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2_000)
+    parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
     options = parser.parse_args()
-    with House() as house:
+    with settings_for(options.database) as settings, House(settings=settings) as house:
         house.user("alice@example.org", "--check-limit", str(options.checks))
         project = house.project("alice@example.org", "Home")
         key, read_key = house.key(project, "read-write"), house.key(project, "read-only")

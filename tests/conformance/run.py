@@ -13,7 +13,6 @@ standard library only; the Python that runs it must have pytest, pytest-xdist an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ SUITE = HERE / "suite"
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 from house import House, free_port  # noqa: E402
-from postgres import Cluster  # noqa: E402
+from postgres import settings_for  # noqa: E402
 
 # The whole of suite/shared/, so that a new file there is not forgotten here.
 FILES = sorted(path.name for path in (SUITE / "shared").glob("test_*.py"))
@@ -94,16 +93,6 @@ def skipped(report: Path) -> list[str]:
 def begin(files: list[str], args: list[str], report: Path, env: dict[str, str]) -> subprocess.Popen:
     command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-q", "-rs", "-p", "no:cacheprovider", *args]
     return subprocess.Popen(command + [f"shared/{f}" for f in files], cwd=SUITE, env=env, stdin=subprocess.DEVNULL)
-
-
-@contextlib.contextmanager
-def settings_for(database: str):
-    """What the server is told about its database: nothing for SQLite, a database of a fresh cluster for PostgreSQL."""
-    if database == "sqlite":
-        yield {}
-    else:
-        with Cluster() as cluster:
-            yield {"DATABASE_URL": cluster.url(cluster.database())}
 
 
 def main(args: list[str]) -> int:

@@ -168,6 +168,16 @@ class Cluster:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
 
+@contextlib.contextmanager
+def settings_for(database: str):
+    """What a server is told about its database: nothing for `sqlite`, a database of a fresh cluster for `postgres`."""
+    if database == "sqlite":
+        yield {}
+    else:
+        with Cluster() as cluster:
+            yield {"DATABASE_URL": cluster.url(cluster.database())}
+
+
 def main(args: list[str]) -> int:
     if args[:1] != ["--"] or len(args) < 2:
         print(__doc__, file=sys.stderr)

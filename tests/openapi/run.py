@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Try what /api/v3/openapi.json says against the real server, with thousands of requests made up from it.
 
-    target/venv-clients/bin/python tests/openapi/run.py [--fresh] [schemathesis arguments...]
+    target/venv-clients/bin/python tests/openapi/run.py [--database postgres] [--fresh] [schemathesis arguments...]
 
 Starts the binary on a fresh data directory with a project, channels and a few checks, and runs schemathesis on it:
 no server error, no answer that the document does not describe, no wrong request that is accepted, no route open
@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 from house import House  # noqa: E402
+from postgres import settings_for  # noqa: E402
 
 METRICS_KEY = "openapi-metrics-key"
 CHECKS = [
@@ -43,11 +44,18 @@ SEED = 20260801
 
 
 def main(args: list[str]) -> int:
+    database = "sqlite"
+    if args[:1] == ["--database"] and args[1:2] in (["sqlite"], ["postgres"]):
+        database, args = args[1], args[2:]
+    with settings_for(database) as settings:
+        return run(args, settings)
+
+
+def run(args: list[str], settings: dict[str, str]) -> int:
     fresh = "--fresh" in args
     args = [arg for arg in args if arg != "--fresh"]
     seed = [] if "--seed" in args else ["--seed", str(secrets.randbelow(2**32) if fresh else SEED)]
-    settings = {"METRICS_KEY": METRICS_KEY}
-    with House(settings=settings) as house:
+    with House(settings={"METRICS_KEY": METRICS_KEY, **settings}) as house:
         house.user("alice@example.org", "--check-limit", "100000")
         project = house.project("alice@example.org", "Home")
         for name in ("mail", "pager"):
