@@ -74,22 +74,38 @@ impl Store {
 
     /// Opens the vault with a key ring. On a new database this makes the instance's data key.
     pub async fn unlock(&self, ring: KeyRing, mut dice: Dice, now: Timestamp) -> Result<(), UnlockError> {
-        let kept = ring.clone();
-        let instance = self
-            .write(async move |tx| -> Result<DataKey, UnlockError> {
-                if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
-                    return unwrap(&ring, None, &row);
-                }
-                if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
-                    return Err(Error::Corrupt("the instance's data key is gone".to_owned()).into());
-                }
-                let key = DataKey::generate(None, &mut dice);
-                tx.data_key_insert(&key, &ring, &mut dice, now).await?;
-                Ok(key)
-            })
-            .await?;
-        self.vault.unlock(kept, &instance);
+        let instance = match self.instance_key(ring.clone(), dice.fork(), now).await {
+            // Another program made the key in this moment: now it is there to be read.
+            Err(UnlockError::Store(Error::Conflict(_))) => self.instance_key(ring.clone(), dice, now).await?,
+            other => other?,
+        };
+        self.vault.unlock(ring, &instance);
         Ok(())
+    }
+
+    /// The instance's data key; made if the database is new.
+    async fn instance_key(
+        &self,
+        ring: KeyRing,
+        mut dice: Dice,
+        now: Timestamp,
+    ) -> Result<DataKey, UnlockError> {
+        self.write(async move |tx| {
+            if let Some(row) = tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
+                return unwrap(&ring, None, &row);
+            }
+            if tx.first(&DATA_KEY_ANY, &[]).await?.is_some() {
+                // Each statement sees what was committed before it: another node may have made the key between the two.
+                return match tx.first(&DATA_KEY_OF_INSTANCE, &[]).await? {
+                    Some(row) => unwrap(&ring, None, &row),
+                    None => Err(Error::Corrupt("the instance's data key is gone".to_owned()).into()),
+                };
+            }
+            let key = DataKey::generate(None, &mut dice);
+            tx.data_key_insert(&key, &ring, &mut dice, now).await?;
+            Ok(key)
+        })
+        .await
     }
 }
 

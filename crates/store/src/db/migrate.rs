@@ -324,4 +324,56 @@ mod tests {
         assert!(other.contains("migration 2 (second)"), "{other}");
         assert_eq!(state(&conn), (3, 1, 2));
     }
+
+    /// The same on PostgreSQL: a failing migration leaves the old state and can be mended, a newer schema and another text
+    /// are refused, and who only looks changes nothing.
+    #[tokio::test]
+    async fn on_postgres_migrations_are_whole_or_not_there() {
+        use crate::Server;
+        use crate::db::postgres::Postgres;
+
+        let cluster = allswell_testkit::Cluster::shared();
+        let name = cluster.database().await;
+        let server = Server::from_url(&cluster.url(&name)).expect("a URL");
+        let postgres = Postgres::new(&server).expect("a pool");
+        let run = async |migrations: &'static [Migration], schema| {
+            bring_postgres_up(|| postgres.begin_patiently(), migrations, schema, NOW).await
+        };
+        let state = async || {
+            let tables = "select count(*) from pg_tables where schemaname = 'public'";
+            (
+                cluster.number(&name, tables).await,
+                cluster.number(&name, "select count(*) from a").await,
+                cluster
+                    .number(&name, "select max(version) from schema_versions")
+                    .await,
+            )
+        };
+        let missing = run(&[FIRST], Schema::Check).await;
+        assert!(matches!(&missing, Err(Error::Unavailable(why)) if why.contains("allswell migrate")));
+
+        run(&[FIRST], Schema::Migrate).await.expect("the first");
+        let error = run(&[FIRST, BROKEN], Schema::Migrate).await;
+        assert!(matches!(error, Err(Error::Conflict(_))), "{error:?}");
+        assert_eq!(state().await, (2, 1, 1));
+        for _ in 0..2 {
+            run(&[FIRST, SECOND], Schema::Migrate).await.expect("the second");
+            assert_eq!(state().await, (3, 1, 2));
+        }
+        run(&[FIRST, SECOND], Schema::Check)
+            .await
+            .expect("nothing is missing");
+        for (migrations, words) in [
+            (&[FIRST] as &'static [Migration], "a newer Allswell wrote it"),
+            (&[FIRST, BROKEN], "migration 2 (second)"),
+        ] {
+            let refused = run(migrations, Schema::Migrate).await;
+            assert!(
+                matches!(&refused, Err(Error::Corrupt(why)) if why.contains(words)),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(state().await, (3, 1, 2));
+        cluster.remove(&name).await;
+    }
 }
