@@ -6,13 +6,14 @@ use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
 use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
+use allswell_engine::ingest::Arrival;
 use allswell_engine::loops::Step;
 use allswell_engine::pending::Pending;
 use allswell_engine::sweep::Sweep;
 use allswell_engine::{Due, record};
 use allswell_store::{Error, Tx};
 
-use crate::kit::{House, Log, NOW, SILENCE_SECS, after, settle};
+use crate::kit::{House, Log, NOW, SILENCE_SECS, after, gather, settle, to};
 
 /// Checks that one transaction looks at.
 const BATCH: usize = 200;
@@ -25,13 +26,18 @@ fn idle(secs: i64) -> Due {
 }
 
 fn sweep(house: &mut House) -> Sweep {
+    sweep_behind(house, Pending::default())
+}
+
+/// A sweep that knows of the pings that wait.
+fn sweep_behind(house: &mut House, pending: Pending) -> Sweep {
     let dice = house.dice.fork();
     Sweep::new(
         house.store.clone(),
         house.dice.id(),
         dice,
         Zones::Bundled,
-        Pending::default(),
+        pending,
         house.deliver.clone(),
         house.meters.clone(),
     )
@@ -426,4 +432,38 @@ async fn a_sweep_on_a_database_that_is_away_is_an_error_and_changes_nothing() {
     assert_eq!(house.read(id).await.state.status, Status::Up);
     assert_eq!(settle(&sweep, after(200)).await.0, idle(200));
     assert_eq!(house.flips(id).await.len(), 1);
+}
+
+/// The commit is slow: the deadline passes while a ping that came before it waits. It was in time, and nobody is woken.
+#[tokio::test]
+async fn a_ping_that_came_in_time_and_still_waits_is_not_silence() {
+    let mut house = House::in_memory().await;
+    let id = up(&mut house, after(100)).await;
+    let (inbox, ingest) = house.ingest(1, 1);
+    let sweep = sweep_behind(&mut house, inbox.pending());
+    let puts = gather(
+        &inbox,
+        vec![Arrival {
+            at: after(99),
+            ..to(id)
+        }],
+    )
+    .await;
+    let due = sweep.step(after(130)).await.expect("a step");
+    assert!(
+        matches!(due, Due::At(at) if at <= after(131)),
+        "it looks again soon: {due:?}"
+    );
+    assert!(house.flips(id).await.is_empty());
+
+    drop(inbox);
+    ingest.run(|| NOW).await;
+    for put in puts {
+        put.await.expect("an answer").expect("stored");
+    }
+    settle(&sweep, after(131)).await;
+    assert_eq!(
+        (house.read(id).await.state.status, house.flips(id).await.len()),
+        (Status::Up, 0)
+    );
 }
