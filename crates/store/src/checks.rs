@@ -31,8 +31,12 @@ statements! {
         where project_id = $1 and deleted_at is null order by created_at, id");
     OF_PROJECT_BY_SLUG = concat!("select ", columns!(), " from checks
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
+    // As an array for PostgreSQL, whose planner would read all checks otherwise (as in `badges.rs`).
     OF_PROJECT_BY_TAG = concat!("select ", columns!(), " from checks
         where id in (select check_id from check_tags where project_id = $1 and tag = $2) and deleted_at is null
+        order by created_at, id"),
+        on postgres concat!("select ", columns!(), " from checks
+        where id = any(array(select check_id from check_tags where project_id = $1 and tag = $2)) and deleted_at is null
         order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");

@@ -5,6 +5,7 @@
 
 mod absences;
 mod audit;
+mod badges;
 mod channels;
 mod checks;
 mod deletes;
