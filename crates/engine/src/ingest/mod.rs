@@ -18,6 +18,7 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Store};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::meters::Meters;
@@ -42,6 +43,17 @@ pub enum Address {
         /// Make the check if there is none.
         create: bool,
     },
+}
+
+impl Address {
+    /// Which of so many lanes it belongs into. All that is sent to one address is in one lane, in its order.
+    fn lane(&self, lanes: usize) -> usize {
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>();
+        match self {
+            Address::Check(id) => sum(id.as_uuid_bytes()) % lanes,
+            Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
+        }
+    }
 }
 
 /// A ping that arrived.
@@ -207,10 +219,56 @@ impl Ingest {
     }
 
     /// Stores batches until every [`Inbox`] is gone and what waited is answered.
+    pub async fn run(mut self, clock: fn() -> Timestamp) {
+        let lanes = self.store.ping_lanes();
+        if lanes == 1 {
+            return self.empty(clock).await;
+        }
+        let mut running = JoinSet::new();
+        let mut senders = Vec::with_capacity(lanes);
+        for _ in 0..lanes {
+            // As much as one batch: what waits beyond that waits in the inbox, and is bounded there.
+            let (sender, receiver) = mpsc::channel(self.batch_max);
+            senders.push(sender);
+            running.spawn(self.lane(receiver).empty(clock));
+        }
+        let mut waiting = Vec::with_capacity(self.batch_max);
+        'all: while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
+            for one in waiting.drain(..) {
+                let lane = one.arrival.address.lane(lanes);
+                // A lane ends before its sender only by breaking off, and all of it ends with it.
+                if senders[lane].send(one).await.is_err() {
+                    break 'all;
+                }
+            }
+        }
+        drop(senders);
+        while let Some(ended) = running.join_next().await {
+            ended.expect("a lane of the ingest loop ends in order");
+        }
+    }
+
+    /// The same, for a part of the pings.
+    fn lane(&mut self, receiver: mpsc::Receiver<Waiting>) -> Ingest {
+        Ingest {
+            store: self.store.clone(),
+            receiver,
+            batch_max: self.batch_max,
+            dice: self.dice.fork(),
+            zones: self.zones.clone(),
+            deliver: Arc::clone(&self.deliver),
+            meters: self.meters.clone(),
+            now: self.now,
+            unsaid: 0,
+            quiet_until: None,
+        }
+    }
+
+    /// Stores batches of what comes, one after the other.
     ///
     /// The writer must not stand still while answers go out: if more waits already, the next batch is on its way before
     /// the last one is answered.
-    pub async fn run(mut self, clock: fn() -> Timestamp) {
+    async fn empty(mut self, clock: fn() -> Timestamp) {
         let mut waiting = Vec::with_capacity(self.batch_max);
         let mut stored = Stored::default();
         loop {

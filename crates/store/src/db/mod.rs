@@ -75,10 +75,10 @@ impl<'c> Reader<'c> {
     ) -> Result<Vec<T>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::decoded(conn, stmt, sets),
-            Conn::Postgres(session) => {
+            _ => {
                 let mut found = Vec::new();
                 for params in sets {
-                    for row in session.all(stmt, params).await? {
+                    for row in self.all(stmt, params).await? {
                         found.push(T::from_columns(&row)?);
                     }
                 }
@@ -129,10 +129,10 @@ impl Tx<'_> {
     ) -> Result<Vec<u64>> {
         match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run_each(conn, stmt, sets),
-            Conn::Postgres(session) => {
+            _ => {
                 let mut changed = Vec::new();
                 for params in sets {
-                    changed.push(session.run(stmt, params).await?);
+                    changed.push(self.run(stmt, params).await?);
                 }
                 Ok(changed)
             }
