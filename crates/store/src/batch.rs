@@ -75,6 +75,9 @@ pub struct Changed<'a> {
     pub deadline: Option<Timestamp>,
     /// In the order of their numbers.
     pub pings: Vec<Logged<'a>>,
+    /// The stored wake-up becomes the true deadline also where it may stay: for the sweep, which would find the check again
+    /// at once otherwise.
+    pub exact: bool,
 }
 
 impl Changed<'_> {
@@ -82,6 +85,7 @@ impl Changed<'_> {
     /// (see [`Tx::check_save_state`]).
     pub(crate) fn moves(&self) -> bool {
         match (self.check.deadline, self.deadline) {
+            _ if self.exact => true,
             (Some(stored), Some(new)) => stored > new,
             (stored, new) => stored != new,
         }

@@ -16,6 +16,7 @@ use allswell_core::signal;
 use allswell_core::time::Timestamp;
 use allswell_store::batch::{Changed, Logged};
 use allswell_store::checks::Found;
+use allswell_store::news::News;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Tx};
 
@@ -316,6 +317,7 @@ async fn write(
             deadline: touched.deadline,
             pings: std::mem::take(&mut touched.pings),
             check: &mut touched.check,
+            exact: false,
         })
         .collect();
     let full_pages: Vec<CheckId> = changed
@@ -347,11 +349,16 @@ async fn write(
         .filter(|touched| !touched.flips.is_empty() && !lost.contains(&touched.check.id))
         .collect();
     flipped.sort_by_key(|touched| (touched.check.project, touched.check.id));
-    let mut promised = 0;
-    for Touched { check, flips, .. } in &flipped {
-        for (flip, at) in flips {
-            promised += record::write_flip(tx, check, flip, *at, dice).await?;
-        }
-    }
+    let news: Vec<News<'_>> = flipped
+        .iter()
+        .flat_map(|Touched { check, flips, .. }| {
+            flips.iter().map(move |(flip, at)| News {
+                check,
+                flip,
+                noticed_at: *at,
+            })
+        })
+        .collect();
+    let promised = record::write_flips(tx, &news, dice).await?;
     Ok((lost, promised))
 }
