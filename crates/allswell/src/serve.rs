@@ -130,7 +130,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
-    let mut ingesting = tokio::spawn(ingest.run(loops::now));
+    let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
     let gauges = Arc::new(Gauges::default());
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
@@ -206,6 +206,16 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     tracing::info!("ended");
     log.finish();
     Ok(())
+}
+
+/// The ingest loop on a thread of its own. Among the connections it would wait for its turn behind hundreds of them, and
+/// the writer with it.
+fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the ingest loop")?;
+    Ok(move || runtime.block_on(ingest.run(loops::now)))
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

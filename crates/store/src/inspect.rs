@@ -27,7 +27,10 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("retention", crate::retention::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
-        &[("batch", crate::batch::POSTGRES_STATEMENTS)]
+        &[
+            ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("news", crate::news::POSTGRES_STATEMENTS),
+        ]
     } else {
         &[]
     };

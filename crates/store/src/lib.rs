@@ -19,6 +19,7 @@ pub mod checks;
 pub mod flips;
 pub mod instance;
 pub mod keys;
+pub mod news;
 pub mod outbox;
 pub mod people;
 pub mod pings;

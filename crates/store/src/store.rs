@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use allswell_core::time::{Span, Timestamp};
 
-use crate::db::postgres::{Mode, Postgres, Server, Session};
+use crate::db::postgres::{Mode, PING_CONNECTIONS, Postgres, Server, Session};
 use crate::db::sqlite::{Sqlite, run_to_end};
 use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
@@ -194,7 +194,16 @@ impl Store {
         }
     }
 
-    /// Like [`Store::write`], on the connection that is kept for pings.
+    /// How many transactions of pings the database takes at once. A check's pings belong into one lane of them: two that
+    /// change one check are in each other's way.
+    pub fn ping_lanes(&self) -> usize {
+        match &self.database {
+            Database::Sqlite(_) => 1,
+            Database::Postgres(_) => PING_CONNECTIONS,
+        }
+    }
+
+    /// Like [`Store::write`], on a connection that is kept for pings.
     ///
     /// # Errors
     /// What the closure gives, or the database's own.

@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
-pub(crate) use row::{Param, Row};
+pub(crate) use row::{Columns, FromColumns, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use allswell_core::seal::DataKey;
@@ -67,6 +67,26 @@ impl<'c> Reader<'c> {
         }
     }
 
+    /// What each row of a statement is, for each of several sets of values.
+    pub(crate) async fn decoded<T: FromColumns, const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<T>> {
+        match &mut self.conn {
+            Conn::Sqlite(conn) => sqlite::decoded(conn, stmt, sets),
+            _ => {
+                let mut found = Vec::new();
+                for params in sets {
+                    for row in self.all(stmt, params).await? {
+                        found.push(T::from_columns(&row)?);
+                    }
+                }
+                Ok(found)
+            }
+        }
+    }
+
     /// The first row of a statement, if it has one.
     pub(crate) async fn first(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Option<Row>> {
         Ok(self.all(stmt, params).await?.into_iter().next())
@@ -95,6 +115,27 @@ impl<'c> Tx<'c> {
         match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
             Conn::Postgres(session) => session.run(stmt, params).await,
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement for each of several sets of values; gives the number of rows that each changed. On SQLite it is
+    /// looked up once for all of them.
+    pub(crate) async fn run_each<const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<u64>> {
+        match &mut self.0.conn {
+            Conn::Sqlite(conn) => sqlite::run_each(conn, stmt, sets),
+            _ => {
+                let mut changed = Vec::new();
+                for params in sets {
+                    changed.push(self.run(stmt, params).await?);
+                }
+                Ok(changed)
+            }
         }
     }
 }

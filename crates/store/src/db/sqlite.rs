@@ -4,6 +4,7 @@
 //! at once, so no transaction is ever held open by a task that waits for something else. What waits for the writer is
 //! first come, first served.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use tokio::sync::mpsc;
 
-use super::row::{Param, Row, Value};
+use super::row::{Columns, FromColumns, FromValue, Look, Param, Row, Value, place_of};
 use super::stmt::Stmt;
 use crate::{Error, Result};
 
@@ -205,6 +206,68 @@ pub(crate) fn run(conn: &Connection, stmt: &'static Stmt, params: &[Param<'_>]) 
     let mut statement = conn.prepare_cached(stmt.sqlite())?;
     bind(&mut statement, params)?;
     Ok(statement.raw_execute()? as u64)
+}
+
+/// Runs a statement for each set of values.
+pub(crate) fn run_each<const N: usize>(
+    conn: &Connection,
+    stmt: &'static Stmt,
+    sets: &[[Param<'_>; N]],
+) -> Result<Vec<u64>> {
+    if sets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut statement = conn.prepare_cached(stmt.sqlite())?;
+    let changed = sets.iter().map(|params| {
+        bind(&mut statement, params)?;
+        Ok(statement.raw_execute()? as u64)
+    });
+    changed.collect()
+}
+
+/// The rows of a statement for each set of values, made into what they are while the database holds them.
+pub(crate) fn decoded<T: FromColumns, const N: usize>(
+    conn: &Connection,
+    stmt: &'static Stmt,
+    sets: &[[Param<'_>; N]],
+) -> Result<Vec<T>> {
+    let mut statement = conn.prepare_cached(stmt.sqlite())?;
+    let columns = stmt.columns(|| statement.column_names().map(str::to_owned).collect());
+    let mut found = Vec::new();
+    for params in sets {
+        bind(&mut statement, params)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            let next = Cell::new(0);
+            found.push(T::from_columns(&Held {
+                row,
+                columns: &columns,
+                next,
+            })?);
+        }
+    }
+    Ok(found)
+}
+
+/// A row that the database holds.
+struct Held<'r> {
+    row: &'r rusqlite::Row<'r>,
+    columns: &'r [String],
+    next: Cell<usize>,
+}
+
+impl Columns for Held<'_> {
+    fn get<T: FromValue>(&self, column: &str) -> Result<T> {
+        let index = place_of(self.columns, column, self.next.get())?;
+        self.next.set(index + 1);
+        let look = match self.row.get_ref(index)? {
+            ValueRef::Null | ValueRef::Real(_) => Look::Null,
+            ValueRef::Integer(number) => Look::Integer(number),
+            ValueRef::Text(text) => Look::Text(String::from_utf8_lossy(text)),
+            ValueRef::Blob(bytes) => Look::Bytes(bytes),
+        };
+        look.read(column)
+    }
 }
 
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> Result<()> {
