@@ -28,7 +28,7 @@ HOUR = 3_600
 DAY = 24 * HOUR
 # A gap of more than a minute counts as an absence.
 STEP_SECS = 40
-# How often the server is started again. A day of it, each half minute, is 2,880: `make crash` does that.
+# How often the server is started again. A day of it, each half minute, is 2,880: `make restarts` does that.
 RESTARTS = int(os.environ.get("ABSENCE_RESTARTS", "12"))
 PING_CLIENTS = 8
 # Long enough for ten thousand pings after the return, on a machine that is busy with other tests.
