@@ -34,6 +34,8 @@ const SWITCHES_MAX: u32 = 100;
 const CHECKPOINT_PAGES: i64 = 4_000;
 const CACHE_KIB: i64 = 32 * 1024;
 const MMAP_BYTES: i64 = 0;
+/// What `pragma auto_vacuum` says for it.
+const AUTO_VACUUM_INCREMENTAL: i64 = 2;
 
 /// The threads of one SQLite database.
 #[derive(Clone)]
@@ -140,8 +142,12 @@ fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
 
 fn configure(conn: &Connection) -> Result<()> {
     configure_any(conn)?;
-    // Incremental vacuum can only be chosen before the first table; on an existing database this does nothing.
-    conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    // Incremental vacuum can only be chosen before the first table. Where it is chosen already, choosing it again would
+    // be a write, and nobody could open the database to read it while its disk is full.
+    let vacuum: i64 = conn.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if vacuum != AUTO_VACUUM_INCREMENTAL {
+        conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    }
     switch_to_wal(conn)?;
     // FULL and not NORMAL: an answered ping must survive a power cut.
     conn.pragma_update(None, "synchronous", "full")?;
