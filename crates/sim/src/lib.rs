@@ -18,6 +18,8 @@ mod told;
 mod users;
 mod world;
 
+pub use absent::{restarting_for_a_day, two_hours_away};
+pub use crashes::{Crashes, every_crash_point};
 pub use world::{Report, Temper, run_with};
 
 use std::fmt;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use allswell_core::absence::Absence;
 use allswell_core::check::{Check, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
-use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
+use allswell_core::id::{ChannelId, CheckId, DeliveryId};
 use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
@@ -62,7 +62,6 @@ enum Fact {
 /// One check and all that happened to it.
 pub(crate) struct Model {
     pub(crate) id: CheckId,
-    pub(crate) project: ProjectId,
     pub(crate) settings: Settings,
     schedule: Schedule,
     created_at: Timestamp,
@@ -103,7 +102,6 @@ impl Model {
     pub(crate) fn new(check: &Check, channels: Vec<Channel>) -> Self {
         Model {
             id: check.id,
-            project: check.project,
             settings: check.settings.clone(),
             schedule: schedule(&check.settings),
             created_at: check.created_at,
@@ -412,7 +410,9 @@ impl Model {
                 })?;
             }
             Some(from) => {
-                let truth = from == nominal.as_micros() && flip.at > nominal && noticed_at >= flip.at;
+                // Behind a clock that was set back, a flip is no older than the one before it.
+                let passed = noticed_at >= flip.at || flip.at == self.status_since();
+                let truth = from == nominal.as_micros() && flip.at > nominal && passed;
                 holds(ABSENCE, truth, || format!("{}, deadline {nominal}", tell()))?;
                 if self.plain && around.clocks_right {
                     self.excused_rightly(nominal, flip.at, around.absences)?;

@@ -38,7 +38,10 @@ impl World {
             let Some(one) = self.db.waiting().first().copied() else {
                 return Ok(());
             };
-            self.run_work(one, Default::default(), &[])?;
+            self.run_or_crash(one)?;
+            if self.doom.happened {
+                return Ok(());
+            }
         }
         broken(
             REST,
@@ -53,7 +56,10 @@ impl World {
                 self.begins(place, which);
                 self.quiet()?;
                 let now = self.now;
-                let up = self.nodes[place].up.as_mut().expect("it is up");
+                let Some(up) = &mut self.nodes[place].up else {
+                    // It crashed meanwhile.
+                    return Ok(());
+                };
                 if up.turn(which).due.is_none_or(|due| due > now) {
                     break;
                 }

@@ -244,14 +244,7 @@ impl World {
     }
 
     fn deed(&mut self, id: CheckId, wanted: Wanted) {
-        let up = self.nodes_up();
-        if up.is_empty() {
-            return;
-        }
-        let place = up[self.roll(up.len() as u32) as usize];
-        let at = self.clock_of(place);
-        let model = &self.models[&id];
-        let (name, scope) = (model.settings.name.clone(), ProjectScope::granted(model.project));
+        let name = self.models[&id].settings.name.clone();
         let what = match wanted {
             Wanted::Pause => Deed::Pause,
             Wanted::Resume => Deed::Resume,
@@ -263,6 +256,18 @@ impl World {
                 Deed::Edit(Box::new(settings), chosen)
             }
         };
+        self.carry_out(id, what);
+    }
+
+    /// Hands an edit to a node, as a request that nobody repeats.
+    pub(crate) fn carry_out(&mut self, id: CheckId, what: Deed) {
+        let up = self.nodes_up();
+        if up.is_empty() {
+            return;
+        }
+        let place = up[self.roll(up.len() as u32) as usize];
+        let at = self.clock_of(place);
+        let scope = ProjectScope::granted(self.project);
         self.say(|| format!("somebody does to {id} at {at}: {what:?}"));
         let (notes, dice) = (self.notes.clone(), self.dice.fork());
         let up = self.nodes[place].up.as_mut().expect("it is up");

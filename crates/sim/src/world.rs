@@ -21,6 +21,7 @@ use allswell_store::simulated::{Fate, Simulated, Waiting};
 use allswell_store::{Error, Store};
 
 use crate::Failure;
+use crate::crashes::Doom;
 use crate::look::Sights;
 use crate::model::{Channel, Model, Note};
 use crate::node::{Done, Loop, Node, Up};
@@ -74,6 +75,24 @@ impl Temper {
             setting_clocks: of(&[0, 0, 0, 30]),
             stalling: of(&[0, 20]),
             losing: of(&[0, 0, 20]),
+        }
+    }
+}
+
+impl Temper {
+    /// A world without any trouble, and without checks.
+    pub(crate) const fn calm(nodes: usize) -> Self {
+        Temper {
+            nodes,
+            checks: 0,
+            batch_max: 1_000,
+            happenings: 0,
+            failing: 0,
+            crashing: 0,
+            leaving: 0,
+            setting_clocks: 0,
+            stalling: 0,
+            losing: 0,
         }
     }
 }
@@ -138,6 +157,9 @@ pub(crate) struct World {
     pub(crate) latest_clock: Timestamp,
     /// A node is just starting: the only one of its database takes all leases back.
     pub(crate) starting: bool,
+    /// Nobody looks after each commit.
+    pub(crate) blind: bool,
+    pub(crate) doom: Doom,
     clocks_set: bool,
     agenda: BTreeMap<(Timestamp, u64), Errand>,
     next_errand: u64,
@@ -193,6 +215,8 @@ impl World {
             sights: Sights::default(),
             latest_clock: START,
             starting: false,
+            blind: false,
+            doom: Doom::default(),
             clocks_set: false,
             agenda: BTreeMap::new(),
             next_errand: 0,
@@ -422,7 +446,7 @@ impl World {
         let asked = asked.clone();
         match answer {
             Ok(Answer::Stored | Answer::Created) => {
-                let stored = self.sights.stored.contains_key(&ticket);
+                let stored = self.blind || self.sights.stored.contains_key(&ticket);
                 holds(ANSWERED, stored, || {
                     format!("t{ticket} is answered, and not stored: {asked:?}")
                 })
@@ -613,6 +637,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Like [`World::crashes`]; nothing that was on its way arrives.
+    pub(crate) fn crashes_clean(&mut self, place: usize, away: Span) -> Held {
+        if let Some(up) = &self.nodes[place].up {
+            let number = up.number;
+            // Its futures must not hear of it.
+            self.nodes[place].up.as_mut().expect("just seen").tasks.clear();
+            for left in self.db.crash(number) {
+                self.db.forget(left.id);
+            }
+        }
+        self.crashes(place, away)
     }
 
     fn somebody_crashes(&mut self) -> Held {
