@@ -13,6 +13,8 @@ use crate::world::{Temper, World};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
+/// Between two looks of a node that is awake.
+const STRIDE: Span = Span::from_secs(29);
 
 fn told(mut world: World, story: impl FnOnce(&mut World) -> Held) -> Result<(), Box<Failure>> {
     story(&mut world).map_err(|broken| {
@@ -76,7 +78,7 @@ impl World {
     fn awake_until(&mut self, until: Timestamp) -> Held {
         while self.now < until {
             self.look_around(0)?;
-            self.now = (self.now + Span::from_secs(15)).min(until);
+            self.now = (self.now + STRIDE).min(until);
         }
         self.look_around(0)
     }
@@ -94,7 +96,7 @@ impl World {
         self.look_around(0)?;
         for some in ids.chunks(1_000) {
             self.all_ping(some)?;
-            self.now = self.now + Span::from_secs(10);
+            self.awake_until(self.now + Span::from_secs(10))?;
         }
         self.all_ping(&[silent])?;
         let last = self.now;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::{Ended, Promise, Seen, Version};
 
 use crate::model::{Around, Model, Note};
@@ -20,7 +20,8 @@ use crate::world::World;
 pub(crate) struct Sights {
     /// Tickets of pings that are stored, with their check.
     pub(crate) stored: BTreeMap<u64, CheckId>,
-    pub(crate) marks: BTreeMap<NodeId, Timestamp>,
+    marks: BTreeMap<NodeId, Timestamp>,
+    last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
     /// Which check and channel a delivery is for, and its flip.
     pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, u64)>,
@@ -84,14 +85,18 @@ impl World {
     }
 
     fn look_at_absences(&mut self) -> Held {
-        let marks: BTreeMap<NodeId, Timestamp> = self.db.marks().expect("readable").into_iter().collect();
+        let last = self.sights.last_mark;
+        // What is older belongs to processes that have ended.
+        let since = last.map_or(self.now, |last| last.min(self.now)) - Span::from_secs(600);
+        let marks = self.db.marks(since).expect("readable");
         let absences = self.db.absences().expect("readable");
-        let moved: Vec<Timestamp> = marks
-            .iter()
-            .filter(|(node, at)| self.sights.marks.get(node) != Some(at))
-            .map(|(_, at)| *at)
-            .collect();
-        let last = self.sights.marks.values().max().copied();
+        let mut moved = Vec::new();
+        for (node, at) in marks {
+            if self.sights.marks.insert(node, at) != Some(at) {
+                moved.push(at);
+            }
+        }
+        self.sights.last_mark = moved.iter().copied().chain(last).max();
         if let (true, Some(last), [mark]) = (self.clocks_right(), last, moved.as_slice()) {
             let away = (*mark - last > ABSENCE_MIN).then_some(Absence {
                 from: last,
@@ -114,7 +119,6 @@ impl World {
         if let Some(short) = absences.iter().find(long) {
             return broken(NOTED, format!("{short:?} is too short"));
         }
-        self.sights.marks = marks;
         self.sights.absences = absences;
         Ok(())
     }

@@ -44,7 +44,7 @@ statements! {
                   from deliveries d left join delivery_flips df on df.check_id = d.shard and df.delivery_id = d.id
                   where d.shard = $1 order by df.flip_seq, df.channel_id, d.id";
     PROMISES = "select count(*) as promises from delivery_flips";
-    MARKS = "select node_id, seen_at from awake order by node_id";
+    MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
 }
 
@@ -388,9 +388,11 @@ impl Simulated {
         Ok(counted.first().copied().unwrap_or(0))
     }
 
-    /// The last sign of life of each node.
-    pub fn marks(&self) -> Result<Vec<(NodeId, Timestamp)>> {
-        self.rows(&MARKS, &[], |row| Ok((row.get("node_id")?, row.get("seen_at")?)))
+    /// The last signs of life of nodes since `since`.
+    pub fn marks(&self, since: Timestamp) -> Result<Vec<(NodeId, Timestamp)>> {
+        self.rows(&MARKS, &[since.into()], |row| {
+            Ok((row.get("node_id")?, row.get("seen_at")?))
+        })
     }
 
     /// The absences, oldest first.
