@@ -173,7 +173,21 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(30) {
+        match self.roll(34) {
+            30..=33 => {
+                // All at once: they come into one batch, or several.
+                for _ in 0..2 + self.roll(3) {
+                    let actions = [
+                        Action::Success,
+                        Action::Fail,
+                        Action::Success,
+                        Action::Exit(1),
+                        Action::Start,
+                    ];
+                    let action = actions[self.roll(actions.len() as u32) as usize];
+                    self.send(errand(action, None));
+                }
+            }
             0..=4 => self.send(errand(Action::Success, None)),
             5..=6 => self.send(errand(Action::Fail, None)),
             7..=9 => self.send(errand(Action::Start, None)),
