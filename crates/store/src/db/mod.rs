@@ -7,6 +7,7 @@
 mod migrate;
 pub(crate) mod postgres;
 mod row;
+pub(crate) mod script;
 pub(crate) mod sqlite;
 mod stmt;
 
@@ -26,6 +27,8 @@ use crate::vault::Vault;
 pub(crate) enum Conn<'c> {
     /// Exclusive, since only that can travel between threads with the task that holds it.
     Sqlite(&'c mut rusqlite::Connection),
+    /// In a simulated world, where statements fail as its seed says.
+    Scripted(&'c mut rusqlite::Connection, &'c script::Script),
     Postgres(&'c mut postgres::Session),
 }
 
@@ -63,6 +66,10 @@ impl<'c> Reader<'c> {
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::all(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::all(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.all(stmt, params).await,
         }
     }
@@ -114,6 +121,10 @@ impl<'c> Tx<'c> {
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
         match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::run(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.run(stmt, params).await,
         }
     }
