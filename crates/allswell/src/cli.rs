@@ -81,6 +81,20 @@ pub enum KeysCommand {
     },
     /// The keys of the ring and what they are used for, without the keys themselves
     List,
+    /// Replace the root key and the data keys, and seal every secret anew, while servers run; given again, goes on
+    Rotate {
+        /// Name of the new root key [default: an unused one of the ring, else the day]
+        #[arg(long)]
+        name: Option<String>,
+        /// Remove the old root key from the ring at the end; backups made until then could not be read without it
+        #[arg(long)]
+        retire: bool,
+    },
+    /// Remove a root key that nothing rests on from the ring
+    Retire {
+        /// As `keys list` shows it
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -61,6 +61,21 @@ pub fn lock_for_serving(config: &Config) -> Result<Option<Serving>> {
     Ok(Store::lock_for_serving(&place_of(config))?)
 }
 
+/// Looks whether a server is there, on a database that has one at most.
+pub struct Probe(Place);
+
+impl Probe {
+    pub fn new(config: &Config) -> Self {
+        Probe(place_of(config))
+    }
+
+    /// Takes the right to serve for a moment to see whether it is taken. What cannot be looked at is taken for served:
+    /// a server does the work, and without one nothing is lost.
+    pub fn is_served(&self) -> bool {
+        !matches!(Store::lock_for_serving(&self.0), Ok(Some(_)))
+    }
+}
+
 async fn open_with(config: &Config, schema: Schema) -> Result<Store> {
     Store::open_with(&place_of(config), schema, now())
         .await

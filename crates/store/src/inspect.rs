@@ -25,6 +25,8 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
+        ("rotation", crate::rotation::STATEMENTS),
+        ("sealed", crate::sealed::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[("batch", crate::batch::POSTGRES_STATEMENTS)]

@@ -7,6 +7,7 @@
 mod db;
 mod error;
 mod inspect;
+mod sealed;
 mod store;
 mod vault;
 
@@ -24,10 +25,13 @@ pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
+pub mod rotation;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::Error;
+#[doc(hidden)]
+pub use sealed::sealed_columns;
 pub use inspect::Table;
 pub use store::{Durability, Place, Schema, Serving, Store};
 

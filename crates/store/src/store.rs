@@ -225,7 +225,7 @@ impl Store {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
                 let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
-                let keys = tx.into_keys();
+                let (keys, generation) = tx.into_keys();
                 let ended = match result {
                     Ok(_) => conn.execute_batch("commit"),
                     Err(_) => conn.execute_batch("rollback"),
@@ -236,7 +236,7 @@ impl Store {
                     return result.and(Err(Error::from(error).into()));
                 }
                 if result.is_ok() {
-                    vault.remember_all(keys);
+                    vault.remember_all(keys, generation);
                 }
                 result
             })
@@ -250,11 +250,11 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
-        let keys = tx.into_keys();
+        let (keys, generation) = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
             Ok(Err(error)) => {
@@ -284,9 +284,9 @@ impl Store {
                         conn.execute_batch("begin").map_err(Error::from)?;
                         let mut reader = Reader::new(Conn::Sqlite(conn), Arc::clone(&vault));
                         let result = run_to_end(work(&mut reader));
-                        let keys = reader.into_keys();
+                        let (keys, generation) = reader.into_keys();
                         conn.execute_batch("commit").map_err(Error::from)?;
-                        vault.remember_all(keys);
+                        vault.remember_all(keys, generation);
                         result
                     })
                     .await?
@@ -295,13 +295,13 @@ impl Store {
                 let mut session = postgres.begin(Mode::Read).await?;
                 let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
                 let result = caught(work(&mut reader)).await;
-                let keys = reader.into_keys();
+                let (keys, generation) = reader.into_keys();
                 let value = match result {
                     Ok(result) => result?,
                     Err(broken) => return Err(broken.into()),
                 };
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
         }

@@ -4,6 +4,7 @@ mod api_key;
 mod channel;
 mod check;
 mod keys;
+mod keys_rotate;
 mod migrate;
 mod project;
 mod routes;
@@ -98,6 +99,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         match arguments.command {
             Command::Serve => serve::run(loaded).await,
             Command::Migrate => migrate::run(config, answer).await,
+            Command::Keys(KeysCommand::Rotate { name, retire }) => {
+                keys_rotate::rotate(config, answer, name, retire).await
+            }
+            Command::Keys(KeysCommand::Retire { name }) => keys_rotate::retire(config, answer, &name).await,
             Command::Keys(_) => keys::list(config, answer).await,
             Command::User(UserCommand::Create {
                 email,
