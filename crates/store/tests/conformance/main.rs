@@ -20,6 +20,7 @@ mod postgres;
 mod projects;
 mod races;
 mod retention;
+mod rotation;
 mod schema;
 mod tls;
 mod transactions;
