@@ -32,8 +32,8 @@ const BREATH: Span = Span::from_millis(5);
 const WAIT: Span = Span::from_millis(250);
 /// Without work.
 const IDLE: Span = Span::from_secs(1);
-/// A node that gave no sign of life for so long is not waited for.
-const AWAKE: Span = Span::from_secs(60);
+/// A node that gave no sign of life for so long, which is three of them, is not waited for.
+const AWAKE: Span = Span::from_secs(45);
 /// How long retired data keys are kept for what a node that slept may yet write with them.
 const REST: Span = Span::from_days(1);
 

@@ -22,10 +22,10 @@ statements! {
     NEWEST = "select n, root_key, label, phase, step, started_at, keyed_at, finished_at, at_column, at_id, at_second,
                      at_n, pass, keys_wrapped, keys_made, values_seen, values_sealed, values_unreadable
               from rotations order by n desc limit 1";
-    ROOTS_BEFORE = "select root_key from rotations";
-    BEGIN = "insert into rotations (n, root_key, label, phase, step, started_at, pass, keys_wrapped, keys_made,
+    ROOTS_BEFORE = "select root_key, replaced from rotations";
+    BEGIN = "insert into rotations (n, root_key, label, phase, step, started_at, replaced, pass, keys_wrapped, keys_made,
                                     values_seen, values_sealed, values_unreadable)
-             values ($1, $2, $3, 'announced', 0, $4, 0, 0, 0, 0, 0, 0)";
+             values ($1, $2, $3, 'announced', 0, $4, $5, 0, 0, 0, 0, 0, 0)";
     GO_ON = "update rotations set step = step + 1, phase = $3, keyed_at = $4, finished_at = $5, at_column = $6,
                     at_id = $7, at_second = $8, at_n = $9, pass = $10, keys_wrapped = $11, keys_made = $12,
                     values_seen = $13, values_sealed = $14, values_unreadable = $15
@@ -249,10 +249,18 @@ impl Reader<'_> {
         self.first(&NEWEST, &[]).await?.as_ref().map(from_row).transpose()
     }
 
-    /// Names of the root keys that rotations were made to.
-    pub async fn rotations_roots(&mut self, _: SystemScope) -> Result<Vec<String>> {
-        let rows = self.all(&ROOTS_BEFORE, &[]).await?;
-        rows.iter().map(|row| row.get("root_key")).collect()
+    /// Names of the root keys that this database ever used.
+    pub async fn root_keys_ever(&mut self, _: SystemScope) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for row in self.all(&ROOTS_BEFORE, &[]).await? {
+            let replaced: String = row.get("replaced")?;
+            names.push(row.get("root_key")?);
+            names.extend(replaced.split_whitespace().map(str::to_owned));
+        }
+        names.extend(self.root_keys_in_use().await?.into_iter().map(|used| used.name));
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     /// The nodes that were awake after `since`, with what they know of keys.
@@ -282,7 +290,10 @@ impl Tx<'_> {
             .ok_or_else(|| Error::Internal(format!("the ring holds no key “{root_key}”")))?;
         let n = self.rotation(system).await?.map_or(1, |newest| newest.n + 1);
         let label = root.label();
-        self.run(&BEGIN, &[n.into(), root_key.into(), (&label).into(), now.into()])
+        let in_use = self.root_keys_in_use().await?;
+        let replaced = in_use.iter().map(|used| used.name.as_str()).collect::<Vec<_>>().join(" ");
+        let values = [n.into(), root_key.into(), (&label).into(), now.into(), (&replaced).into()];
+        self.run(&BEGIN, &values)
             .await?;
         Ok(n)
     }

@@ -129,16 +129,10 @@ async fn new_root_key(
     ring: KeyRing,
     name: Option<String>,
 ) -> Result<(KeyRing, String)> {
-    let mut used = house
+    let used = house
         .store
-        .read(async move |reader| {
-            let mut used = reader.rotations_roots(SystemScope::operator()).await?;
-            used.extend(reader.root_keys_in_use().await?.into_iter().map(|used| used.name));
-            Ok::<_, Error>(used)
-        })
+        .read(async |reader| reader.root_keys_ever(SystemScope::operator()).await)
         .await?;
-    // The first key of a ring is what a database is made with, so it was in use if anything was.
-    used.push(ring.first().name.clone());
     let fresh = ring
         .names()
         .find(|known| !used.iter().any(|used| used == known) && name.as_deref().is_none_or(|name| name == *known));

@@ -145,9 +145,9 @@ async fn a_node_that_ended_is_not_waited_for() {
     awake(&house.store, gone, NOW).await;
     begin(&house.store).await;
     let rekey = Rekey::new(house.store.clone(), None, Others::Awaited, Box::new(|| None), house.dice.fork());
-    rekey.step(after(59)).await.expect("a step");
+    rekey.step(after(44)).await.expect("a step");
     assert_eq!(rotation(&house.store).await.phase, Phase::Announced);
-    until(&rekey, &house.store, Phase::Resting, after(61)).await;
+    until(&rekey, &house.store, Phase::Resting, after(46)).await;
 }
 
 #[tokio::test]

@@ -159,6 +159,8 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
         .await;
     assert_eq!(forgotten.expect("a write"), 3);
     assert_eq!(rows(store).await["data_keys"], 4);
+    let ever = store.read(async |reader| reader.root_keys_ever(SYSTEM).await).await;
+    assert_eq!(ever.expect("a read"), ["root-1", "root-2"], "an old key must not be taken for a new one");
     // Without the old ring and without what this process has at hand.
     let alone = grown().without("root-1").expect("the new one");
     assert_eq!(store.ring_replace(alone).await.expect("a read"), None);

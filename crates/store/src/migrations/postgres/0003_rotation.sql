@@ -4,6 +4,7 @@ create table rotations (
     n                 bigint not null primary key,
     root_key          text collate "C" not null,
     label             text collate "C" not null,
+    replaced          text not null,
     phase             text not null,
     step              bigint not null,
     started_at        bigint not null,
@@ -24,6 +25,7 @@ create table rotations (
     constraint a_cursor_is_in_a_column check (at_column is not null or at_id is null)
 );
 comment on column rotations.label is 'name and fingerprint of the new root key';
+comment on column rotations.replaced is 'names of the root keys that were in use before, separated by spaces';
 
 create table node_keys (
     node_id  uuid not null primary key,

@@ -4,6 +4,7 @@ create table rotations (
     n                 integer not null primary key,
     root_key          text not null,
     label             text not null,
+    replaced          text not null,
     phase             text not null,
     step              integer not null,
     started_at        integer not null,
