@@ -54,6 +54,9 @@ pub enum Command {
     Channel(ChannelCommand),
     /// Make a link that shows the first steps; it opens for 30 minutes
     StartLink,
+    /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
+    /// 2 failures
+    Doctor,
     /// What a schedule will do
     #[command(subcommand)]
     Schedule(ScheduleCommand),

@@ -40,6 +40,12 @@ pub async fn open_locked(config: &Config) -> Result<Store> {
     open_with(config, schema).await
 }
 
+/// Opens the database and changes nothing: neither its schema nor a directory.
+pub async fn open_as_it_is(config: &Config) -> Result<Store> {
+    system::close_new_files_to_others();
+    open_with(config, Schema::Check).await
+}
+
 /// Opens the database and brings its schema up to date, whatever `database.migrate` says of others.
 pub async fn open_and_migrate(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();

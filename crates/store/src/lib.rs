@@ -6,6 +6,7 @@
 
 mod db;
 mod error;
+mod health;
 mod inspect;
 mod sealed;
 mod store;
@@ -32,6 +33,7 @@ pub use db::{Reader, Tx};
 pub use error::Error;
 #[doc(hidden)]
 pub use sealed::sealed_columns;
+pub use health::PostgresFacts;
 pub use inspect::Table;
 pub use store::{Durability, Place, Schema, Serving, Store};
 
