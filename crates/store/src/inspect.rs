@@ -26,6 +26,8 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
         ("simulated", crate::simulated::STATEMENTS),
+        ("rotation", crate::rotation::STATEMENTS),
+        ("sealed", crate::sealed::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[

@@ -235,7 +235,7 @@ impl Store {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
                 let mut tx = Tx::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
-                let keys = tx.into_keys();
+                let (keys, generation) = tx.into_keys();
                 let ended = match (&result, &script) {
                     (Ok(_), None) => conn.execute_batch("commit").map_err(Error::from),
                     (Ok(_), Some(script)) => script.commit(conn),
@@ -247,7 +247,7 @@ impl Store {
                     return result.and(Err(error.into()));
                 }
                 if result.is_ok() {
-                    vault.remember_all(keys);
+                    vault.remember_all(keys, generation);
                 }
                 result
             })
@@ -261,11 +261,11 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
-        let keys = tx.into_keys();
+        let (keys, generation) = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
             Ok(Err(error)) => {
@@ -296,9 +296,9 @@ impl Store {
                         conn.execute_batch("begin").map_err(Error::from)?;
                         let mut reader = Reader::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                         let result = run_to_end(work(&mut reader));
-                        let keys = reader.into_keys();
+                        let (keys, generation) = reader.into_keys();
                         conn.execute_batch("commit").map_err(Error::from)?;
-                        vault.remember_all(keys);
+                        vault.remember_all(keys, generation);
                         result
                     })
                     .await?
@@ -307,13 +307,13 @@ impl Store {
                 let mut session = postgres.begin(Mode::Read).await?;
                 let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
                 let result = caught(work(&mut reader)).await;
-                let keys = reader.into_keys();
+                let (keys, generation) = reader.into_keys();
                 let value = match result {
                     Ok(result) => result?,
                     Err(broken) => return Err(broken.into()),
                 };
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
         }

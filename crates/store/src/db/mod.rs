@@ -18,10 +18,8 @@ pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_s
 pub(crate) use row::{Columns, FromColumns, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
-use allswell_core::seal::DataKey;
-
 use crate::Result;
-use crate::vault::Vault;
+use crate::vault::{Learnt, Vault};
 
 /// A borrowed connection.
 pub(crate) enum Conn<'c> {
@@ -38,7 +36,9 @@ pub struct Reader<'c> {
     pub(crate) vault: Arc<Vault>,
     /// Data keys that this transaction unwrapped. The vault gets them after the commit: a key whose row was taken back
     /// must never seal anything.
-    pub(crate) learnt: Vec<Arc<DataKey>>,
+    pub(crate) learnt: Vec<Learnt>,
+    /// Of the vault, when this transaction began.
+    generation: u64,
 }
 
 /// A transaction that reads and writes.
@@ -46,16 +46,19 @@ pub struct Tx<'c>(Reader<'c>);
 
 impl<'c> Reader<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
+        let generation = vault.generation();
         Reader {
             conn,
             vault,
             learnt: Vec::new(),
+            generation,
         }
     }
 
-    /// The data keys that this transaction unwrapped, for the vault. Only after it ended well.
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
-        self.learnt
+    /// The data keys that this transaction unwrapped, for the vault, and the vault's generation when it began. Only after
+    /// it ended well.
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
+        (self.learnt, self.generation)
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
@@ -106,7 +109,7 @@ impl<'c> Tx<'c> {
     }
 
     /// See [`Reader::into_keys`].
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
         self.0.into_keys()
     }
 
