@@ -8,6 +8,7 @@ use allswell_core::time::Timestamp;
 
 use crate::Result;
 use crate::db::{Reader, Row, Tx, statements};
+use crate::feed;
 
 statements! {
     INSERT = "insert into projects (id, owner_id, name, created_at) values ($1, $2, $3, $4)";
@@ -107,6 +108,8 @@ impl Tx<'_> {
     /// The next number of the project's change sequence: what a live page has seen, and what it has not.
     pub async fn change_next(&mut self, scope: ProjectScope) -> Result<i64> {
         let row = self.first(&CHANGES_NEXT, &[scope.project().into()]).await?;
+        self.changed = true;
+        self.nudge(feed::NUDGE);
         row.map(|row| row.get("seq"))
             .transpose()
             .map(|seq| seq.unwrap_or(0))
