@@ -4,7 +4,7 @@
 //! too slow or away asks the store for what it missed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allswell_core::id::ProjectId;
 use allswell_core::scope::ProjectScope;
@@ -30,36 +30,61 @@ struct Feed {
 
 /// Those who listen. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Listeners(Arc<Mutex<HashMap<ProjectId, Feed>>>);
+pub struct Listeners(Arc<Mutex<Feeds>>);
+
+#[derive(Default)]
+struct Feeds {
+    by_project: HashMap<ProjectId, Feed>,
+    closed: bool,
+}
 
 impl Listeners {
     /// Listens to a project from its change number `seen` on. What lies behind an earlier listener's number may come
     /// again; the numbers tell.
     pub fn join(&self, project: ProjectId, seen: i64) -> broadcast::Receiver<Arc<Change>> {
-        let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let feed = feeds.entry(project).or_insert_with(|| Feed {
+        let mut feeds = self.feeds();
+        if feeds.closed {
+            // Its sender is gone, so it says that there is nothing more.
+            return broadcast::channel(1).1;
+        }
+        let feed = feeds.by_project.entry(project).or_insert_with(|| Feed {
             seen,
             sender: broadcast::Sender::new(BEHIND_MAX),
         });
         feed.sender.subscribe()
     }
 
-    /// How many listen now.
-    pub fn count(&self) -> usize {
-        let feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        feeds.values().map(|feed| feed.sender.receiver_count()).sum()
+    /// Ends all listening, now and from now on: the server is about to end.
+    pub fn close(&self) {
+        let mut feeds = self.feeds();
+        feeds.closed = true;
+        feeds.by_project.clear();
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, Feeds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many listen now: in all, and to this project.
+    pub fn count(&self, project: ProjectId) -> (usize, usize) {
+        let feeds = self.feeds();
+        let of = |feed: &Feed| feed.sender.receiver_count();
+        let own = feeds.by_project.get(&project).map_or(0, of);
+        (feeds.by_project.values().map(of).sum(), own)
     }
 
     /// The projects that still have listeners, with what these were told.
     fn followed(&self) -> Vec<(ProjectId, i64)> {
-        let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        feeds.retain(|_, feed| feed.sender.receiver_count() > 0);
-        feeds.iter().map(|(project, feed)| (*project, feed.seen)).collect()
+        let followed = &mut self.feeds().by_project;
+        followed.retain(|_, feed| feed.sender.receiver_count() > 0);
+        followed
+            .iter()
+            .map(|(project, feed)| (*project, feed.seen))
+            .collect()
     }
 
     fn tell(&self, project: ProjectId, changes: Vec<Change>, complete: i64) {
-        let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(feed) = feeds.get_mut(&project) {
+        if let Some(feed) = self.feeds().by_project.get_mut(&project) {
             feed.seen = feed.seen.max(complete);
             for change in changes {
                 // Nobody left to hear it is no failure.

@@ -49,17 +49,17 @@ impl Reader<'_> {
     }
 
     /// Up to `limit` changes behind the number `seen`, in their order, and the number up to which they are complete.
-    pub async fn changes(&mut self, scope: ProjectScope, seen: i64, limit: i64) -> Result<(Vec<Change>, i64)> {
+    pub async fn changes(
+        &mut self,
+        scope: ProjectScope,
+        seen: i64,
+        limit: i64,
+    ) -> Result<(Vec<Change>, i64)> {
         let newest = self.change_newest(scope).await?;
         if newest <= seen {
             return Ok((Vec::new(), seen));
         }
-        let values = [
-            scope.project().into(),
-            seen.into(),
-            newest.into(),
-            limit.into(),
-        ];
+        let values = [scope.project().into(), seen.into(), newest.into(), limit.into()];
         let flips = self.all(&FLIPS, &values).await?;
         let checks = self.all(&CHECKS, &values).await?;
         // Where one of the two lists was cut, what lies behind its end may be missing from it.
@@ -89,7 +89,11 @@ impl Reader<'_> {
             let gone = row.get::<Option<i64>>("deleted_at")?.is_some();
             changes.push(Change {
                 seq,
-                what: if gone { What::Gone(check) } else { What::Check(check) },
+                what: if gone {
+                    What::Gone(check)
+                } else {
+                    What::Check(check)
+                },
             });
         }
         changes.retain(|change| change.seq <= complete);

@@ -69,13 +69,17 @@ impl Tx<'_> {
             return Ok(Before::OtherBody);
         }
         let sealed: Option<Vec<u8>> = row.get("sealed")?;
-        let sealed = sealed.ok_or_else(|| Error::Corrupt("an answer kept for repeats is empty".to_owned()))?;
+        let sealed =
+            sealed.ok_or_else(|| Error::Corrupt("an answer kept for repeats is empty".to_owned()))?;
         let key = self.data_key(scope.project()).await?;
         let body = key
             .open(place(&once.hash, scope), &sealed)
             .map_err(|error| Error::Corrupt(format!("an answer kept for repeats: {error}")))?;
         let status: i64 = row.get("status")?;
-        Ok(Before::Answered(u16::try_from(status).unwrap_or(500), body.to_vec()))
+        Ok(Before::Answered(
+            u16::try_from(status).unwrap_or(500),
+            body.to_vec(),
+        ))
     }
 
     /// Keeps the answer of a request whose place was taken.

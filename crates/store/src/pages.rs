@@ -14,6 +14,7 @@ use crate::Result;
 use crate::checks::{columns, from_row};
 use crate::db::{Reader, Row, in_scope, postgres_statements, statements};
 use crate::flips::{self, Incident};
+use crate::pings::{self, Ping};
 
 macro_rules! delivery_columns {
     () => {
@@ -38,6 +39,8 @@ statements! {
         where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
     FLIPS = "select check_id, change_seq, seq, at, from_status, to_status, expected_at, reason_code, reason_data
         from flips where project_id = $1 and change_seq < $2 order by change_seq desc limit $3";
+    PINGS = concat!("select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
+        from pings where check_id = $1 and n < $3 and ", in_scope!(), " order by n desc limit $4");
     INCIDENTS = "select check_id, opened_seq, opened_at, closed_seq, closed_at from incidents
         where project_id = $1 and (opened_at, check_id) < ($2, $3)
         order by opened_at desc, check_id desc limit $4";
@@ -210,6 +213,22 @@ impl Reader<'_> {
         Ok(all)
     }
 
+    /// A page of a check's pings, newest first, from before the one numbered `before`.
+    pub async fn pings_page(
+        &mut self,
+        scope: ProjectScope,
+        check: CheckId,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<Ping>> {
+        let values = [check.into(), scope.project().into(), before.into(), limit.into()];
+        self.all(&PINGS, &values)
+            .await?
+            .iter()
+            .map(pings::from_row)
+            .collect()
+    }
+
     /// A page of the project's flips, newest change first, from before the change `before`; or, of one check, its
     /// flips from before the one numbered `before`.
     pub async fn flips_page(
@@ -222,8 +241,11 @@ impl Reader<'_> {
         let project = scope.project().into();
         let rows = match check {
             Some(check) => {
-                self.all(&FLIPS_OF_CHECK, &[check.into(), project, before.into(), limit.into()])
-                    .await?
+                self.all(
+                    &FLIPS_OF_CHECK,
+                    &[check.into(), project, before.into(), limit.into()],
+                )
+                .await?
             }
             None => self.all(&FLIPS, &[project, before.into(), limit.into()]).await?,
         };
@@ -272,8 +294,11 @@ impl Reader<'_> {
         let (project, at, id) = (scope.project().into(), before.at.into(), before.id.into());
         let rows = match check {
             Some(check) => {
-                self.all(&DELIVERIES_OF_CHECK, &[check.into(), project, at, id, limit.into()])
-                    .await?
+                self.all(
+                    &DELIVERIES_OF_CHECK,
+                    &[check.into(), project, at, id, limit.into()],
+                )
+                .await?
             }
             None => self.all(&DELIVERIES, &[project, at, id, limit.into()]).await?,
         };

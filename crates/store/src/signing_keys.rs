@@ -52,6 +52,13 @@ pub struct SigningKey {
     pub revoked_at: Option<Timestamp>,
 }
 
+impl SigningKey {
+    /// Whether it still opens something.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
+    }
+}
+
 /// A signing key that a caller named, with its secret.
 #[derive(Clone, Debug)]
 pub struct Named {
@@ -155,13 +162,24 @@ impl Tx<'_> {
     }
 
     /// Ends a signing key at once. `false` if the project has no such key, or it was revoked before.
-    pub async fn signing_key_revoke(&mut self, scope: ProjectScope, id: KeyId, now: Timestamp) -> Result<bool> {
+    pub async fn signing_key_revoke(
+        &mut self,
+        scope: ProjectScope,
+        id: KeyId,
+        now: Timestamp,
+    ) -> Result<bool> {
         let values = [id.into(), scope.project().into(), now.into()];
         Ok(self.run(&REVOKE, &values).await? > 0)
     }
 
     /// Takes a nonce of a key. `false`: it was taken before.
-    pub async fn nonce_take(&mut self, _: SystemScope, key: KeyId, nonce: &str, now: Timestamp) -> Result<bool> {
+    pub async fn nonce_take(
+        &mut self,
+        _: SystemScope,
+        key: KeyId,
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let fresh = self.run(&NONCE, &[key.into(), nonce.into(), now.into()]).await? > 0;
         if fresh {
             let noted = now - allswell_core::time::Span::from_secs(allswell_core::limits::KEY_USE_NOTED_SECS);
