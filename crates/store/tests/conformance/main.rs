@@ -13,6 +13,7 @@ mod flips;
 mod instance;
 mod keys;
 mod kit;
+mod native;
 mod outbox;
 mod people;
 mod pings;
