@@ -5,6 +5,7 @@
 
 pub mod absence;
 pub mod badge;
+pub mod breaker;
 pub mod chance;
 pub mod check;
 pub mod cidr;
@@ -15,7 +16,9 @@ pub mod id;
 pub mod incident;
 pub mod key;
 pub mod limits;
+pub mod pace;
 pub mod refusal;
+pub mod retry;
 pub mod schedule;
 pub mod scope;
 pub mod seal;
