@@ -21,13 +21,21 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("instance", crate::instance::STATEMENTS),
         ("keys", crate::keys::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
+        ("outbox/claim", crate::outbox::claim::STATEMENTS),
+        ("outbox/health", crate::outbox::health::STATEMENTS),
+        ("outbox/record", crate::outbox::record::STATEMENTS),
+        ("outbox/telling", crate::outbox::telling::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
-        &[("batch", crate::batch::POSTGRES_STATEMENTS)]
+        &[
+            ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
+            ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
+        ]
     } else {
         &[]
     };

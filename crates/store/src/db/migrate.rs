@@ -31,6 +31,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
         postgres: include_str!("../migrations/postgres/0002_keys.sql"),
     },
+    Migration {
+        version: 4,
+        name: "delivery",
+        sqlite: include_str!("../migrations/sqlite/0004_delivery.sql"),
+        postgres: include_str!("../migrations/postgres/0004_delivery.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
