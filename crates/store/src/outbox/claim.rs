@@ -10,7 +10,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
 
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{FromValue, Reader, Row, Tx, statements};
 use crate::{Error, Result};
 
 macro_rules! claimed {
@@ -73,9 +73,9 @@ statements! {
                     where d.state = 'ready' and d.class = $1 and d.project_id > p.id
                     order by d.project_id limit 1), p.n + 1
             from p where p.id is not null and p.n < cast($4 as bigint))
-        select p.id as id from p
-        where p.id is not null and exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
-                                           and d.project_id = p.id and d.next_at <= $3)";
+        select p.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
+                                   and d.project_id = p.id and d.next_at <= $3) as due
+        from p where p.id is not null";
     CHANNELS = "with recursive c (id, n) as (
             select (select channel_id from deliveries where state = 'ready' and class = $1 and project_id = $2
                       and channel_id > $3 order by channel_id limit 1), 1
@@ -84,9 +84,9 @@ statements! {
                     where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id > c.id
                     order by d.channel_id limit 1), c.n + 1
             from c where c.id is not null and c.n < cast($5 as bigint))
-        select c.id as id from c
-        where c.id is not null and exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
-                                  and d.project_id = $2 and d.channel_id = c.id and d.next_at <= $4)";
+        select c.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
+                                   and d.project_id = $2 and d.channel_id = c.id and d.next_at <= $4) as due
+        from c where c.id is not null";
     NEXT_AT = "select next_at from deliveries where state = 'ready' and next_at > $1 order by next_at limit 1";
     NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
 }
@@ -166,6 +166,13 @@ fn from_row(row: &Row) -> Result<Claimed> {
     })
 }
 
+fn walked<T: FromValue + Ord>(rows: &[Row]) -> Result<Vec<(T, bool)>> {
+    let pair = |row: &Row| Ok((row.get("id")?, row.get("due")?));
+    let mut pairs = rows.iter().map(pair).collect::<Result<Vec<_>>>()?;
+    pairs.sort_unstable();
+    Ok(pairs)
+}
+
 fn class(row: &Row) -> Result<Class> {
     let word: String = row.get("class")?;
     Class::from_word(&word).ok_or_else(|| Error::Corrupt(format!("a delivery has the unknown class {word:?}")))
@@ -188,8 +195,8 @@ impl Reader<'_> {
         Ok((due, seen >= limit))
     }
 
-    /// Projects with deliveries of a class due at `now`, in the order of their ids, looking at up to `limit` of those
-    /// after `after`.
+    /// The next `limit` projects after `after` with open deliveries of a class, in the order of their ids, each with
+    /// whether one is due at `now`.
     pub async fn deliveries_projects(
         &mut self,
         _: SystemScope,
@@ -197,16 +204,14 @@ impl Reader<'_> {
         after: ProjectId,
         now: Timestamp,
         limit: u64,
-    ) -> Result<Vec<ProjectId>> {
+    ) -> Result<Vec<(ProjectId, bool)>> {
         let values = [class.word().into(), after.into(), now.into(), limit.into()];
         let rows = self.all(&PROJECTS, &values).await?;
-        let mut ids = rows.iter().map(|row| row.get("id")).collect::<Result<Vec<_>>>()?;
-        ids.sort_unstable();
-        Ok(ids)
+        walked(&rows)
     }
 
-    /// Channels of a project with deliveries of a class due at `now`, in the order of their ids, looking at up to
-    /// `limit` of those after `after`.
+    /// The next `limit` channels after `after` of a project with open deliveries of a class, in the order of their ids,
+    /// each with whether one is due at `now`.
     pub async fn deliveries_channels(
         &mut self,
         _: SystemScope,
@@ -215,7 +220,7 @@ impl Reader<'_> {
         after: ChannelId,
         now: Timestamp,
         limit: u64,
-    ) -> Result<Vec<ChannelId>> {
+    ) -> Result<Vec<(ChannelId, bool)>> {
         let values = [
             class.word().into(),
             project.into(),
@@ -224,9 +229,7 @@ impl Reader<'_> {
             limit.into(),
         ];
         let rows = self.all(&CHANNELS, &values).await?;
-        let mut ids = rows.iter().map(|row| row.get("id")).collect::<Result<Vec<_>>>()?;
-        ids.sort_unstable();
-        Ok(ids)
+        walked(&rows)
     }
 
     /// The next instant after `now` at which a delivery becomes due, and the next at which a lease lapses.
