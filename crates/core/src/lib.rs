@@ -19,5 +19,6 @@ pub mod scope;
 pub mod seal;
 pub mod secret;
 pub mod signal;
+pub mod signature;
 pub mod slug;
 pub mod time;
