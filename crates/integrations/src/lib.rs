@@ -3,6 +3,9 @@
 //! Pure: nothing here opens a connection. Two kinds exist today, and neither leaves the process: `silent` and `log`.
 
 pub mod log;
+mod message;
+
+pub use message::{About, AttemptInfo, LastPing, Message, Missed, Needs};
 
 /// A kind of destination.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
