@@ -23,4 +23,5 @@ pub mod secret;
 pub mod signal;
 pub mod signature;
 pub mod slug;
+pub mod template;
 pub mod time;
