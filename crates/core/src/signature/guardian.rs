@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::{SignError, fresh, hex, mac, same, secs, sha256_hex};
+use super::{SignError, fresh, hex, is_token, mac, same, secs, sha256_hex};
+use crate::chance::Dice;
 
 /// The prefix of the headers unless told otherwise.
 pub const PREFIX_DEFAULT: &str = "X-Health";
@@ -43,6 +44,17 @@ pub struct Parts<'a> {
     pub body: &'a [u8],
     /// The value of the override header, if it is sent. Counts for v2 only.
     pub overrides: Option<&'a str>,
+}
+
+/// A nonce as Guardian has it: a UUIDv4 without hyphens.
+pub fn nonce(dice: &mut Dice) -> String {
+    dice.id::<uuid::Uuid>().simple().to_string()
+}
+
+/// Path and query of an absolute URL as they stand on the request line.
+pub fn target_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    Some(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned())
 }
 
 impl<'a> Parts<'a> {
@@ -88,15 +100,6 @@ impl<'a> Parts<'a> {
         }
         Ok(lines.join("\n"))
     }
-}
-
-/// A token of HTTP (RFC 9110 section 5.6.2).
-fn is_token(text: &str) -> bool {
-    let mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || mark(byte))
 }
 
 /// Who signs, and under which names.
