@@ -4,6 +4,7 @@
 //! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
 
 pub mod absence;
+pub mod address;
 pub mod badge;
 pub mod chance;
 pub mod check;
@@ -15,6 +16,7 @@ pub mod id;
 pub mod incident;
 pub mod key;
 pub mod limits;
+pub mod policy;
 pub mod refusal;
 pub mod schedule;
 pub mod scope;
@@ -23,5 +25,6 @@ pub mod secret;
 pub mod signal;
 pub mod signature;
 pub mod slug;
+pub mod target;
 pub mod template;
 pub mod time;
