@@ -4,6 +4,7 @@
 //! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
 
 pub mod absence;
+pub mod address;
 pub mod badge;
 pub mod breaker;
 pub mod chance;
@@ -18,6 +19,7 @@ pub mod incident;
 pub mod key;
 pub mod limits;
 pub mod pace;
+pub mod policy;
 pub mod refusal;
 pub mod retry;
 pub mod schedule;
@@ -25,5 +27,8 @@ pub mod scope;
 pub mod seal;
 pub mod secret;
 pub mod signal;
+pub mod signature;
 pub mod slug;
+pub mod target;
+pub mod template;
 pub mod time;

@@ -4,6 +4,7 @@
 
 pub mod log;
 mod message;
+pub mod webhook;
 
 pub use message::{About, AttemptInfo, LastPing, Message, Missed, Needs};
 
