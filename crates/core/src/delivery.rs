@@ -7,7 +7,7 @@ use crate::limits;
 use crate::time::{Span, Timestamp};
 
 /// What a delivery is for. Classes have their own share of the sending (`delivery.md` section 5).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A check changed its status.
     Alert,

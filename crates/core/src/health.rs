@@ -51,7 +51,11 @@ mod tests {
         let since = Timestamp::from_secs(1_000);
         for (hours, given_up, warnings, trouble) in table {
             let now = since + Span::from_secs(hours * 3_600);
-            assert_eq!(judge(since, given_up, warnings, now), trouble, "{hours} h, {given_up}, {warnings}");
+            assert_eq!(
+                judge(since, given_up, warnings, now),
+                trouble,
+                "{hours} h, {given_up}, {warnings}"
+            );
         }
     }
 }

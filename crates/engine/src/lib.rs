@@ -5,11 +5,13 @@
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
 pub mod deliver;
+pub mod failpoint;
 pub mod ingest;
 pub mod listen;
 pub mod loops;
 pub mod meters;
 pub mod pending;
+pub mod ports;
 pub mod record;
 pub mod replan;
 pub mod retain;

@@ -106,7 +106,9 @@ impl Needs {
         let holds = |word: &str| config.windows(word.len()).any(|part| part == word.as_bytes());
         Needs {
             check_json: holds("$JSON") || holds("json:CHECK"),
-            last_ping: ["$BODY", "$EXITSTATUS", "json:BODY", "json:EXITSTATUS"].iter().any(|word| holds(word)),
+            last_ping: ["$BODY", "$EXITSTATUS", "json:BODY", "json:EXITSTATUS"]
+                .iter()
+                .any(|word| holds(word)),
         }
     }
 }

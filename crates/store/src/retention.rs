@@ -176,7 +176,13 @@ impl Tx<'_> {
             .await?
         {
             let project: ProjectId = row.get("id")?;
-            for stmt in [&PROJECT_ATTEMPTS, &PROJECT_DELIVERIES, &PROJECT_CHANNELS, &PROJECT_AUDIT, &PROJECT_ROW] {
+            for stmt in [
+                &PROJECT_ATTEMPTS,
+                &PROJECT_DELIVERIES,
+                &PROJECT_CHANNELS,
+                &PROJECT_AUDIT,
+                &PROJECT_ROW,
+            ] {
                 self.run(stmt, &[project.into()]).await?;
             }
             self.vault.forget(project);

@@ -136,6 +136,11 @@ impl Desk {
         self.lock().channels.get(&channel).cloned()
     }
 
+    /// Notes where a channel goes whose deliveries need no permit, since they stay in this process.
+    pub(crate) fn stays_inside(&self, channel: ChannelId) {
+        self.lock().learn(channel, "inside".into());
+    }
+
     pub(crate) fn room(&self, project: ProjectId, origin: &Origin, now: Timestamp) -> Room {
         let state = self.lock();
         match state.origins.get(&(project, Arc::clone(origin))) {
@@ -161,10 +166,7 @@ impl Desk {
     ) -> Option<Permit> {
         let (project, channel, class) = place;
         let mut state = self.lock();
-        if state.channels.len() >= CHANNELS_MAX {
-            state.channels.clear();
-        }
-        state.channels.insert(channel, Arc::clone(&origin));
+        state.learn(channel, Arc::clone(&origin));
         let desk = state.origins.entry((project, Arc::clone(&origin))).or_default();
         if desk.in_flight >= desk.pace.width() {
             return None;
@@ -194,11 +196,17 @@ impl Desk {
 }
 
 impl State {
+    fn learn(&mut self, channel: ChannelId, origin: Origin) {
+        if self.channels.len() >= CHANNELS_MAX {
+            self.channels.clear();
+        }
+        self.channels.insert(channel, origin);
+    }
+
     fn forget_idle(&mut self, now: Timestamp) {
         if self.origins.len() > ORIGINS_SWEPT_AT {
-            self.origins.retain(|_, desk| {
-                desk.in_flight > 0 || !desk.pace.is_idle() || !desk.breaker.is_idle(now)
-            });
+            self.origins
+                .retain(|_, desk| desk.in_flight > 0 || !desk.pace.is_idle() || !desk.breaker.is_idle(now));
         }
     }
 }
@@ -279,7 +287,8 @@ mod tests {
 
         fn begin(&mut self, project: ProjectId, origin: &str, class: Class) -> Option<Permit> {
             let channel = self.dice.id();
-            self.desk.begin((project, channel, class), origin.into(), false, NOW)
+            self.desk
+                .begin((project, channel, class), origin.into(), false, NOW)
         }
     }
 
@@ -300,7 +309,10 @@ mod tests {
         assert_eq!(office.desk.project_room(b, true, 0, 0), 1);
         assert_eq!(office.desk.project_room(b, true, 1, 1), 0);
         held.clear();
-        assert_eq!((office.desk.in_flight(), office.desk.free(Class::Alert)), (0, 100));
+        assert_eq!(
+            (office.desk.in_flight(), office.desk.free(Class::Alert)),
+            (0, 100)
+        );
     }
 
     #[test]
@@ -308,9 +320,16 @@ mod tests {
         let mut office = Office::new(20, 20);
         let project = office.dice.id();
         let jobs: Vec<_> = (0..10)
-            .map(|n| office.begin(project, &format!("http://{n}"), Class::Job).expect("room"))
+            .map(|n| {
+                office
+                    .begin(project, &format!("http://{n}"), Class::Job)
+                    .expect("room")
+            })
             .collect();
-        assert_eq!((office.desk.free(Class::Job), office.desk.free(Class::Alert)), (0, 10));
+        assert_eq!(
+            (office.desk.free(Class::Job), office.desk.free(Class::Alert)),
+            (0, 10)
+        );
         drop(jobs);
         assert_eq!(office.desk.free(Class::Report), 10);
     }

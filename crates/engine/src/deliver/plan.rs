@@ -53,7 +53,10 @@ pub(super) fn plan(ready: &[Ready], desk: &Desk, after: Option<ProjectId>, now: 
         tenants.sort_unstable_by_key(|tenant| tenant.id);
         let first = tenants.partition_point(|tenant| after.is_some_and(|after| tenant.id <= after));
         tenants.rotate_left(first);
-        let free = desk.free(class).saturating_sub(planned_in_all).min(STEP_MAX - planned_in_all);
+        let free = desk
+            .free(class)
+            .saturating_sub(planned_in_all)
+            .min(STEP_MAX - planned_in_all);
         planned_in_all += deal(&mut tenants, desk, others_wait, free, planned_in_all);
         collect(&tenants, class, &mut wanted);
     }
@@ -64,14 +67,20 @@ fn tenants(ready: &[Ready], class: Class, desk: &Desk, now: Timestamp) -> Vec<Te
     let mut tenants: HashMap<ProjectId, HashMap<Origin, Lanes>> = HashMap::new();
     for ready in ready.iter().filter(|ready| ready.class == class) {
         let known = desk.origin(ready.channel);
-        let origin = known.clone().unwrap_or_else(|| Origin::from(ready.channel.to_string()));
+        let origin = known
+            .clone()
+            .unwrap_or_else(|| Origin::from(ready.channel.to_string()));
         let lanes = tenants.entry(ready.project).or_default();
         let lanes = lanes.entry(Origin::clone(&origin)).or_insert_with(|| {
             let room = desk.room(ready.project, &origin, now);
             Lanes {
                 channels: Vec::new(),
                 // One shows the origin; the others wait until it is known.
-                room: if known.is_some() { room.attempts } else { room.attempts.min(1) },
+                room: if known.is_some() {
+                    room.attempts
+                } else {
+                    room.attempts.min(1)
+                },
                 gate: room.gate,
                 next: 0,
             }
@@ -193,7 +202,10 @@ mod tests {
     impl World {
         fn new(max: u32) -> Self {
             World {
-                desk: Desk::new(Permits { max, per_project: 256 }),
+                desk: Desk::new(Permits {
+                    max,
+                    per_project: 256,
+                }),
                 dice: Dice::from_number(9),
                 held: Vec::new(),
             }
@@ -206,7 +218,9 @@ mod tests {
         /// A channel with this many due, whose origin is known.
         fn due(&mut self, project: ProjectId, origin: &str, ready: u64) -> Ready {
             let channel = self.dice.id();
-            let begun = self.desk.begin((project, channel, Class::Alert), origin.into(), false, NOW);
+            let begun = self
+                .desk
+                .begin((project, channel, Class::Alert), origin.into(), false, NOW);
             drop(begun);
             Ready {
                 class: Class::Alert,
@@ -219,14 +233,19 @@ mod tests {
         fn hold(&mut self, project: ProjectId, origin: &str, count: u32) {
             for _ in 0..count {
                 let channel = self.dice.id();
-                let permit = self.desk.begin((project, channel, Class::Alert), origin.into(), false, NOW);
+                let permit = self
+                    .desk
+                    .begin((project, channel, Class::Alert), origin.into(), false, NOW);
                 self.held.push(permit.expect("room"));
             }
         }
 
         fn planned(&self, ready: &[Ready], project: ProjectId) -> u64 {
             let plan = plan(ready, &self.desk, None, NOW);
-            plan.iter().filter(|wanted| wanted.project == project).map(|wanted| wanted.limit).sum()
+            plan.iter()
+                .filter(|wanted| wanted.project == project)
+                .map(|wanted| wanted.limit)
+                .sum()
         }
     }
 
@@ -234,12 +253,18 @@ mod tests {
     fn a_busy_project_does_not_take_the_turn_of_a_quiet_one() {
         let mut world = World::new(1_024);
         let [a, b] = [world.project(), world.project()];
-        let mut ready: Vec<Ready> = (0..100).map(|n| world.due(a, &format!("http://{n}"), 100)).collect();
+        let mut ready: Vec<Ready> = (0..100)
+            .map(|n| world.due(a, &format!("http://{n}"), 100))
+            .collect();
         ready.push(world.due(b, "http://b", 1));
         assert_eq!(world.planned(&ready, b), 1);
         assert_eq!(world.planned(&ready, a), u64::from(STEP_MAX) - 1);
         (0..16).for_each(|n| world.hold(a, &format!("http://{n}"), 16));
-        assert_eq!(world.planned(&ready, a), 0, "a quarter is its share while b waits");
+        assert_eq!(
+            world.planned(&ready, a),
+            0,
+            "a quarter is its share while b waits"
+        );
         assert_eq!(world.planned(&ready, b), 1);
         ready.pop();
         assert!(world.planned(&ready, a) > 0, "nobody else waits");
@@ -264,7 +289,10 @@ mod tests {
     fn a_slow_origin_leaves_the_healthy_one_of_its_project_alone() {
         let mut world = World::new(1_024);
         let project = world.project();
-        let ready = [world.due(project, "http://slow", 9_000), world.due(project, "http://fine", 3)];
+        let ready = [
+            world.due(project, "http://slow", 9_000),
+            world.due(project, "http://fine", 3),
+        ];
         world.hold(project, "http://slow", 16);
         let plan = plan(&ready, &world.desk, None, NOW);
         assert_eq!(plan.len(), 1);
@@ -276,7 +304,10 @@ mod tests {
         let mut world = World::new(1_024);
         let project = world.project();
         let ready: Vec<Ready> = (0..4).map(|_| world.due(project, "http://x", 99)).collect();
-        let limits: Vec<u64> = plan(&ready, &world.desk, None, NOW).iter().map(|wanted| wanted.limit).collect();
+        let limits: Vec<u64> = plan(&ready, &world.desk, None, NOW)
+            .iter()
+            .map(|wanted| wanted.limit)
+            .collect();
         assert_eq!(limits, [4; 4]);
     }
 

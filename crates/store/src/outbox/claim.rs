@@ -175,12 +175,18 @@ fn walked<T: FromValue + Ord>(rows: &[Row]) -> Result<Vec<(T, bool)>> {
 
 fn class(row: &Row) -> Result<Class> {
     let word: String = row.get("class")?;
-    Class::from_word(&word).ok_or_else(|| Error::Corrupt(format!("a delivery has the unknown class {word:?}")))
+    Class::from_word(&word)
+        .ok_or_else(|| Error::Corrupt(format!("a delivery has the unknown class {word:?}")))
 }
 
 impl Reader<'_> {
     /// Where deliveries are due at `now`, looking at no more than `limit` of them; `true` if there are more.
-    pub async fn deliveries_due(&mut self, _: SystemScope, now: Timestamp, limit: u64) -> Result<(Vec<Ready>, bool)> {
+    pub async fn deliveries_due(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<(Vec<Ready>, bool)> {
         let rows = self.all(&DUE, &[now.into(), limit.into()]).await?;
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -296,7 +302,8 @@ impl Tx<'_> {
         ];
         let mut overtaken = 0;
         for row in &self.all(&OVERTAKEN, &values).await? {
-            let (shard, id, seq): (Uuid, DeliveryId, u64) = (row.get("shard")?, row.get("id")?, row.get("seq")?);
+            let (shard, id, seq): (Uuid, DeliveryId, u64) =
+                (row.get("shard")?, row.get("id")?, row.get("seq")?);
             let lane = (shard, wanted.channel, seq);
             overtaken += u64::from(self.supersede(lane, id, None, now).await?);
         }
@@ -330,11 +337,18 @@ impl Tx<'_> {
         };
         let next: DeliveryId = next.get("id")?;
         let outcome = format!("overtaken by {next}");
-        let values = [shard.into(), id.into(), now.into(), owner.into(), (&outcome).into()];
+        let values = [
+            shard.into(),
+            id.into(),
+            now.into(),
+            owner.into(),
+            (&outcome).into(),
+        ];
         if self.run(&SUPERSEDE, &values).await? == 0 {
             return Ok(false);
         }
-        self.run(&HAND_OVER, &[shard.into(), id.into(), next.into()]).await?;
+        self.run(&HAND_OVER, &[shard.into(), id.into(), next.into()])
+            .await?;
         Ok(true)
     }
 
@@ -360,7 +374,12 @@ impl Tx<'_> {
         owner: NodeId,
         next_at: Timestamp,
     ) -> Result<u64> {
-        let values = [delivery.shard.into(), delivery.id.into(), owner.into(), next_at.into()];
+        let values = [
+            delivery.shard.into(),
+            delivery.id.into(),
+            owner.into(),
+            next_at.into(),
+        ];
         self.run(&RELEASE_ONE, &values).await
     }
 }

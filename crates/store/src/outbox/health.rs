@@ -46,7 +46,6 @@ pub struct Health {
     pub disabled: Option<(Timestamp, String)>,
 }
 
-
 fn from_row(row: &Row) -> Result<Health> {
     let channel = row.get("id")?;
     let (kind, name) = (row.get("kind")?, row.get("name")?);
@@ -110,7 +109,8 @@ impl Tx<'_> {
         given_up: u64,
         now: Timestamp,
     ) -> Result<()> {
-        self.run(&FAILS, &[channel.into(), now.into(), error.into()]).await?;
+        self.run(&FAILS, &[channel.into(), now.into(), error.into()])
+            .await?;
         if given_up > 0 {
             self.run(&GIVEN_UP, &[channel.into(), given_up.into()]).await?;
         }
@@ -118,7 +118,12 @@ impl Tx<'_> {
     }
 
     /// Notes that its failing was said; `false` if another node said it first.
-    pub async fn channel_warned(&mut self, _: SystemScope, channel: ChannelId, warnings: u64) -> Result<bool> {
+    pub async fn channel_warned(
+        &mut self,
+        _: SystemScope,
+        channel: ChannelId,
+        warnings: u64,
+    ) -> Result<bool> {
         Ok(self.run(&WARNED, &[channel.into(), warnings.into()]).await? > 0)
     }
 
@@ -136,6 +141,9 @@ impl Tx<'_> {
 
     /// Switches a channel on again; `false` if it is not off.
     pub async fn channel_enable(&mut self, scope: ProjectScope, channel: ChannelId) -> Result<bool> {
-        Ok(self.run(&ENABLE, &[channel.into(), scope.project().into()]).await? > 0)
+        Ok(self
+            .run(&ENABLE, &[channel.into(), scope.project().into()])
+            .await?
+            > 0)
     }
 }

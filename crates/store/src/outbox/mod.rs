@@ -167,7 +167,9 @@ impl Reader<'_> {
 
     /// The newest deliveries of a project, tests and notes among them.
     pub async fn deliveries_of_project(&mut self, scope: ProjectScope, limit: i64) -> Result<Vec<Delivery>> {
-        let rows = self.all(&OF_PROJECT, &[scope.project().into(), limit.into()]).await?;
+        let rows = self
+            .all(&OF_PROJECT, &[scope.project().into(), limit.into()])
+            .await?;
         rows.iter().map(from_row).collect()
     }
 
@@ -197,7 +199,10 @@ impl Reader<'_> {
             return Ok(Vec::new());
         };
         let rows = self.all(&FLIPS_OF, &[check.into(), id.into()]).await?;
-        let mut seqs = rows.iter().map(|row| row.get("seq")).collect::<Result<Vec<u64>>>()?;
+        let mut seqs = rows
+            .iter()
+            .map(|row| row.get("seq"))
+            .collect::<Result<Vec<u64>>>()?;
         seqs.dedup();
         Ok(seqs)
     }

@@ -1,5 +1,5 @@
 //! What came of attempts: the new state of each delivery and the row of its attempt, on the condition that the lease is
-//! still ours. Many at once: on PostgreSQL one statement for all, on SQLite a loop over prepared ones.
+//! still ours and that no other attempt was recorded since. Many at once: on PostgreSQL one statement for all, on SQLite a loop over prepared ones.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 statements! {
     RECORD = "update deliveries set state = $4, attempts = $5, next_at = $6, finished_at = $7, last_outcome = $8,
                      redelivery = $9, lease_owner = null, lease_until = null
-              where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
+              where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and attempts = $10";
     ATTEMPT_INSERT = "insert into attempts (shard, delivery_id, n, started_at, duration, outcome, http_status, phases,
                                             sealed_detail)
                       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -35,10 +35,10 @@ postgres_statements! {
                 finished_at = v.finished_at, last_outcome = v.last_outcome, redelivery = v.redelivery = 1,
                 lease_owner = null, lease_until = null
             from unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
-                        $9::bigint[])
-                as v (shard, id, state, attempts, next_at, finished_at, last_outcome, redelivery)
+                        $9::bigint[], $19::bigint[])
+                as v (shard, id, state, attempts, next_at, finished_at, last_outcome, redelivery, attempts_before)
             where deliveries.shard = v.shard and deliveries.id = v.id and deliveries.state = 'leased'
-              and deliveries.lease_owner = $1
+              and deliveries.lease_owner = $1 and deliveries.attempts = v.attempts_before
             returning deliveries.id
         ), a as (
             insert into attempts (shard, delivery_id, n, started_at, duration, outcome, http_status, phases,
@@ -149,7 +149,9 @@ fn place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
 impl Reader<'_> {
     /// The attempts of a delivery, the first first, without their details.
     pub async fn attempts(&mut self, scope: ProjectScope, id: DeliveryId) -> Result<Vec<Attempt>> {
-        let rows = self.all(&ATTEMPTS_OF, &[scope.project().into(), id.into()]).await?;
+        let rows = self
+            .all(&ATTEMPTS_OF, &[scope.project().into(), id.into()])
+            .await?;
         let attempt = |row: &crate::db::Row| {
             Ok(Attempt {
                 n: row.get("n")?,
@@ -172,14 +174,18 @@ impl Reader<'_> {
     /// echo tokens.
     pub async fn attempts_whole(&mut self, scope: ProjectScope, id: DeliveryId) -> Result<Vec<Attempt>> {
         let mut attempts = self.attempts(scope, id).await?;
-        let rows = self.all(&ATTEMPTS_OF, &[scope.project().into(), id.into()]).await?;
+        let rows = self
+            .all(&ATTEMPTS_OF, &[scope.project().into(), id.into()])
+            .await?;
         let key = self.data_key(scope.project()).await?;
         for (attempt, found) in attempts.iter_mut().zip(&rows) {
             if let Some(sealed) = found.get::<Option<Vec<u8>>>("sealed_detail")? {
                 let row = row(id, attempt.n);
                 let plain = key.open(place(&row, scope.project()), &sealed);
                 attempt.found.detail = plain
-                    .map_err(|error| Error::Corrupt(format!("attempt {} of delivery {id}: {error}", attempt.n)))?
+                    .map_err(|error| {
+                        Error::Corrupt(format!("attempt {} of delivery {id}: {error}", attempt.n))
+                    })?
                     .to_vec();
             }
         }
@@ -242,6 +248,7 @@ impl Tx<'_> {
             new.finished_at.into(),
             new.outcome.into(),
             new.redelivery.into(),
+            claimed.attempts.into(),
         ];
         if self.run(&RECORD, &values).await? == 0 {
             return Ok(false);
@@ -272,12 +279,18 @@ impl Tx<'_> {
     ) -> Result<HashSet<DeliveryId>> {
         let new: Vec<Values<'_>> = recorded.iter().map(|recorded| recorded.values(now)).collect();
         let uuids = |of: fn(&Claimed) -> Uuid| -> Vec<Option<Uuid>> {
-            recorded.iter().map(|recorded| Some(of(&recorded.claimed))).collect()
+            recorded
+                .iter()
+                .map(|recorded| Some(of(&recorded.claimed)))
+                .collect()
         };
         let (shards, ids) = (uuids(|c| c.shard), uuids(|c| c.id.as_uuid()));
-        let numbers = |of: fn(&Values<'_>) -> Option<i64>| -> Vec<Option<i64>> { new.iter().map(of).collect() };
+        let numbers =
+            |of: fn(&Values<'_>) -> Option<i64>| -> Vec<Option<i64>> { new.iter().map(of).collect() };
         let states: Vec<Option<&str>> = new.iter().map(|new| Some(new.state)).collect();
         let attempts = numbers(|new| i64::try_from(new.attempts).ok());
+        let before: Vec<Option<i64>> =
+            recorded.iter().map(|recorded| i64::try_from(recorded.claimed.attempts).ok()).collect();
         let next = numbers(|new| Some(new.next_at.as_micros()));
         let finished = numbers(|new| new.finished_at.map(Timestamp::as_micros));
         let outcomes: Vec<Option<&str>> = new.iter().map(|new| Some(new.outcome)).collect();
@@ -287,7 +300,8 @@ impl Tx<'_> {
             .enumerate()
             .filter_map(|(i, recorded)| recorded.found.as_ref().map(|found| (i, found)))
             .collect();
-        let of_made = |all: &[Option<Uuid>]| -> Vec<Option<Uuid>> { made.iter().map(|(i, _)| all[*i]).collect() };
+        let of_made =
+            |all: &[Option<Uuid>]| -> Vec<Option<Uuid>> { made.iter().map(|(i, _)| all[*i]).collect() };
         let (made_shards, made_ids) = (of_made(&shards), of_made(&ids));
         let n: Vec<Option<i64>> = made.iter().map(|(i, _)| attempts[*i]).collect();
         let of_found = |of: fn(&Found) -> Option<i64>| -> Vec<Option<i64>> {
@@ -296,9 +310,15 @@ impl Tx<'_> {
         let started = of_found(|found| Some(found.started_at.as_micros()));
         let took = of_found(|found| Some(found.duration.as_micros()));
         let status = of_found(|found| found.http_status.map(i64::from));
-        let words: Vec<Option<&str>> = made.iter().map(|(_, found)| Some(found.outcome.as_str())).collect();
+        let words: Vec<Option<&str>> = made
+            .iter()
+            .map(|(_, found)| Some(found.outcome.as_str()))
+            .collect();
         let phases: Vec<Option<&str>> = made.iter().map(|(_, found)| found.phases.as_deref()).collect();
-        let details: Vec<&[u8]> = made.iter().map(|(i, _)| sealed[*i].as_deref().unwrap_or_default()).collect();
+        let details: Vec<&[u8]> = made
+            .iter()
+            .map(|(i, _)| sealed[*i].as_deref().unwrap_or_default())
+            .collect();
         let values = [
             owner.into(),
             shards.as_slice().into(),
@@ -318,6 +338,7 @@ impl Tx<'_> {
             status.as_slice().into(),
             phases.as_slice().into(),
             details.as_slice().into(),
+            before.as_slice().into(),
         ];
         let rows = self.all(&RECORD_MANY, &values).await?;
         rows.iter().map(|row| row.get("id")).collect()

@@ -71,7 +71,9 @@ impl Reader<'_> {
     ) -> Result<Option<Target>> {
         let row = self.first(&TARGET, &[channel.into(), project.into()]).await?;
         let Some(row) = row else { return Ok(None) };
-        let config = self.channel_config(ProjectScope::granted(project), channel).await?;
+        let config = self
+            .channel_config(ProjectScope::granted(project), channel)
+            .await?;
         Ok(Some(Target {
             kind: row.get("kind")?,
             name: row.get("name")?,
@@ -88,7 +90,11 @@ impl Reader<'_> {
         system: SystemScope,
         claimed: &[&Claimed],
     ) -> Result<HashMap<DeliveryId, Result<Told>>> {
-        let about: Vec<&Claimed> = claimed.iter().filter(|claimed| claimed.seq > 0).copied().collect();
+        let about: Vec<&Claimed> = claimed
+            .iter()
+            .filter(|claimed| claimed.seq > 0)
+            .copied()
+            .collect();
         let mut ids: Vec<CheckId> = about.iter().map(|claimed| claimed.shard.into()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -101,7 +107,10 @@ impl Reader<'_> {
                 continue;
             };
             let rows = flips.remove(&claimed.id).unwrap_or_default();
-            let read = rows.iter().map(crate::flips::from_row).collect::<Result<Vec<_>>>();
+            let read = rows
+                .iter()
+                .map(crate::flips::from_row)
+                .collect::<Result<Vec<_>>>();
             let entry = match read {
                 Ok(mut flips) => {
                     flips.dedup_by_key(|flip| flip.seq);
@@ -133,7 +142,9 @@ impl Reader<'_> {
             return Ok(rows);
         }
         for claimed in about {
-            let found = self.all(&FLIPS, &[claimed.shard.into(), claimed.id.into()]).await?;
+            let found = self
+                .all(&FLIPS, &[claimed.shard.into(), claimed.id.into()])
+                .await?;
             rows.insert(claimed.id, found);
         }
         Ok(rows)
@@ -156,7 +167,9 @@ impl Reader<'_> {
             return Ok(None);
         };
         let n = row.get("n")?;
-        let body = self.ping_body(ProjectScope::granted(check.project), check.id, n).await?;
+        let body = self
+            .ping_body(ProjectScope::granted(check.project), check.id, n)
+            .await?;
         Ok(Some((n, row.get("exit_status")?, body.unwrap_or_default())))
     }
 }
