@@ -31,6 +31,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
         postgres: include_str!("../migrations/postgres/0002_keys.sql"),
     },
+    Migration {
+        version: 5,
+        name: "secrets",
+        sqlite: include_str!("../migrations/sqlite/0005_secrets.sql"),
+        postgres: include_str!("../migrations/postgres/0005_secrets.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
