@@ -125,7 +125,7 @@ impl Deliver {
                 written.then_some((End::Delivered, "written to the log"))
             }
             Some(Kind::Silent) => Some((End::Cancelled, "this kind sends nothing")),
-            None => Some((End::Cancelled, "a kind this version does not know")),
+            Some(Kind::Webhook) | None => Some((End::Cancelled, "a kind this version does not know")),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
+pub mod channels;
 pub mod deliver;
 pub mod ingest;
 pub mod listen;
@@ -13,6 +14,7 @@ pub mod pending;
 pub mod record;
 pub mod replan;
 pub mod retain;
+pub mod secrets;
 pub mod sweep;
 
 /// When a step wants to be run again.
