@@ -5,6 +5,7 @@
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
 pub mod channels;
+pub mod changes;
 pub mod deliver;
 pub mod ingest;
 pub mod listen;
