@@ -12,6 +12,7 @@ pub mod cidr;
 pub mod delivery;
 pub mod exchange;
 pub mod flip;
+pub mod header;
 pub mod id;
 pub mod incident;
 pub mod key;
