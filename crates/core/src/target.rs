@@ -216,6 +216,11 @@ impl Target {
         }
     }
 
+    /// Host and port, always both: what a proxy is asked for.
+    pub fn endpoint(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// Host and, if it is not the usual one, port: what the `Host` header says.
     pub fn authority(&self) -> &str {
         &self.url[Position::BeforeHost..Position::AfterPort]

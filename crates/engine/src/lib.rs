@@ -4,6 +4,8 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
+pub mod changes;
+pub mod channels;
 pub mod deliver;
 pub mod failpoint;
 pub mod ingest;
@@ -15,6 +17,7 @@ pub mod ports;
 pub mod record;
 pub mod replan;
 pub mod retain;
+pub mod secrets;
 pub mod sweep;
 
 /// When a step wants to be run again.

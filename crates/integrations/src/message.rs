@@ -105,8 +105,8 @@ impl Needs {
     pub fn of(config: &[u8]) -> Self {
         let holds = |word: &str| config.windows(word.len()).any(|part| part == word.as_bytes());
         Needs {
-            check_json: holds("$JSON") || holds("json:CHECK"),
-            last_ping: ["$BODY", "$EXITSTATUS", "json:BODY", "json:EXITSTATUS"]
+            check_json: holds("$JSON") || holds("${json:CHECK}"),
+            last_ping: ["$BODY", "$EXITSTATUS", "${json:BODY}", "${json:EXITSTATUS}"]
                 .iter()
                 .any(|word| holds(word)),
         }
@@ -130,5 +130,8 @@ mod tests {
         assert_eq!(asked(br#"{"body_down":"${json:BODY}"}"#), (false, true));
         assert_eq!(asked(br#"{"body_down":"$$BODY_JSON"}"#), (false, true));
         assert_eq!(asked(br#"{"url_down":"http://h/$EXITSTATUS"}"#), (false, true));
+        assert_eq!(asked(b"${json:CHECK}"), (true, false));
+        assert_eq!(asked(b"${json:BODY}"), (false, true));
+        assert_eq!(asked(b"${json:EXITSTATUS} ${json:EVENT}"), (false, true));
     }
 }

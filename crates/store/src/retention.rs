@@ -50,6 +50,8 @@ statements! {
     CHECK_OCCASIONS = "delete from delivery_flips where check_id = $1";
     CHECK_DELIVERIES = "delete from deliveries where shard = $1";
     CHECK_ROW = "delete from checks where id = $1";
+    CHANNELS_DELETED = "delete from channels where id in
+        (select id from channels where deleted_at < $1 limit $2", skipping locked, then ")";
     PROJECTS_DELETED = "select id from projects p where deleted_at < $1
         and not exists (select 1 from checks c where c.project_id = p.id) limit $2";
     // Tests and notes are of no check.
@@ -161,8 +163,8 @@ impl Tx<'_> {
         self.run(&AUDIT_OLD, &[before.into(), limit.into()]).await
     }
 
-    /// Deletes what was marked as deleted before `before`, with everything that belonged to it. Gives how many checks
-    /// and projects went.
+    /// Deletes what was marked as deleted before `before`, with everything that belonged to it. Gives how many checks,
+    /// channels and projects went.
     pub async fn purge_deleted(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let mut gone = 0;
         for stmt in [&CHECKS_DELETED, &CHECKS_OF_DELETED_PROJECTS] {
@@ -171,6 +173,9 @@ impl Tx<'_> {
                 gone += 1;
             }
         }
+        gone += self
+            .run(&CHANNELS_DELETED, &[before.into(), limit.into()])
+            .await?;
         for row in self
             .all(&PROJECTS_DELETED, &[before.into(), limit.into()])
             .await?

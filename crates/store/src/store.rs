@@ -109,6 +109,8 @@ impl Serving {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) vault: Arc<Vault>,
+    /// Counts the commits of this process that moved a project's change sequence.
+    changed: tokio::sync::watch::Sender<u64>,
 }
 
 impl Store {
@@ -142,6 +144,7 @@ impl Store {
         Ok(Store {
             database,
             vault: Arc::default(),
+            changed: tokio::sync::watch::Sender::default(),
         })
     }
 
@@ -169,6 +172,11 @@ impl Store {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(unavailable(error)),
         }
+    }
+
+    /// Wakes whenever a transaction of this process moved a project's change sequence.
+    pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise. Nothing but
@@ -220,11 +228,13 @@ impl Store {
         E: From<Error> + Send + 'static,
     {
         let vault = Arc::clone(&self.vault);
+        let listeners = self.changed.clone();
         sqlite
             .on_writer(move |conn| {
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
                 let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
+                let changed = tx.changed;
                 let keys = tx.into_keys();
                 let ended = match result {
                     Ok(_) => conn.execute_batch("commit"),
@@ -237,6 +247,9 @@ impl Store {
                 }
                 if result.is_ok() {
                     vault.remember_all(keys);
+                    if changed {
+                        listeners.send_modify(|commits| *commits += 1);
+                    }
                 }
                 result
             })
@@ -250,11 +263,15 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
+        let changed = tx.changed;
         let keys = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
                 self.vault.remember_all(keys);
+                if changed {
+                    self.changed.send_modify(|commits| *commits += 1);
+                }
                 Ok(value)
             }
             Ok(Err(error)) => {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::client::Client;
 use crate::error::{self, Error};
 use crate::headers;
 use crate::query::Query;
@@ -87,7 +88,11 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
     match app.inbox().put(arrival).await {
         Ok(Answer::Stored) => accepted(&app, StatusCode::OK, "OK"),
         Ok(Answer::Created) => accepted(&app, StatusCode::CREATED, "Created"),
-        Ok(Answer::NotFound) => NOT_FOUND.into_response(),
+        // Who tries addresses is not told any more which of them are somebody's.
+        Ok(Answer::NotFound) => match app.take_unknown_address(Client::of(&parts, &app).0) {
+            Ok(()) => NOT_FOUND.into_response(),
+            Err(secs) => Error::TooMany(secs).into_response(),
+        },
         Ok(Answer::Ambiguous) => AMBIGUOUS.into_response(),
         Err(Refusal::Full | Refusal::Busy) => error::try_again(),
         Err(Refusal::Failed) => {

@@ -8,7 +8,7 @@ use allswell_core::delivery::Class;
 use allswell_core::exchange::Request;
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, ProjectId};
-use allswell_core::scope::SystemScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Cause;
 use allswell_core::time::Timestamp;
@@ -97,9 +97,21 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
     Ok(facts)
 }
 
-/// The secrets that a channel's templates name.
-async fn secrets(_: &mut Reader<'_>, _: ProjectId, _: &Target) -> Result<Secrets> {
-    Ok(Secrets::default())
+/// The project's secrets, if the channel's templates name any.
+async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -> Result<Secrets> {
+    const NAMED: &[u8] = b"${secret:";
+    if !target
+        .config
+        .reveal()
+        .windows(NAMED.len())
+        .any(|part| part == NAMED)
+    {
+        return Ok(Secrets::default());
+    }
+    reader
+        .secret_values(ProjectScope::granted(project))
+        .await
+        .map(Arc::new)
 }
 
 impl Facts {
@@ -133,7 +145,7 @@ impl Facts {
         match Kind::from_word(&target.kind) {
             Some(Kind::Log) => Work::Line(line(&message)),
             Some(Kind::Silent) => Work::End(End::Cancelled, "this kind sends nothing".to_owned()),
-            None if target.kind == "webhook" => self.webhook(target, &message, &attempt, trade),
+            Some(Kind::Webhook) => self.webhook(target, &message, &attempt, trade),
             None => Work::End(End::Cancelled, "a kind this version does not know".to_owned()),
         }
     }

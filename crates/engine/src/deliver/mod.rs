@@ -543,7 +543,9 @@ async fn within_budget(call: impl Future<Output = Outcome>) -> Outcome {
         peer: None,
         detail: "the call did not end within its budget".to_owned(),
     };
-    tokio::time::timeout(ATTEMPT_WITHIN, call).await.unwrap_or_else(timed_out)
+    tokio::time::timeout(ATTEMPT_WITHIN, call)
+        .await
+        .unwrap_or_else(timed_out)
 }
 
 /// Scheme, host and port of a URL, as far as it can be told apart: the words before the path.

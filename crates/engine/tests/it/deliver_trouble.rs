@@ -126,7 +126,11 @@ async fn a_channel_that_fails_for_five_days_is_warned_about_and_switched_off() {
     let (at, reason) = health.disabled.expect("switched off");
     assert_eq!(reason, "failing");
     assert!(at >= after(5 * 86_400) && at < after(5 * 86_400 + 60), "{at}");
-    assert_eq!(script.sent().len(), 31, "three tries of ten alerts, and one of the eleventh");
+    assert_eq!(
+        script.sent().len(),
+        31,
+        "three tries of ten alerts, and one of the eleventh"
+    );
     assert_eq!(acts(&house).await.len(), 1);
 }
 

@@ -69,8 +69,8 @@ impl Warning {
     pub const fn sentence(&self) -> &'static str {
         match self {
             Warning::BrokenJson => {
-                "The content type says JSON, but the filled body is none. It is sent as it is; ${json:NAME} and \
-                 $NAME_JSON write a value as JSON."
+                "The content type says JSON, but the body is none when a value in it holds a quote or a line end. It is \
+                 sent as it is; $NAME_JSON, $BODY_JSON and ${json:NAME} write a value as JSON, with its quotes."
             }
             Warning::UrlNotSigned => {
                 "The signature covers the body and not the URL, and this call has no body. The form guardian-v1 covers \
@@ -154,7 +154,7 @@ impl Webhook {
     }
 
     /// What its owner should know of this configuration without a message at hand.
-    pub fn warnings(&self) -> Vec<(&'static str, Warning)> {
+    pub(super) fn warnings(&self) -> Vec<(&'static str, Warning)> {
         let mut warnings = Vec::new();
         for (name, call) in self.calls() {
             if self.signing.form == Form::StandardWebhooks && !call.sends_body() {

@@ -8,6 +8,7 @@
 mod event;
 mod input;
 mod render;
+mod sample;
 #[cfg(test)]
 mod tests;
 

@@ -233,7 +233,7 @@ fn each_status_has_a_call_of_its_own_and_get_sends_no_body() {
     assert_eq!(up.request.body, b"");
     assert_eq!(header(&up, "content-type"), None);
     assert_eq!(
-        webhook.warnings(),
+        webhook.try_out(),
         [("up", Warning::UrlNotSigned), ("up", Warning::BodyNotSent)]
     );
     let down_only = read(&json!({ "down": { "url": "https://h.example.com/" }, "up": null })).expect("taken");
@@ -361,6 +361,24 @@ fn broken_json_is_sent_with_a_warning() {
     );
     assert_eq!(with("application/json", r#"{"name": $NAME_JSON}"#), []);
     assert_eq!(with("text/plain", "$NAME"), []);
+}
+
+#[test]
+fn what_will_break_is_said_at_once() {
+    let tried = |body: &str| {
+        let json = json!({ "Content-Type": "application/json" });
+        let call = json!({ "url": "https://h.example.com/", "headers": json, "body": body });
+        let webhook = read(&json!({ "down": call, "up": { "url": "https://h.example.com/" } }));
+        webhook.expect("taken").try_out()
+    };
+    assert_eq!(
+        tried(r#"{"text": "$NAME is down"}"#),
+        [("down", Warning::BrokenJson)]
+    );
+    assert_eq!(
+        tried(r#"{"text": $NAME_JSON, "all": $JSON, "body": ${json:BODY}, "n": $EXITSTATUS}"#),
+        []
+    );
 }
 
 #[test]

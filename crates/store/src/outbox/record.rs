@@ -289,8 +289,10 @@ impl Tx<'_> {
             |of: fn(&Values<'_>) -> Option<i64>| -> Vec<Option<i64>> { new.iter().map(of).collect() };
         let states: Vec<Option<&str>> = new.iter().map(|new| Some(new.state)).collect();
         let attempts = numbers(|new| i64::try_from(new.attempts).ok());
-        let before: Vec<Option<i64>> =
-            recorded.iter().map(|recorded| i64::try_from(recorded.claimed.attempts).ok()).collect();
+        let before: Vec<Option<i64>> = recorded
+            .iter()
+            .map(|recorded| i64::try_from(recorded.claimed.attempts).ok())
+            .collect();
         let next = numbers(|new| Some(new.next_at.as_micros()));
         let finished = numbers(|new| new.finished_at.map(Timestamp::as_micros));
         let outcomes: Vec<Option<&str>> = new.iter().map(|new| Some(new.outcome)).collect();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use allswell_core::check::{Check, Event};
 use allswell_core::key::KeyKind;
+use allswell_core::secret::Secret;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::audit::Act;
@@ -84,12 +85,16 @@ async fn dora(house: &mut House<'_>) -> Person {
         target: dora.project.to_string(),
         data: String::new(),
     };
-    let id = house.dice.id();
+    let (id, mut dice) = (house.dice.id(), house.dice.fork());
     house
         .store
-        .write(async move |tx| tx.audit(id, &act).await)
+        .write(async move |tx| {
+            tx.audit(id, &act).await?;
+            let value = Secret::new("hunter2".to_owned());
+            tx.secret_set(dora.scope(), "token", &value, &mut dice, NOW).await
+        })
         .await
-        .expect("an act");
+        .expect("an act and a secret");
     dora
 }
 
@@ -137,6 +142,7 @@ async fn a_deleted_check_leaves_nothing(store: &Store) {
         "data_keys",
         "members",
         "project_changes",
+        "project_secrets",
         "projects",
         "users",
     ];
