@@ -77,7 +77,12 @@ pub fn read_small_file(path: &Path, bytes_max: u64) -> Result<String> {
     read_bounded(file, path, bytes_max)
 }
 
-fn read_bounded(file: File, path: &Path, bytes_max: u64) -> Result<String> {
+/// Reads a small text from standard input, to its end.
+pub fn read_stdin(bytes_max: u64) -> Result<String> {
+    read_bounded(std::io::stdin().lock(), Path::new("standard input"), bytes_max)
+}
+
+fn read_bounded(file: impl Read, path: &Path, bytes_max: u64) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(bytes_max + 1)
         .read_to_end(&mut bytes)

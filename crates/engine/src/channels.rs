@@ -16,13 +16,13 @@ use allswell_core::signature::standard::SigningSecret;
 use allswell_core::target;
 use allswell_core::time::{Span, Timestamp};
 use allswell_integrations::Kind;
-use allswell_integrations::webhook::{
-    Court, Fault, Form, OVERLAP_HOURS_MAX, Warning, Webhook, signing_secret_fits,
-};
+use allswell_integrations::webhook::{Court, Form, Webhook, signing_secret_fits};
 use allswell_store::audit::Act;
 use allswell_store::channels::{Channel, Opened};
 use allswell_store::{Error, Tx};
 use serde_json::{Map, Value, json};
+
+pub use allswell_integrations::webhook::{Fault, OVERLAP_HOURS_DEFAULT, OVERLAP_HOURS_MAX, Warning};
 
 /// What a channel is judged by.
 #[derive(Clone, Debug, Default)]
@@ -117,8 +117,9 @@ pub fn document(channel: &Channel, config: &[u8], now: Timestamp) -> Value {
         "id": channel.id.to_string(),
         "kind": channel.kind,
         "name": channel.name,
-        "created_at": channel.created_at.to_rfc3339_secs(),
-        "tells": { "down": channel.tells_down, "up": channel.tells_up },
+        "tells_down": channel.tells_down,
+        "tells_up": channel.tells_up,
+        "created_at": channel.created_at.to_rfc3339_micros(),
     });
     let shown = (channel.kind == Kind::Webhook.word())
         .then(|| Webhook::from_bytes(config))

@@ -4,8 +4,8 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
-pub mod channels;
 pub mod changes;
+pub mod channels;
 pub mod deliver;
 pub mod ingest;
 pub mod listen;
