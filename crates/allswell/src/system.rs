@@ -93,6 +93,15 @@ fn read_bounded(file: impl Read, path: &Path, bytes_max: u64) -> Result<String> 
     String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{} is not text in UTF-8", path.display()))
 }
 
+/// Waits a little. Only for commands that wait for what a running server does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command beside the server has no loop that could be nudged"
+)]
+pub async fn pause(length: std::time::Duration) {
+    tokio::time::sleep(length).await;
+}
+
 /// Raises the limit of open files as far as the system allows; gives the limit.
 pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -7,11 +7,13 @@
 pub mod changes;
 pub mod channels;
 pub mod deliver;
+pub mod failpoint;
 pub mod ingest;
 pub mod listen;
 pub mod loops;
 pub mod meters;
 pub mod pending;
+pub mod ports;
 pub mod record;
 pub mod replan;
 pub mod retain;

@@ -24,6 +24,10 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("once", crate::once::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
         ("pages", crate::pages::STATEMENTS),
+        ("outbox/claim", crate::outbox::claim::STATEMENTS),
+        ("outbox/health", crate::outbox::health::STATEMENTS),
+        ("outbox/record", crate::outbox::record::STATEMENTS),
+        ("outbox/telling", crate::outbox::telling::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
@@ -36,6 +40,8 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
             ("pages", crate::pages::POSTGRES_STATEMENTS),
+            ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
+            ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
         ]
     } else {
         &[]

@@ -54,6 +54,9 @@ statements! {
         (select id from channels where deleted_at < $1 limit $2", skipping locked, then ")";
     PROJECTS_DELETED = "select id from projects p where deleted_at < $1
         and not exists (select 1 from checks c where c.project_id = p.id) limit $2";
+    // Tests and notes are of no check.
+    PROJECT_ATTEMPTS = "delete from attempts where shard in (select shard from deliveries where project_id = $1)";
+    PROJECT_DELIVERIES = "delete from deliveries where project_id = $1";
     PROJECT_CHANNELS = "delete from channels where project_id = $1";
     PROJECT_AUDIT = "delete from audit where project_id = $1";
     PROJECT_ROW = "delete from projects where id = $1";
@@ -178,7 +181,13 @@ impl Tx<'_> {
             .await?
         {
             let project: ProjectId = row.get("id")?;
-            for stmt in [&PROJECT_CHANNELS, &PROJECT_AUDIT, &PROJECT_ROW] {
+            for stmt in [
+                &PROJECT_ATTEMPTS,
+                &PROJECT_DELIVERIES,
+                &PROJECT_CHANNELS,
+                &PROJECT_AUDIT,
+                &PROJECT_ROW,
+            ] {
                 self.run(stmt, &[project.into()]).await?;
             }
             self.vault.forget(project);

@@ -208,6 +208,9 @@ fn native() -> Vec<Entry> {
             &[("POST", WriteKey)],
             || noun("POST", post(native::channels::rotate_secret)),
         ),
+        entry("/v1/channels/{channel}/test", &[("POST", WriteKey)], || {
+            noun("POST", post(native::channels::test))
+        }),
         entry("/v1/secrets", &[("GET", WriteKey)], || {
             noun("GET", get(native::secrets::list))
         }),

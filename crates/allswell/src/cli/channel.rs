@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_integrations::webhook::{OVERLAP_HOURS_DEFAULT, OVERLAP_HOURS_MAX};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Subcommand)]
 pub enum ChannelCommand {
@@ -19,6 +19,14 @@ pub enum ChannelCommand {
     Show(OneChannel),
     /// Change a channel; what is not named stays as it is
     Edit(Box<EditChannel>),
+    /// Send a test through the running server, and say what came of it
+    Test {
+        #[command(flatten)]
+        channel: OneChannel,
+        /// Which of its calls
+        #[arg(long, value_enum, default_value_t = Status::Down)]
+        status: Status,
+    },
     /// Give a webhook a new signing secret; the old one signs on beside it for a while
     RotateSecret {
         #[command(flatten)]
@@ -68,6 +76,9 @@ pub struct EditChannel {
     /// Take a header out of both calls; may be given several times
     #[arg(long, value_name = "NAME")]
     pub remove_header: Vec<String>,
+    /// Switch a channel on again that was switched off because it failed
+    #[arg(long)]
+    pub enable: bool,
 }
 
 /// The fields of a webhook. Whoever may list processes sees what is typed here; `--from` does not show it.
@@ -123,6 +134,12 @@ pub struct OneChannel {
     pub project: ProjectId,
     /// Id of the channel
     pub channel: ChannelId,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum)]
+pub enum Status {
+    Down,
+    Up,
 }
 
 #[derive(Subcommand)]

@@ -2,18 +2,27 @@
 
 mod input;
 
+use std::time::Duration;
+
+use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::scope::ProjectScope;
 use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
 use allswell_engine::channels::{self, Errand, Made, Refused};
-use anyhow::{Result, anyhow};
+use allswell_store::outbox::End;
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::{Answer, printable, scope_of};
-use crate::cli::{ChannelCommand, CreateChannel, EditChannel, OneChannel};
+use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
-use crate::house;
+use crate::{house, system};
+
+/// How long to wait before looking again whether a test has ended, and how often to look: 40 s, longer than an attempt
+/// may take.
+const TEST_LOOK: Duration = Duration::from_millis(100);
+const TEST_LOOKS_MAX: u32 = 400;
 
 /// `allswell channel`
 pub async fn run(config: &Config, answer: Answer, command: ChannelCommand) -> Result<()> {
@@ -22,6 +31,7 @@ pub async fn run(config: &Config, answer: Answer, command: ChannelCommand) -> Re
         ChannelCommand::List { project } => list(config, answer, project).await,
         ChannelCommand::Show(one) => show(config, answer, &one).await,
         ChannelCommand::Edit(flags) => edit(config, answer, *flags).await,
+        ChannelCommand::Test { channel, status } => test(config, answer, &channel, status).await,
         ChannelCommand::RotateSecret {
             channel,
             overlap,
@@ -129,6 +139,53 @@ async fn rotate(
         .await?;
     let lines = format!("The old secret signs beside the new one for {overlap_hours} h.\n");
     give(answer, &made, &lines, "")
+}
+
+/// Writes the test down, as the server's own page would, and waits for what the running server made of it.
+async fn test(config: &Config, answer: Answer, one: &OneChannel, status: cli::Status) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice, OneChannel { project, channel }) = (house.now, house.dice.fork(), one.clone());
+    let status = match status {
+        cli::Status::Down => Status::Down,
+        cli::Status::Up => Status::Up,
+    };
+    let (scope, id) = house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            let id = channels::test(tx, &errand(scope, now), channel, status, &mut dice)
+                .await
+                .map_err(said)?;
+            Ok::<_, anyhow::Error>((scope, id))
+        })
+        .await?;
+    let mut ended = None;
+    for _ in 0..TEST_LOOKS_MAX {
+        let delivery = house
+            .store
+            .read(async move |reader| reader.delivery(scope, id).await)
+            .await?;
+        ended = delivery.filter(|delivery| delivery.finished_at.is_some());
+        if ended.is_some() {
+            break;
+        }
+        system::pause(TEST_LOOK).await;
+    }
+    let Some(delivery) = ended else {
+        bail!(
+            "no server sent the test: is `allswell serve` running? It is tried for a minute, as delivery {id}"
+        );
+    };
+    let outcome = delivery.last_outcome.unwrap_or_default();
+    let value = json!({
+        "delivery": id.to_string(), "state": delivery.state, "outcome": outcome, "attempts": delivery.attempts,
+    });
+    answer.give(&value, &format!("{}: {}\n", delivery.state, printable(&outcome)))?;
+    if delivery.state == End::Delivered.word() {
+        Ok(())
+    } else {
+        bail!("the test was not delivered")
+    }
 }
 
 async fn delete(config: &Config, answer: Answer, one: &OneChannel) -> Result<()> {

@@ -2,10 +2,15 @@
 
 mod absence;
 mod deliver;
+mod deliver_order;
+mod deliver_retry;
+mod deliver_share;
+mod deliver_trouble;
 mod ingest;
 mod ingest_trouble;
 mod kit;
 mod loops;
 mod replan;
 mod retain;
+mod script;
 mod sweep;

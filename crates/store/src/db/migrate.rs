@@ -32,6 +32,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0002_keys.sql"),
     },
     Migration {
+        version: 4,
+        name: "delivery",
+        sqlite: include_str!("../migrations/sqlite/0004_delivery.sql"),
+        postgres: include_str!("../migrations/postgres/0004_delivery.sql"),
+    },
+    Migration {
         version: 5,
         name: "secrets",
         sqlite: include_str!("../migrations/sqlite/0005_secrets.sql"),

@@ -1,5 +1,6 @@
 //! `/v1/channels`: where a project's alerts go. Their addresses and tokens are secrets: they go in and never come out.
 
+use allswell_core::check::Status;
 use allswell_core::id::ChannelId;
 use allswell_core::secret::Secret;
 use allswell_engine::channels::{self, Made, OVERLAP_HOURS_DEFAULT, OVERLAP_HOURS_MAX};
@@ -154,4 +155,25 @@ pub(crate) async fn delete(
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// POST `/v1/channels/{channel}/test`: a delivery with one attempt. `/v1/deliveries/{delivery}` says what came of it.
+pub(crate) async fn test(
+    State(app): State<App>,
+    Segments(name): Segments<String>,
+    WriteCall(call): WriteCall,
+) -> Result<Response, Problem> {
+    let id = id_of(&name)?;
+    let mut fields = super::fields::Fields::new(call.fields()?);
+    let words = [("down", Status::Down), ("up", Status::Up)];
+    let status = fields.word("status", &words).unwrap_or(Status::Down);
+    fields.finish()?;
+    carry_out(&app, call, move |tx, errand| {
+        Box::pin(async move {
+            let by = for_engine(errand);
+            let delivery = channels::test(tx, &by, id, status, &mut errand.dice).await?;
+            Ok((StatusCode::ACCEPTED, json!({ "delivery": delivery.to_string() })))
+        })
+    })
+    .await
 }

@@ -34,11 +34,8 @@ pub(super) fn fields(flags: &WebhookFlags, has: Has) -> Result<Map<String, Value
     let given = |name: &str, url: &Option<String>, fields: &Map<String, Value>| {
         url.is_some() || fields.get(name).is_some_and(Value::is_object)
     };
-    let (down, up) = (
-        given("down", &flags.down_url, &fields),
-        given("up", &flags.up_url, &fields),
-    );
-    let neither = !down && !up;
+    let down = has.down || given("down", &flags.down_url, &fields);
+    let up = has.up || given("up", &flags.up_url, &fields);
     for (name, shared, url, method, headers, body) in [
         (
             "down",
@@ -108,6 +105,9 @@ pub(super) fn patch(flags: &EditChannel, has: Has) -> Result<Map<String, Value>>
     let mut fields = fields(&flags.webhook, has)?;
     if let Some(name) = &flags.name {
         fields.insert("name".to_owned(), name.as_str().into());
+    }
+    if flags.enable {
+        fields.insert("enabled".to_owned(), true.into());
     }
     for (gone, has, name) in [(flags.no_down, has.down, "down"), (flags.no_up, has.up, "up")] {
         if gone {
