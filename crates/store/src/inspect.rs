@@ -23,11 +23,11 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("keys", crate::keys::STATEMENTS),
         ("once", crate::once::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
-        ("pages", crate::pages::STATEMENTS),
         ("outbox/claim", crate::outbox::claim::STATEMENTS),
         ("outbox/health", crate::outbox::health::STATEMENTS),
         ("outbox/record", crate::outbox::record::STATEMENTS),
         ("outbox/telling", crate::outbox::telling::STATEMENTS),
+        ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
@@ -39,9 +39,9 @@ fn statements(for_postgres: bool) -> Vec<Named> {
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
-            ("pages", crate::pages::POSTGRES_STATEMENTS),
             ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
             ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
+            ("pages", crate::pages::POSTGRES_STATEMENTS),
         ]
     } else {
         &[]

@@ -101,16 +101,21 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
     Ok(facts)
 }
 
-/// The secrets of the project, if the channel's templates name any.
+/// The project's secrets, if the channel's templates name any.
 async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -> Result<Secrets> {
-    let needed = target.kind == Kind::Webhook.word()
-        && Webhook::from_bytes(target.config.reveal())
-            .is_some_and(|webhook| !webhook.secret_names().is_empty());
-    if !needed {
+    const NAMED: &[u8] = b"${secret:";
+    if !target
+        .config
+        .reveal()
+        .windows(NAMED.len())
+        .any(|part| part == NAMED)
+    {
         return Ok(Secrets::default());
     }
-    let values = reader.secret_values(ProjectScope::granted(project)).await?;
-    Ok(Arc::new(values))
+    reader
+        .secret_values(ProjectScope::granted(project))
+        .await
+        .map(Arc::new)
 }
 
 impl Facts {
