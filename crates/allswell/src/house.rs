@@ -5,6 +5,7 @@ use std::time::Duration;
 use allswell_core::chance::Dice;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
+use allswell_engine::channels::Rules as ChannelRules;
 use allswell_engine::loops::now;
 use allswell_store::{Place, Schema, Server, Serving, Store};
 use anyhow::{Context, Result};
@@ -86,6 +87,14 @@ pub fn server_of(settings: &Database, url: &Server) -> Server {
         }
     }
     server
+}
+
+/// What channels are judged by.
+pub fn channel_rules(config: &Config) -> ChannelRules {
+    ChannelRules {
+        webhooks: Default::default(),
+        signature_header: config.webhooks.signature_header.clone(),
+    }
 }
 
 /// Unlocks the vault with the ring of this configuration, or with a new one for a new database.

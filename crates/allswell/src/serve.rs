@@ -146,6 +146,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         network(config),
         web_limits(config),
         zones,
+        house::channel_rules(config),
     );
     let listeners = app.listeners().clone();
     let changes = Changes::new(store.clone(), listeners.clone());

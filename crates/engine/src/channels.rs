@@ -7,7 +7,9 @@
 use std::fmt;
 
 use allswell_core::chance::Dice;
-use allswell_core::id::ChannelId;
+use allswell_core::check::Status;
+use allswell_core::delivery::{Class, Owed};
+use allswell_core::id::{ChannelId, DeliveryId};
 use allswell_core::limits;
 use allswell_core::policy::Policy;
 use allswell_core::scope::ProjectScope;
@@ -16,13 +18,15 @@ use allswell_core::signature::standard::SigningSecret;
 use allswell_core::target;
 use allswell_core::time::{Span, Timestamp};
 use allswell_integrations::Kind;
-use allswell_integrations::webhook::{
-    Court, Fault, Form, OVERLAP_HOURS_MAX, Warning, Webhook, signing_secret_fits,
-};
+use allswell_integrations::webhook::{Court, Form, Webhook, signing_secret_fits};
 use allswell_store::audit::Act;
 use allswell_store::channels::{Channel, Opened};
 use allswell_store::{Error, Tx};
 use serde_json::{Map, Value, json};
+
+use crate::deliver::TEST_UP;
+
+pub use allswell_integrations::webhook::{Fault, OVERLAP_HOURS_DEFAULT, OVERLAP_HOURS_MAX, Warning};
 
 /// What a channel is judged by.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,9 @@ pub struct Rules {
     /// The name of the header that this instance adds to webhooks; users cannot set it. Empty: none.
     pub signature_header: String,
 }
+
+/// Seconds within which a test is tried; who asked for it waits no longer.
+const TEST_SECS_MAX: i64 = 60;
 
 /// On whose behalf, where and when something is changed.
 #[derive(Clone, Debug)]
@@ -117,8 +124,9 @@ pub fn document(channel: &Channel, config: &[u8], now: Timestamp) -> Value {
         "id": channel.id.to_string(),
         "kind": channel.kind,
         "name": channel.name,
-        "created_at": channel.created_at.to_rfc3339_secs(),
-        "tells": { "down": channel.tells_down, "up": channel.tells_up },
+        "tells_down": channel.tells_down,
+        "tells_up": channel.tells_up,
+        "created_at": channel.created_at.to_rfc3339_micros(),
     });
     let shown = (channel.kind == Kind::Webhook.word())
         .then(|| Webhook::from_bytes(config))
@@ -169,11 +177,11 @@ pub async fn create(
     };
     tx.channel_insert(errand.scope, &channel, &judged.config, dice)
         .await?;
-    note(tx, errand, "channel.create", channel.id, dice).await?;
+    note_act(tx, errand, "channel.create", channel.id, dice).await?;
     Ok(made(channel, judged, errand.now))
 }
 
-/// Changes a channel. `input` is a merge patch (RFC 7396) over `name` and the fields of its kind: what it does not name
+/// Changes a channel. `enabled: true` switches on one that was switched off because it failed. Else `input` is a merge patch (RFC 7396) over `name` and the fields of its kind: what it does not name
 /// stays, secrets too.
 ///
 /// # Errors
@@ -194,6 +202,17 @@ pub async fn edit(
     if take_text(&mut fields, "kind")?.is_some_and(|kind| kind != opened.channel.kind) {
         return Err(fault("kind", "fixed", "cannot be changed; make another channel"));
     }
+    let enable = match fields.remove("enabled") {
+        None => false,
+        Some(Value::Bool(true)) => true,
+        Some(_) => {
+            return Err(fault(
+                "enabled",
+                "type",
+                "can only be set to true: delete it to stop it",
+            ));
+        }
+    };
     let mut channel = opened.channel.clone();
     if let Some(name) = name_of(&mut fields)? {
         channel.name = name;
@@ -212,7 +231,10 @@ pub async fn edit(
     .await?;
     (channel.tells_down, channel.tells_up) = (judged.tells_down, judged.tells_up);
     replace(tx, errand, &opened, &channel, &judged.config, dice).await?;
-    note(tx, errand, "channel.edit", id, dice).await?;
+    if enable {
+        tx.channel_enable(errand.scope, id).await?;
+    }
+    note_act(tx, errand, "channel.edit", id, dice).await?;
     Ok(made(channel, judged, errand.now))
 }
 
@@ -251,7 +273,7 @@ pub async fn rotate(
         .rotate(&secret, errand.now, Span::from_secs(overlap_hours * 3_600));
     let config = webhook.to_bytes();
     replace(tx, errand, &opened, &opened.channel, &config, dice).await?;
-    note(tx, errand, "channel.rotate", id, dice).await?;
+    note_act(tx, errand, "channel.rotate", id, dice).await?;
     Ok(Made {
         document: document(&opened.channel, &config, errand.now),
         channel: opened.channel,
@@ -268,7 +290,38 @@ pub async fn delete(tx: &mut Tx<'_>, errand: &Errand, id: ChannelId, dice: &mut 
     if !tx.channel_delete(errand.scope, id, errand.now).await? {
         return Err(Refused::NotFound);
     }
-    note(tx, errand, "channel.delete", id, dice).await
+    note_act(tx, errand, "channel.delete", id, dice).await
+}
+
+/// Has a test sent through a channel, as a delivery like any other but with one attempt. Gives its id; what came of it
+/// is read with that.
+///
+/// # Errors
+/// [`Refused`]; nothing is written then.
+pub async fn test(
+    tx: &mut Tx<'_>,
+    errand: &Errand,
+    id: ChannelId,
+    status: Status,
+    dice: &mut Dice,
+) -> Result<DeliveryId, Refused> {
+    let channel = tx.channel(errand.scope, id).await?.ok_or(Refused::NotFound)?;
+    let up = status == Status::Up;
+    if !(if up { channel.tells_up } else { channel.tells_down }) {
+        let sentence = "the channel sends nothing for this status";
+        return Err(fault("status", "status", sentence));
+    }
+    let delivery: DeliveryId = dice.id_at(errand.now);
+    let owed = Owed {
+        channel: id,
+        class: Class::Test,
+        expires_at: errand.now + Span::from_secs(TEST_SECS_MAX),
+    };
+    let note = up.then_some(TEST_UP);
+    tx.delivery_insert_plain(errand.scope, &owed, note, delivery, errand.now)
+        .await?;
+    note_act(tx, errand, "channel.test", id, dice).await?;
+    Ok(delivery)
 }
 
 async fn judge(
@@ -340,7 +393,7 @@ async fn replace(
     }
 }
 
-async fn note(
+async fn note_act(
     tx: &mut Tx<'_>,
     errand: &Errand,
     action: &'static str,

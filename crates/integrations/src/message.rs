@@ -126,8 +126,6 @@ mod tests {
         assert_eq!(asked(b""), (false, false));
         assert_eq!(asked(br#"{"body_down":"$NAME_JSON $NOW"}"#), (false, false));
         assert_eq!(asked(br#"{"body_down":"$JSON"}"#), (true, false));
-        assert_eq!(asked(br#"{"body_down":"${json:CHECK}"}"#), (true, false));
-        assert_eq!(asked(br#"{"body_down":"${json:BODY}"}"#), (false, true));
         assert_eq!(asked(br#"{"body_down":"$$BODY_JSON"}"#), (false, true));
         assert_eq!(asked(br#"{"url_down":"http://h/$EXITSTATUS"}"#), (false, true));
         assert_eq!(asked(b"${json:CHECK}"), (true, false));

@@ -52,6 +52,7 @@ pub struct Config {
     pub keys: Keys,
     pub log: Log,
     pub metrics: Metrics,
+    pub webhooks: Webhooks,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
@@ -74,6 +75,14 @@ pub struct Database {
     pub sslrootcert: Option<PathBuf>,
     pub sslcert: Option<PathBuf>,
     pub sslkey: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct Webhooks {
+    /// The header with the HMAC of the body; empty for none.
+    pub signature_header: String,
+    /// Its secret; `None`: each channel's own.
+    pub signature_secret: Option<Secret<String>>,
 }
 
 #[derive(Debug)]

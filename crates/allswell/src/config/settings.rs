@@ -49,6 +49,8 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
     ("API_PING_LIMIT", "limits.api_per_key"),
     ("METRICS_KEY", "metrics.key"),
+    ("WEBHOOK_SIGNATURE_HEADER", "webhooks.signature_header"),
+    ("WEBHOOK_SECRET", "webhooks.signature_secret"),
     ("MASTER_BADGE_LABEL", "badges.label"),
 ];
 
@@ -61,6 +63,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("log", "What is written to standard error."),
     ("metrics", "Figures about this server."),
+    ("webhooks", "What webhooks carry beside what their users wrote."),
     ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
@@ -210,6 +213,23 @@ pub const SETTINGS: &[Setting] = &[
         doc: &[
             "What X-Metrics-Key must say to read /api/v3/metrics/. Empty: nobody may. Also METRICS_KEY in the",
             "environment.",
+        ],
+    },
+    Setting {
+        name: "webhooks.signature_header",
+        kind: Kind::HeaderNameOrNone,
+        default: r#""X-Webhook-Signature""#,
+        doc: &[
+            "Header with sha256= and the HMAC-SHA256 of the body in hex, beside the signature that each webhook has: for",
+            "receivers that know no better, since it covers neither time nor id. Empty: none. Also WEBHOOK_SIGNATURE_HEADER.",
+        ],
+    },
+    Setting {
+        name: "webhooks.signature_secret",
+        kind: Kind::SecretText,
+        default: r#""""#,
+        doc: &[
+            "The secret for that header, for all channels. Empty: each channel's own. Also WEBHOOK_SECRET.",
         ],
     },
     Setting {

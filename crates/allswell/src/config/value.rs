@@ -34,6 +34,8 @@ pub enum Kind {
     SecretText,
     /// A few words that people read.
     Label,
+    /// The name of a header that we add, or empty for "none".
+    HeaderNameOrNone,
     Word(&'static [&'static str]),
     /// true or false.
     Switch,
@@ -103,6 +105,9 @@ impl Kind {
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
             ),
             Self::Label => format!("1 to {LABEL_CHARS_MAX} characters that can be seen"),
+            Self::HeaderNameOrNone => {
+                format!("the name of a header of at most {LABEL_CHARS_MAX} characters, or nothing for none")
+            }
             Self::Word(["", words @ ..]) => format!("{}, or nothing", words.join(", ")),
             Self::Word(words) => words.join(", "),
             Self::Number { min, max } => format!("a whole number from {min} to {max}"),
@@ -154,6 +159,7 @@ impl Kind {
                 text => secret_text(text).map(|text| Value::SecretText(Some(text))),
             },
             Self::Label => label(raw.text()?).map(Value::Label),
+            Self::HeaderNameOrNone => header_name(raw.text()?).map(Value::Label),
             Self::Word(words) => {
                 let text = raw.text()?;
                 let word = words.iter().find(|word| **word == text);
@@ -263,6 +269,20 @@ fn label(text: &str) -> Result<String, Why> {
     let visible = !text.trim().is_empty() && !text.chars().any(char::is_control);
     if !visible || text.chars().count() > LABEL_CHARS_MAX {
         return Err(Cow::Borrowed(""));
+    }
+    Ok(text.to_owned())
+}
+
+/// A name that webhooks may carry beside the headers that say which delivery it is.
+fn header_name(text: &str) -> Result<String, Why> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    if allswell_core::header::judge_name(text).is_err() || text.len() > LABEL_CHARS_MAX {
+        return Err(Cow::Borrowed(""));
+    }
+    if allswell_integrations::webhook::is_ours(text) {
+        return Err(Cow::Borrowed("webhooks carry a header of that name already"));
     }
     Ok(text.to_owned())
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use allswell_store::TlsMode;
 
 use super::value::Value;
-use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
+use super::{
+    Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata, Webhooks,
+};
 
 /// A valid value for each setting, by name.
 pub struct Values {
@@ -73,6 +75,16 @@ impl Values {
                     _ => None,
                 }),
                 key: self.take("metrics.key", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            webhooks: Webhooks {
+                signature_header: self.take("webhooks.signature_header", |value| match value {
+                    Value::Label(it) => Some(it),
+                    _ => None,
+                }),
+                signature_secret: self.take("webhooks.signature_secret", |value| match value {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),

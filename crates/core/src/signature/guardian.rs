@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::{SignError, fresh, hex, is_token, mac, same, secs, sha256_hex};
+use super::{SignError, fresh, hex, mac, same, secs, sha256_hex};
 use crate::chance::Dice;
+use crate::header::is_token;
 
 /// The prefix of the headers unless told otherwise.
 pub const PREFIX_DEFAULT: &str = "X-Health";

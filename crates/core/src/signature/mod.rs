@@ -58,15 +58,6 @@ pub fn body_sha256_verify(secret: &[u8], body: &[u8], value: &str) -> Result<(),
     same(body_sha256(secret, body).as_bytes(), value.as_bytes())
 }
 
-/// A token of HTTP, such as the name of a header (RFC 9110 section 5.6.2).
-pub fn is_token(text: &str) -> bool {
-    let mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || mark(byte))
-}
-
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     parts.iter().for_each(|part| mac.update(part));

@@ -19,6 +19,9 @@ use allswell_store::{Error, Reader, Result};
 
 use super::note::Note;
 
+/// The note of a test that tells that a check came back up. One without a note tells that it went down.
+pub(crate) const TEST_UP: &str = "up";
+
 /// Named secrets of a project.
 pub(super) type Secrets = Arc<BTreeMap<String, Secret<String>>>;
 
@@ -73,7 +76,8 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
             Some((target, needs, secrets)) => (Some(Arc::clone(target)), *needs, Arc::clone(secrets)),
             None => (None, Needs::default(), Secrets::default()),
         };
-        let (mut last_ping, mut channels) = (None, None);
+        // A test tells a check that no channel is assigned to.
+        let (mut last_ping, mut channels) = (None, needs.check_json.then(Vec::new));
         if let Some(Ok(told)) = &told {
             if needs.last_ping
                 && let Some(flip) = told.flips.last()
@@ -191,7 +195,10 @@ impl Facts {
                 status: flip.to,
                 at: flip.at,
             });
-            (About::Flip, told.check.clone(), flip.clone(), missed.collect())
+            let mut check = told.check.clone();
+            // As the flip left it, and not as a later one did: all of a message tells of one status.
+            check.state.status = flip.to;
+            (About::Flip, check, flip.clone(), missed.collect())
         };
         let json = |channels: &Vec<ChannelId>| (trade.describe)(&check, channels, now);
         Some(Message {
@@ -220,6 +227,10 @@ impl Facts {
             None => (About::Test, format!("TEST of {}", target.name)),
         };
         let at = claimed.created_at.min(now);
+        let status = match claimed.note.as_deref() {
+            Some(TEST_UP) => Status::Up,
+            _ => Status::Down,
+        };
         let check = Check {
             // Of no check, but an id that stays over all attempts.
             id: claimed.id.as_uuid().into(),
@@ -230,7 +241,7 @@ impl Facts {
                 ..Settings::default()
             },
             state: State {
-                status: Status::Down,
+                status,
                 ..State::new(at)
             },
             deadline: None,
@@ -239,8 +250,12 @@ impl Facts {
         };
         let flip = Flip {
             seq: 0,
-            from: Status::Up,
-            to: Status::Down,
+            from: if status == Status::Up {
+                Status::Down
+            } else {
+                Status::Up
+            },
+            to: status,
             at,
             expected_at: None,
             reason: Reason::Fail {

@@ -41,6 +41,7 @@ use crate::loops::{Step, Stopwatch};
 use crate::meters::Meters;
 use crate::ports::{Describe, Outbound};
 use desk::Desk;
+pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
 use result::Answered;
 use trouble::Seens;

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use allswell_core::exchange::Method;
+use allswell_core::header::{self, is_token};
 use allswell_core::refusal::Refusal;
-use allswell_core::signature::is_token;
 use allswell_core::signature::standard::{self, SigningSecret};
 use allswell_core::template::{self, TemplateError};
 use serde_json::{Map, Value, json};
@@ -94,19 +94,6 @@ pub struct Court<'c> {
     pub signature_header: &'c str,
 }
 
-/// Headers that belong to the connection and not to the user. Those that begin with `proxy-` too.
-const RESERVED: [&str; 10] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "upgrade",
-    "te",
-    "trailer",
-    "expect",
-    "keep-alive",
-    "content-encoding",
-];
 /// Headers that say which delivery and which try it is, and that it is ours.
 const OURS: [&str; 6] = [
     standard::ID,
@@ -116,6 +103,11 @@ const OURS: [&str; 6] = [
     ATTEMPT,
     REDELIVERY,
 ];
+
+/// Whether webhooks carry a header of this name that says which delivery and which try it is.
+pub fn is_ours(name: &str) -> bool {
+    OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+}
 
 impl Webhook {
     /// Reads an input. With `before`, the input is a merge patch over it, and secrets that it does not name are kept.
@@ -406,16 +398,13 @@ impl Reader<'_> {
                 "length",
                 format!("is longer than {HEADER_CHARS_MAX} characters"),
             );
-        } else if RESERVED.contains(&lower.as_str()) || lower.starts_with("proxy-") {
+        } else if header::judge_name(name).is_err() {
             self.refuse(
                 field,
                 "header_reserved",
                 "belongs to the connection and cannot be set",
             );
-        } else if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name))
-            || guardian
-            || self.court.signature_header.eq_ignore_ascii_case(name)
-        {
+        } else if is_ours(name) || guardian || self.court.signature_header.eq_ignore_ascii_case(name) {
             self.refuse(
                 field,
                 "header_reserved",

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use event::is_json_name;
-pub use input::{Court, Fault, Judge, Warning, signing_secret_fits};
+pub use input::{Court, Fault, Judge, Warning, is_ours, signing_secret_fits};
 pub use render::{RenderError, Rendered, Sender};
 
 /// The body of a call that was made without one, and its content type: the whole event.
@@ -256,7 +256,7 @@ impl Webhook {
             .iter()
             .filter(|key| key.until.is_none_or(|until| until > now.as_micros()))
             .map(|key| {
-                json!({ "signs_until": key.until.map(|at| Timestamp::from_micros(at).to_rfc3339_secs()) })
+                json!({ "signs_until": key.until.map(|at| Timestamp::from_micros(at).to_rfc3339_micros()) })
             })
             .collect();
         let mut signing = json!({ "form": self.signing.form.word(), "secrets": keys });

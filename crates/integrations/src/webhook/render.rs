@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use super::event::Event;
 use super::input::Warning;
 use super::{Call, Form, Signing, Webhook};
-use crate::message::{AttemptInfo, Message};
+use crate::message::{About, AttemptInfo, Message};
 
 /// The header with the number of the attempt, from 1.
 pub const ATTEMPT: &str = "X-Allswell-Attempt";
@@ -97,10 +97,14 @@ impl Webhook {
         sender: &Sender,
         dice: &mut Dice,
     ) -> Result<Rendered, RenderError> {
-        let call = match message.status() {
-            "up" => self.up.as_ref(),
-            _ => self.down.as_ref(),
+        let (mut call, other) = match message.status() {
+            "up" => (self.up.as_ref(), self.down.as_ref()),
+            _ => (self.down.as_ref(), self.up.as_ref()),
         };
+        // A note of ours is told by whichever call there is.
+        if matches!(message.about, About::Note(_)) {
+            call = call.or(other);
+        }
         let filled = Filled::new(
             call.ok_or(RenderError::NoCall)?,
             &Event::new(message, attempt, secrets),

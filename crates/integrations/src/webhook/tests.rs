@@ -322,7 +322,7 @@ fn a_replaced_secret_signs_on_for_its_overlap() {
     webhook
         .signing
         .rotate(&third.to_text(), later, Span::from_secs(86_400));
-    let until = |at: Timestamp| json!({ "signs_until": at.to_rfc3339_secs() });
+    let until = |at: Timestamp| json!({ "signs_until": at.to_rfc3339_micros() });
     assert_eq!(
         webhook.shown(later)["signing"]["secrets"],
         json!([
