@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use allswell_core::retry::Schedule;
+
 use super::show::shown;
 use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
 
@@ -37,6 +39,8 @@ pub enum Kind {
     /// The name of a header that we add, or empty for "none".
     HeaderNameOrNone,
     Word(&'static [&'static str]),
+    /// Waits between tries.
+    Waits,
     /// true or false.
     Switch,
     Number {
@@ -58,6 +62,7 @@ pub enum Value {
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
+    Waits(Schedule),
     Switch(bool),
     Number(u64),
 }
@@ -100,6 +105,7 @@ impl Kind {
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
             Self::Switch => "true or false".to_owned(),
+            Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
             Self::SecretText => format!(
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
@@ -165,6 +171,10 @@ impl Kind {
                 let word = words.iter().find(|word| **word == text);
                 word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
             }
+            Self::Waits => match Schedule::parse(raw.text()?) {
+                Ok(schedule) => Ok(Value::Waits(schedule)),
+                Err(error) => Err(Cow::Owned(error.to_string())),
+            },
             Self::Switch => match raw {
                 Raw::Variable(text) if text == "true" => Ok(Value::Switch(true)),
                 Raw::Variable(text) if text == "false" => Ok(Value::Switch(false)),

@@ -6,7 +6,7 @@ use allswell_store::TlsMode;
 
 use super::value::Value;
 use super::{
-    Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata, Webhooks,
+    Badges, Config, Database, Delivery, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata, Webhooks,
 };
 
 /// A valid value for each setting, by name.
@@ -88,6 +88,15 @@ impl Values {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),
+            },
+            delivery: Delivery {
+                max_in_flight: self.number("delivery.max_in_flight"),
+                max_per_project: self.number("delivery.max_per_project"),
+                schedule: self.take("delivery.schedule", |value| match value {
+                    Value::Waits(it) => Some(it),
+                    _ => None,
+                }),
+                coalesce: self.switch("delivery.coalesce"),
             },
             badges: Badges {
                 label: self.take("badges.label", |value| match value {
