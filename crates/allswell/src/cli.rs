@@ -8,7 +8,9 @@ use allswell_core::cidr::Cidr;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use channel::{ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, WebhookFlags};
+pub use channel::{
+    ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, Status, WebhookFlags,
+};
 
 /// The night watch for your jobs: heartbeat checks that speak the Healthchecks protocol.
 #[derive(Parser)]
