@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::policy::Policy;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
 use allswell_engine::channels::Rules as ChannelRules;
 use allswell_engine::loops::now;
+use allswell_integrations::webhook::Sender;
 use allswell_store::{Place, Schema, Server, Serving, Store};
 use anyhow::{Context, Result};
 
@@ -89,11 +91,19 @@ pub fn server_of(settings: &Database, url: &Server) -> Server {
     server
 }
 
-/// What channels are judged by.
-pub fn channel_rules(config: &Config) -> ChannelRules {
+/// What channels are judged by: the policy for webhooks, and names that are ours.
+pub fn channel_rules(config: &Config, webhooks: &Policy) -> ChannelRules {
     ChannelRules {
-        webhooks: Default::default(),
+        webhooks: webhooks.clone(),
         signature_header: config.webhooks.signature_header.clone(),
+    }
+}
+
+/// What this instance adds to each webhook.
+pub fn sender(config: &Config) -> Sender {
+    Sender {
+        signature_header: config.webhooks.signature_header.clone(),
+        signature_secret: config.webhooks.signature_secret.clone(),
     }
 }
 

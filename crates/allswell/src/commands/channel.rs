@@ -5,6 +5,7 @@ mod input;
 use std::time::Duration;
 
 use allswell_core::check::Status;
+use allswell_core::exchange::Class;
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::scope::ProjectScope;
 use allswell_core::secret::Secret;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use super::{Answer, printable, scope_of};
 use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
-use crate::{house, system};
+use crate::{house, outward, system};
 
 /// How long to wait before looking again whether a test has ended, and how often to look: 40 s, longer than an attempt
 /// may take.
@@ -73,13 +74,19 @@ pub(super) fn said(refused: Refused) -> anyhow::Error {
     anyhow!("{}", lines.join("\n"))
 }
 
+/// The rules of a server of this configuration.
+fn rules(config: &Config) -> Result<channels::Rules> {
+    let door = outward::client(config, &outward::ports_of(config))?;
+    Ok(house::channel_rules(config, door.policy(Class::Webhook)))
+}
+
 async fn create(config: &Config, answer: Answer, flags: CreateChannel) -> Result<()> {
     let mut fields = input::fields(&flags.webhook, input::Has::default())?;
     let kind = flags.kind_word.or(flags.kind).unwrap_or_default();
     fields.insert("kind".to_owned(), kind.into());
     fields.insert("name".to_owned(), flags.name.into());
     let fields = Value::Object(fields);
-    let (project, rules) = (flags.project, house::channel_rules(config));
+    let (project, rules) = (flags.project, rules(config)?);
     let mut house = house::open(config).await?;
     let (now, mut dice) = (house.now, house.dice.fork());
     let made = house
@@ -104,7 +111,7 @@ async fn edit(config: &Config, answer: Answer, flags: EditChannel) -> Result<()>
         up: before["up"].is_object(),
     };
     let fields = Value::Object(input::patch(&flags, has)?);
-    let (OneChannel { project, channel }, rules) = (flags.channel, house::channel_rules(config));
+    let (OneChannel { project, channel }, rules) = (flags.channel, rules(config)?);
     let mut house = house::open(config).await?;
     let (now, mut dice) = (house.now, house.dice.fork());
     let made = house

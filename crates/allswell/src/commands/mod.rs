@@ -5,6 +5,7 @@ mod channel;
 mod check;
 mod keys;
 mod migrate;
+mod outbound;
 mod project;
 mod routes;
 mod schedule;
@@ -127,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
             Command::Channel(command) => channel::run(config, answer, command).await,
             Command::Secret(command) => secret::run(config, answer, command).await,
+            Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
             Command::Config(_) | Command::Routes | Command::Schedule(_) => unreachable!("answered above"),
         }
