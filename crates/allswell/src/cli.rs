@@ -1,10 +1,16 @@
 //! The command line, as it is typed.
 
+mod channel;
+
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use channel::{
+    ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, Status, WebhookFlags,
+};
 
 /// The night watch for your jobs: heartbeat checks that speak the Healthchecks protocol.
 #[derive(Parser)]
@@ -52,6 +58,9 @@ pub enum Command {
     /// Channels: where alerts go
     #[command(subcommand)]
     Channel(ChannelCommand),
+    /// Named secrets of a project, for its webhooks
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Make a link that shows the first steps; it opens for 30 minutes
     StartLink,
     /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
@@ -62,6 +71,9 @@ pub enum Command {
     Schedule(ScheduleCommand),
     /// Every route of the server, with who may use it
     Routes,
+    /// What this server may call, and why not
+    #[command(subcommand)]
+    Outbound(OutboundCommand),
 }
 
 #[derive(Subcommand)]
@@ -251,28 +263,6 @@ pub struct OneCheck {
 }
 
 #[derive(Subcommand)]
-pub enum ChannelCommand {
-    /// Make a channel
-    Create {
-        #[arg(long, value_name = "ID")]
-        project: ProjectId,
-        /// `log` writes a line into the server's log; `silent` sends nothing
-        #[arg(long)]
-        kind: String,
-        #[arg(long)]
-        name: String,
-        /// A field of the kind's configuration; may be given several times
-        #[arg(long = "set", value_name = "FIELD=VALUE")]
-        fields: Vec<String>,
-    },
-    /// The channels of a project
-    List {
-        #[arg(long, value_name = "ID")]
-        project: ProjectId,
-    },
-}
-
-#[derive(Subcommand)]
 pub enum ScheduleCommand {
     /// The next instants of an expression
     Next {
@@ -290,5 +280,32 @@ pub enum ScheduleCommand {
         /// expression is written \n
         #[arg(long, conflicts_with_all = ["expr", "after"])]
         stdin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum OutboundCommand {
+    /// Judge a URL as a webhook's would be: its form, its name, every address, with the setting that would allow it
+    Check {
+        url: String,
+        /// Who aims the call: webhook, probe, job, channel, sign-on or operator
+        #[arg(long, default_value = "webhook")]
+        class: String,
+        /// Call it, through the same door as everything else, and show what came of it
+        #[arg(long)]
+        send: bool,
+        #[arg(long, default_value = "GET", requires = "send")]
+        method: String,
+        /// A header to send; may be given several times
+        #[arg(long = "header", value_name = "NAME:VALUE", requires = "send")]
+        headers: Vec<String>,
+        /// Redirects to follow; for probes only
+        #[arg(long, value_name = "N", default_value_t = 0, requires = "send",
+              value_parser = clap::value_parser!(u8).range(0..=i64::from(allswell_core::limits::REDIRECTS_MAX)))]
+        redirects: u8,
+        /// Call it this often, one after the other
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "send",
+              value_parser = clap::value_parser!(u16).range(1..=100))]
+        repeat: u16,
     },
 }

@@ -4,21 +4,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allswell_core::exchange::{Class, Outcome, Request};
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
 use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::changes::Changes;
-use allswell_engine::deliver::Deliver;
+use allswell_engine::deliver::{self, Deliver};
+use allswell_engine::failpoint::failpoint;
 use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::ports::Outbound;
 use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
+use allswell_outbound::Client;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -30,7 +34,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{keyring, system, telemetry, tzdata};
+use crate::{keyring, outward, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -69,6 +73,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
+    // Certificates or name servers that cannot be used end the start, not the first alert.
+    let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
+    let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.
@@ -76,6 +83,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         store
             .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
             .await?;
+        failpoint("during_startup_recovery");
     }
 
     let flush = store.flush_time(loops::now).await?;
@@ -122,19 +130,12 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         deliver_nudge.clone(),
         meters.clone(),
     );
-    let deliver = Deliver::new(store.clone(), node, log.lost(), meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
     let listen = Listen::new(store.clone(), deliver_nudge.clone(), changes_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
-    tasks.spawn(loops::run(
-        deliver,
-        deliver_nudge,
-        stopped.clone(),
-        meters.clone(),
-    ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     let rekey = Rekey::new(
         store.clone(),
@@ -162,7 +163,33 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         network(config),
         web_limits(config),
         zones,
+        channel_rules,
     );
+    let rules = deliver::Rules {
+        sender: house::sender(config),
+        permits: deliver::Permits {
+            max: config.delivery.max_in_flight,
+            per_project: config.delivery.max_per_project,
+        },
+        schedule: config.delivery.schedule.clone(),
+        coalesce: config.delivery.coalesce,
+    };
+    let parts = deliver::Parts {
+        node,
+        outbound: Door(outbound),
+        describe: allswell_web::describe(&app),
+        dice: dice.fork(),
+        nudge: deliver_nudge.clone(),
+        log_lost: log.lost(),
+        meters: meters.clone(),
+    };
+    let deliver = Deliver::new(store.clone(), rules, parts);
+    tasks.spawn(loops::run(
+        deliver,
+        deliver_nudge,
+        stopped.clone(),
+        meters.clone(),
+    ));
     let listeners = app.listeners().clone();
     let changes = Changes::new(store.clone(), listeners.clone());
     let telling = tokio::spawn(Changes::nudge_after_commits(store.clone(), changes_nudge.clone()));
@@ -251,6 +278,25 @@ fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
         .build()
         .context("could not start the ingest loop")?;
     Ok(move || runtime.block_on(ingest.run(loops::now)))
+}
+
+/// The door as the engine knows it.
+struct Door(Client);
+
+impl Outbound for Door {
+    fn send(&self, request: Request) -> impl Future<Output = Outcome> + Send {
+        self.0.send(request)
+    }
+}
+
+/// Where we listen, so that nobody makes us call ourselves.
+fn own_ports(listener: &TcpListener, metrics: Option<&TcpListener>) -> Result<Vec<u16>> {
+    let ports = [Some(listener), metrics];
+    let ports = ports
+        .into_iter()
+        .flatten()
+        .map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect()
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

@@ -53,6 +53,12 @@ pub const KEY_OVERLAP_HOURS_MAX: i64 = 24;
 pub const KEY_USE_NOTED_SECS: i64 = 60;
 /// Networks to which a key may be bound.
 pub const KEY_NETWORKS_MAX: usize = 64;
+/// Channels of a project.
+pub const CHANNELS_MAX: usize = 500;
+/// Named secrets of a project.
+pub const SECRETS_MAX: usize = 100;
+/// Bytes of the value of a named secret.
+pub const SECRET_BYTES_MAX: usize = 4_096;
 /// Seconds of one attempt to call outward, with everything (`delivery.md` section 3).
 pub const ATTEMPT_SECS_MAX: i64 = 30;
 /// Seconds of it in which the name must have become addresses.

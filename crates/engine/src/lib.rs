@@ -5,16 +5,20 @@
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
 pub mod changes;
+pub mod channels;
 pub mod deliver;
+pub mod failpoint;
 pub mod ingest;
 pub mod listen;
 pub mod loops;
 pub mod meters;
 pub mod pending;
+pub mod ports;
 pub mod record;
 pub mod rekey;
 pub mod replan;
 pub mod retain;
+pub mod secrets;
 pub mod sweep;
 
 /// When a step wants to be run again.

@@ -23,6 +23,10 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("keys", crate::keys::STATEMENTS),
         ("once", crate::once::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
+        ("outbox/claim", crate::outbox::claim::STATEMENTS),
+        ("outbox/health", crate::outbox::health::STATEMENTS),
+        ("outbox/record", crate::outbox::record::STATEMENTS),
+        ("outbox/telling", crate::outbox::telling::STATEMENTS),
         ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
@@ -31,6 +35,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("simulated", crate::simulated::STATEMENTS),
         ("rotation", crate::rotation::STATEMENTS),
         ("sealed", crate::sealed::STATEMENTS),
+        ("secrets", crate::secrets::STATEMENTS),
         ("signing_keys", crate::signing_keys::STATEMENTS),
         ("wrong_keys", crate::wrong_keys::STATEMENTS),
     ];
@@ -38,6 +43,8 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
             ("news", crate::news::POSTGRES_STATEMENTS),
+            ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
+            ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
             ("pages", crate::pages::POSTGRES_STATEMENTS),
         ]
     } else {

@@ -27,6 +27,12 @@ pub use metrics::metrics_app;
 pub use routes::app;
 pub use state::{App, Site, WebLimits};
 
+/// A check with its channels in the words of the compatible API, for those who tell others of it.
+pub fn describe(app: &App) -> allswell_engine::ports::Describe {
+    let app = app.clone();
+    std::sync::Arc::new(move |check, channels, now| api::described(check, channels, &app, now))
+}
+
 /// The hash under which the secret of a start link is kept.
 pub fn start_link_hash(secret: &str) -> [u8; 32] {
     use sha2::{Digest, Sha256};

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use crate::api::resource::{resource, to_slash};
 use crate::api::{Version, badges, channels, checks, flips, instance, notifications, openapi, pings, status};
@@ -187,9 +187,43 @@ fn native() -> Vec<Entry> {
         entry("/v1/events", &[("GET", ReadKey)], || {
             noun("GET", get(native::events::listen))
         }),
-        entry("/v1/channels", &[("GET", WriteKey)], || {
-            noun("GET", get(native::channels::list))
+        entry("/v1/channels", &[("GET", WriteKey), ("POST", WriteKey)], || {
+            noun(
+                "GET, POST",
+                get(native::channels::list).post(native::channels::create),
+            )
         }),
+        entry(
+            "/v1/channels/{channel}",
+            &[("GET", WriteKey), ("PATCH", WriteKey), ("DELETE", WriteKey)],
+            || {
+                let all = get(native::channels::show)
+                    .patch(native::channels::update)
+                    .delete(native::channels::delete);
+                noun("GET, PATCH, DELETE", all)
+            },
+        ),
+        entry(
+            "/v1/channels/{channel}/rotate-secret",
+            &[("POST", WriteKey)],
+            || noun("POST", post(native::channels::rotate_secret)),
+        ),
+        entry("/v1/channels/{channel}/test", &[("POST", WriteKey)], || {
+            noun("POST", post(native::channels::test))
+        }),
+        entry("/v1/secrets", &[("GET", WriteKey)], || {
+            noun("GET", get(native::secrets::list))
+        }),
+        entry(
+            "/v1/secrets/{name}",
+            &[("PUT", WriteKey), ("DELETE", WriteKey)],
+            || {
+                noun(
+                    "PUT, DELETE",
+                    put(native::secrets::set).delete(native::secrets::delete),
+                )
+            },
+        ),
         entry("/v1/keys", &[("GET", WriteKey), ("POST", WriteKey)], || {
             noun("GET, POST", get(native::keys::list).post(native::keys::create))
         }),

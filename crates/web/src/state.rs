@@ -14,6 +14,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::changes::Listeners;
+use allswell_engine::channels::Rules as ChannelRules;
 use allswell_engine::ingest::Inbox;
 use allswell_store::Store;
 use allswell_store::keys::Opened;
@@ -79,6 +80,7 @@ struct Inner {
     wrong_keys: Quotas<IpAddr>,
     unknown_addresses: Quotas<IpAddr>,
     listeners: Listeners,
+    channel_rules: Arc<ChannelRules>,
 }
 
 impl App {
@@ -96,6 +98,7 @@ impl App {
         network: Network,
         limits: WebLimits,
         zones: Zones,
+        channel_rules: ChannelRules,
     ) -> Self {
         App(Arc::new(Inner {
             store,
@@ -111,6 +114,7 @@ impl App {
             wrong_keys: Quotas::new(limits.wrong_keys),
             unknown_addresses: Quotas::new(limits.unknown_addresses),
             listeners: Listeners::default(),
+            channel_rules: Arc::new(channel_rules),
         }))
     }
 
@@ -145,6 +149,11 @@ impl App {
 
     pub(crate) fn limits(&self) -> WebLimits {
         self.0.limits
+    }
+
+    /// What channels are judged by.
+    pub(crate) fn channel_rules(&self) -> &Arc<ChannelRules> {
+        &self.0.channel_rules
     }
 
     /// Those who listen to changes, for the loop that tells them.

@@ -22,11 +22,14 @@ mod tests;
 mod value;
 mod values;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
+use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::retry::Schedule;
 use allswell_core::secret::Secret;
+use allswell_outbound::Proxy;
 use allswell_store::TlsMode;
 
 pub use check::config_check;
@@ -52,10 +55,14 @@ pub struct Config {
     pub keys: Keys,
     pub log: Log,
     pub metrics: Metrics,
+    pub webhooks: Webhooks,
+    pub delivery: Delivery,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
     pub retention: Retention,
+    pub outbound: Outbound,
+    pub dns: Dns,
 }
 
 #[derive(Debug)]
@@ -74,6 +81,26 @@ pub struct Database {
     pub sslrootcert: Option<PathBuf>,
     pub sslcert: Option<PathBuf>,
     pub sslkey: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct Webhooks {
+    /// The header with the HMAC of the body; empty for none.
+    pub signature_header: String,
+    /// Its secret; `None`: each channel's own.
+    pub signature_secret: Option<Secret<String>>,
+}
+
+#[derive(Debug)]
+pub struct Delivery {
+    /// Attempts at a time.
+    pub max_in_flight: u32,
+    /// Of one project while others wait.
+    pub max_per_project: u32,
+    /// Between tries.
+    pub schedule: Schedule,
+    /// A newer alert overtakes an older one that did not arrive.
+    pub coalesce: bool,
 }
 
 #[derive(Debug)]
@@ -169,6 +196,44 @@ pub struct Limits {
 pub struct Tzdata {
     /// Compiled zone files; `None` is what the program brings along.
     pub dir: Option<PathBuf>,
+}
+
+/// What may be called.
+#[derive(Debug)]
+pub struct Outbound {
+    pub audience: Audience,
+    pub allow_cidrs: Vec<Cidr>,
+    pub allow_hosts: Vec<HostPattern>,
+    pub deny_cidrs: Vec<Cidr>,
+    pub only_hosts: Vec<HostPattern>,
+    /// `None`: for all classes but probes.
+    pub https_only: Option<bool>,
+    pub allowed_ports: Vec<u16>,
+    pub allow_metadata: Vec<IpAddr>,
+    pub nat64_prefixes: Vec<Nat64>,
+    pub extra_ca_file: Option<PathBuf>,
+    pub proxy: Option<Proxy>,
+    pub webhooks: OutboundClass,
+    pub probes: OutboundClass,
+    pub jobs: OutboundClass,
+    pub channels: OutboundClass,
+    pub sign_on: OutboundClass,
+}
+
+/// What one class may call beside that, or instead of it.
+#[derive(Debug)]
+pub struct OutboundClass {
+    pub allow_cidrs: Vec<Cidr>,
+    pub allow_hosts: Vec<HostPattern>,
+    pub only_hosts: Vec<HostPattern>,
+    pub https_only: Option<bool>,
+    pub allowed_ports: Vec<u16>,
+}
+
+#[derive(Debug)]
+pub struct Dns {
+    /// Empty: those of the system.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// How much is kept, and for how long.

@@ -15,7 +15,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
-pub(crate) use row::{Columns, FromColumns, Param, Row};
+pub(crate) use row::{Columns, FromColumns, FromValue, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use crate::Result;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use allswell_core::check::{Check, Event};
 use allswell_core::key::KeyKind;
+use allswell_core::secret::Secret;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::audit::Act;
@@ -99,6 +100,8 @@ async fn dora(house: &mut House<'_>) -> Person {
         .store
         .write(async move |tx| {
             tx.audit(id, &act).await?;
+            let value = Secret::new("hunter2".to_owned());
+            tx.secret_set(scope, "token", &value, &mut dice, NOW).await?;
             let once = Once {
                 id: uuid::Uuid::from_bytes([1; 16]),
                 body_hash: [2; 32],
@@ -112,7 +115,7 @@ async fn dora(house: &mut House<'_>) -> Person {
             tx.nonce_take(SYSTEM, key, "n", NOW).await
         })
         .await
-        .expect("an act");
+        .expect("an act and a secret");
     dora
 }
 
@@ -162,6 +165,7 @@ async fn a_deleted_check_leaves_nothing(store: &Store) {
         "members",
         "nonces",
         "project_changes",
+        "project_secrets",
         "projects",
         "signing_keys",
         "users",

@@ -25,6 +25,7 @@ mod races;
 mod retention;
 mod rotation;
 mod schema;
+mod secrets;
 mod tls;
 mod transactions;
 mod vault;

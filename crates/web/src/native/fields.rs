@@ -32,6 +32,7 @@ impl Fields {
         self.faults.push(Fault {
             field: format!("{}{name}", self.within),
             detail: detail.into(),
+            rule: None,
         });
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Fault {
     pub(crate) field: String,
     /// A sentence that says what would be right.
     pub(crate) detail: String,
+    /// A code for the rule that is broken, where there is one.
+    pub(crate) rule: Option<&'static str>,
 }
 
 /// An answer that is not what the caller hoped for.
@@ -131,6 +133,7 @@ impl Problem {
         Problem::fields(vec![Fault {
             field: field.into(),
             detail: detail.into(),
+            rule: None,
         }])
     }
 
@@ -152,6 +155,27 @@ impl Problem {
         Problem {
             retry_secs: Some(retry_secs.max(1)),
             ..Problem::new(kinds::TOO_MANY, detail)
+        }
+    }
+}
+
+impl From<allswell_engine::channels::Refused> for Problem {
+    fn from(refused: allswell_engine::channels::Refused) -> Self {
+        use allswell_engine::channels::Refused;
+        match refused {
+            Refused::Faults(faults) => Problem::fields(
+                faults
+                    .into_iter()
+                    .map(|fault| Fault {
+                        field: fault.field,
+                        detail: fault.sentence,
+                        rule: Some(fault.rule),
+                    })
+                    .collect(),
+            ),
+            Refused::NotFound => Problem::new(kinds::NOT_FOUND, "this project has nothing of that name"),
+            Refused::Changed => Problem::new(kinds::CONFLICT, refused.to_string()),
+            Refused::Store(error) => error.into(),
         }
     }
 }
@@ -187,7 +211,13 @@ impl IntoResponse for Problem {
             body["errors"] = self
                 .faults
                 .iter()
-                .map(|fault| json!({ "field": fault.field, "detail": fault.detail }))
+                .map(|fault| {
+                    let mut shown = json!({ "field": fault.field, "detail": fault.detail });
+                    if let Some(rule) = fault.rule {
+                        shown["rule"] = Value::from(rule);
+                    }
+                    shown
+                })
                 .collect();
         }
         let mut response = (

@@ -195,6 +195,7 @@ impl House {
             network,
             limits,
             zones,
+            Default::default(),
         );
         House {
             app: allswell_web::app(state),
