@@ -93,13 +93,13 @@ trouble: build-debug ## kill -9 under load, and a disk that is full, on both dat
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_crash.py $(ARGS)
 	$(OWN_MOUNTS) $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_disk_full.py $(ARGS)
 
-api: build-debug ## keys by the command line, against the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
+api: build-debug ## keys by the command line, and the native API, against the real binary
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_api_keys.py tests/test_native_api.py $(ARGS)
 
 clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
 	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
 
-openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json, on both databases (ARGS=--fresh: new seeds)
+openapi: build-debug ## a minute of requests made up from each description of an API, on both databases (ARGS=--fresh: new seeds)
 	target/venv-clients/bin/python tests/openapi/run.py --database postgres $(ARGS) & other=$$!; \
 	target/venv-clients/bin/python tests/openapi/run.py $(ARGS); wait $$other
 
