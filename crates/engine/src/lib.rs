@@ -13,6 +13,7 @@ pub mod pending;
 pub mod record;
 pub mod replan;
 pub mod retain;
+mod set_back;
 pub mod sweep;
 
 /// When a step wants to be run again.

@@ -1,6 +1,6 @@
 //! Signs of life of the nodes, and the times without any.
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{Absence, CLOCKS_DIFFER};
 use allswell_core::id::NodeId;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
@@ -9,21 +9,28 @@ use crate::Result;
 use crate::db::{Reader, Row, Tx, statements};
 
 statements! {
-    // Marks further ahead than clocks differ are of a clock that was wrong, and may be of a node that has ended.
-    LAST_SEEN = "select seen_at from awake where seen_at <= $1 order by seen_at desc limit 1";
+    LAST_SEEN = "select seen_at from awake order by seen_at desc limit 1";
     SEEN = "insert into awake (node_id, seen_at) values ($1, $2)
             on conflict (node_id) do update set seen_at = excluded.seen_at";
     FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
     INSERT = "insert into absences (from_at, to_at) values ($1, $2) on conflict (from_at) do nothing";
     TAKE_BACK = "delete from absences where to_at > $1";
+    UNSEE = "delete from awake where seen_at > $1";
     SINCE = "select from_at, to_at from absences where to_at >= $1 order by from_at";
     NEWEST = "select from_at, to_at from absences order by from_at desc limit $1";
 }
 
-/// How much the clocks of nodes may differ.
-const CLOCKS_DIFFER: Span = Span::from_secs(60);
 /// Nodes that were not seen for so long are ended ones.
 const NODE_FORGOTTEN: Span = Span::from_days(1);
+
+/// What a sign of life found out.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// The time before it in which no node was awake, if it was long enough to count.
+    pub absence: Option<Absence>,
+    /// Something was noted for time to come: the clock was set back since, here or at another node.
+    pub was_set_back: bool,
+}
 
 fn from_row(row: &Row) -> Result<Absence> {
     Ok(Absence {
@@ -57,17 +64,15 @@ impl Tx<'_> {
     /// an absence and returned.
     ///
     /// An absence that ends in time to come was made by a clock that has been set back since. It is taken back, or it
-    /// would excuse everybody whose deadline falls into it.
-    pub async fn awake_mark(
-        &mut self,
-        _: SystemScope,
-        node: NodeId,
-        now: Timestamp,
-    ) -> Result<Option<Absence>> {
+    /// would excuse everybody whose deadline falls into it. So are signs of life from then.
+    pub async fn awake_mark(&mut self, _: SystemScope, node: NodeId, now: Timestamp) -> Result<Marked> {
         let ahead = (now + CLOCKS_DIFFER).into();
-        self.run(&TAKE_BACK, &[ahead]).await?;
+        let mut wrong = 0;
+        for stmt in [&TAKE_BACK, &UNSEE] {
+            wrong += self.run(stmt, &[ahead]).await?;
+        }
         let last: Option<Timestamp> = self
-            .first(&LAST_SEEN, &[ahead])
+            .first(&LAST_SEEN, &[])
             .await?
             .map(|row| row.get("seen_at"))
             .transpose()?;
@@ -79,6 +84,9 @@ impl Tx<'_> {
         self.run(&SEEN, &[node.into(), now.into()]).await?;
         self.run(&FORGET, &[(now - NODE_FORGOTTEN).into(), node.into()])
             .await?;
-        Ok(absence)
+        Ok(Marked {
+            absence,
+            was_set_back: wrong > 0,
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! Deliveries: promises to send, written in the transaction of the flip that owes them.
 
+use allswell_core::absence::CLOCKS_DIFFER;
 use allswell_core::check::Check;
 use allswell_core::delivery::Owed;
 use allswell_core::flip::Flip;
@@ -34,6 +35,14 @@ statements! {
               where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
     ATTEMPT_INSERT = "insert into attempts (shard, delivery_id, n, started_at, duration, outcome)
                       values ($1, $2, $3, $4, $5, $6)";
+    READY_AHEAD = "update deliveries set next_at = $1, created_at = $1
+                   where (shard, id) in
+                       (select shard, id from deliveries where state = 'ready' and next_at > $2 and created_at > $2
+                        limit $3", skipping locked, then ")";
+    LEASED_AHEAD = "update deliveries set lease_until = $1
+                    where (shard, id) in
+                        (select shard, id from deliveries where state = 'leased' and lease_until > $2 limit $3",
+                    skipping locked, then ")";
     NEXT_AT = "select next_at from deliveries where state = 'ready' order by next_at limit 1";
     NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
     MESSAGE = "select c.name as check_name, c.slug as slug, ch.name as channel_name, ch.kind as kind,
@@ -53,6 +62,9 @@ statements! {
     COUNT_BY_STATE = "select state, count(*) as deliveries from deliveries
                       where state in ('ready', 'leased') group by state order by state";
 }
+
+/// Nobody leases a delivery for longer.
+const LEASE_MAX: Span = Span::from_secs(3_600);
 
 /// What other nodes hear when a delivery was promised.
 pub const NUDGE: &str = "deliver";
@@ -198,6 +210,14 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
+    /// Brings up to `limit` deliveries back that a clock ahead promised or leased for time to come, now that it was set
+    /// back; gives how many there were.
+    pub async fn deliveries_bring_back(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
+        let ready = [now.into(), (now + CLOCKS_DIFFER).into(), limit.into()];
+        let leased = [now.into(), (now + LEASE_MAX).into(), limit.into()];
+        Ok(self.run(&READY_AHEAD, &ready).await? + self.run(&LEASED_AHEAD, &leased).await?)
+    }
+
     /// Writes a delivery, unless this flip's delivery to this channel was promised before.
     pub async fn delivery_insert(
         &mut self,

@@ -213,7 +213,8 @@ impl Ingest {
             let begun = clock();
             self.now = begun;
             let results = self.take(arrivals.into()).await;
-            self.meters.batch(answers.len(), clock() - begun);
+            self.meters
+                .batch(answers.len(), (clock() - begun).max(Span::ZERO));
             for (answer, result) in answers.into_iter().zip(results) {
                 self.meters.ping(result);
                 // A client that went away no longer waits; its ping is stored.
@@ -265,7 +266,12 @@ impl Ingest {
     /// log may lie on the disk that is full.
     fn complain(&mut self, pings: usize, error: &Error) {
         self.unsaid += pings;
-        if self.quiet_until.is_none_or(|until| until <= self.now) {
+        // A clock that was set back must not keep us quiet for as long.
+        let longest = self.now + COMPLAINT_EVERY;
+        if self
+            .quiet_until
+            .is_none_or(|until| until <= self.now || until > longest)
+        {
             tracing::error!(
                 "pings could not be stored ({} since the last line): {error}",
                 self.unsaid

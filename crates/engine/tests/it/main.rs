@@ -8,4 +8,5 @@ mod kit;
 mod loops;
 mod replan;
 mod retain;
+mod set_back;
 mod sweep;
