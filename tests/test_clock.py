@@ -135,4 +135,5 @@ def test_a_clock_that_is_set_wakes_nobody_and_holds_nothing_up(database):
         leap(watch, -365 * 24 * HOUR)
         watch.ping(quiet_one := watch.check("afterwards", PERIOD, GRACE))
         assert watch.status(quiet_one) == "up"
+        assert watch.downs() == CHECKS + 1, "the history is there: nothing is deleted while time is in doubt"
         assert watch.stored.rows("select 1 from absences") == []

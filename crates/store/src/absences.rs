@@ -49,6 +49,14 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// The newest sign of life of any node; `None` before the first.
+    pub async fn last_seen(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
+        self.first(&LAST_SEEN, &[])
+            .await?
+            .map(|row| row.get("seen_at"))
+            .transpose()
+    }
+
     /// The newest absences, newest first.
     pub async fn absences(&mut self, _: SystemScope, limit: i64) -> Result<Vec<Absence>> {
         self.all(&NEWEST, &[limit.into()])
@@ -65,17 +73,13 @@ impl Tx<'_> {
     ///
     /// An absence that ends in time to come was made by a clock that has been set back since. It is taken back, or it
     /// would excuse everybody whose deadline falls into it. So are signs of life from then.
-    pub async fn awake_mark(&mut self, _: SystemScope, node: NodeId, now: Timestamp) -> Result<Marked> {
+    pub async fn awake_mark(&mut self, system: SystemScope, node: NodeId, now: Timestamp) -> Result<Marked> {
         let ahead = (now + CLOCKS_DIFFER).into();
         let mut wrong = 0;
         for stmt in [&TAKE_BACK, &UNSEE] {
             wrong += self.run(stmt, &[ahead]).await?;
         }
-        let last: Option<Timestamp> = self
-            .first(&LAST_SEEN, &[])
-            .await?
-            .map(|row| row.get("seen_at"))
-            .transpose()?;
+        let last = self.last_seen(system).await?;
         let absence = last.and_then(|last| Absence::between(last, now));
         if let Some(absence) = absence {
             self.run(&INSERT, &[absence.from.into(), absence.to.into()])
