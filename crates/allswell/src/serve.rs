@@ -13,6 +13,7 @@ use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry, tzdata};
+use crate::{keyring, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -41,7 +42,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let Some(serving) = house::lock_for_serving(config)? else {
+    let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose())
+        .await
+        .transpose()?
+    else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
@@ -129,8 +133,20 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters.clone(),
     ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
+    let rekey = Rekey::new(
+        store.clone(),
+        Some(node),
+        if serving.is_alone() {
+            Others::None
+        } else {
+            Others::Awaited
+        },
+        keyring::home(config),
+        dice.fork(),
+    );
+    tasks.spawn(loops::run(rekey, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
-    let mut ingesting = tokio::spawn(ingest.run(loops::now));
+    let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
     let gauges = Arc::new(Gauges::default());
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
@@ -211,6 +227,16 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     Ok(())
 }
 
+/// The ingest loop on a thread of its own. Among the connections it would wait for its turn behind hundreds of them, and
+/// the writer with it.
+fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the ingest loop")?;
+    Ok(move || runtime.block_on(ingest.run(loops::now)))
+}
+
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     use std::io::ErrorKind;
     TcpListener::bind(address).await.map_err(|error| {
@@ -253,10 +279,7 @@ fn greeting(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_r
     if let Some(link) = link {
         lines.push(format!("Start here within {START_LINK_MINUTES} minutes: {link}"));
     }
-    let ring = match &config.keys.ring {
-        crate::config::KeyRingSource::File { path, .. } => path.display().to_string(),
-        crate::config::KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
-    };
+    let ring = config.keys.ring.place();
     let made = if new_ring { " (made just now)" } else { "" };
     lines.push(format!(
         "Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"

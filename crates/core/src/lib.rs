@@ -14,6 +14,7 @@ pub mod id;
 pub mod incident;
 pub mod key;
 pub mod limits;
+pub mod ring;
 pub mod schedule;
 pub mod scope;
 pub mod seal;

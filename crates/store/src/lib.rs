@@ -6,7 +6,9 @@
 
 mod db;
 mod error;
+mod health;
 mod inspect;
+mod sealed;
 mod store;
 mod vault;
 
@@ -19,16 +21,22 @@ pub mod checks;
 pub mod flips;
 pub mod instance;
 pub mod keys;
+pub mod news;
 pub mod outbox;
 pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
+pub mod rotation;
+pub mod simulated;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::Error;
+pub use health::PostgresFacts;
 pub use inspect::Table;
+#[doc(hidden)]
+pub use sealed::sealed_columns;
 pub use store::{Durability, Place, Schema, Serving, Store};
 
 /// What the store's methods return.
