@@ -53,7 +53,7 @@ impl Retain {
         let (seen, newest) = self
             .store
             .read(async move |reader| {
-                let seen = reader.last_seen(system).await?;
+                let seen = reader.last_seen(system, now).await?;
                 Ok::<_, Error>((seen, reader.absences(system, 1).await?.pop()))
             })
             .await?;

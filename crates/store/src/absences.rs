@@ -9,13 +9,15 @@ use crate::Result;
 use crate::db::{Reader, Row, Tx, statements};
 
 statements! {
-    LAST_SEEN = "select seen_at from awake order by seen_at desc limit 1";
+    // Marks further ahead than clocks differ are of a clock that was wrong, and may be of a node that has ended.
+    LAST_SEEN = "select seen_at from awake where seen_at <= $1 order by seen_at desc limit 1";
     SEEN = "insert into awake (node_id, seen_at) values ($1, $2)
             on conflict (node_id) do update set seen_at = excluded.seen_at";
     FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
     INSERT = "insert into absences (from_at, to_at) values ($1, $2) on conflict (from_at) do nothing";
     TAKE_BACK = "delete from absences where to_at > $1";
-    UNSEE = "delete from awake where seen_at > $1";
+    // Not deleted: the node may be awake, and others wait for all that are (rotation.rs).
+    SEEN_AHEAD = "update awake set seen_at = $2 where seen_at > $1";
     SINCE = "select from_at, to_at from absences where to_at >= $1 order by from_at";
     NEWEST = "select from_at, to_at from absences order by from_at desc limit $1";
 }
@@ -49,9 +51,9 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// The newest sign of life of any node; `None` before the first.
-    pub async fn last_seen(&mut self, _: SystemScope) -> Result<Option<Timestamp>> {
-        self.first(&LAST_SEEN, &[])
+    /// The newest sign of life of any node until now; `None` before the first.
+    pub async fn last_seen(&mut self, _: SystemScope, now: Timestamp) -> Result<Option<Timestamp>> {
+        self.first(&LAST_SEEN, &[(now + CLOCKS_DIFFER).into()])
             .await?
             .map(|row| row.get("seen_at"))
             .transpose()
@@ -72,14 +74,12 @@ impl Tx<'_> {
     /// an absence and returned.
     ///
     /// An absence that ends in time to come was made by a clock that has been set back since. It is taken back, or it
-    /// would excuse everybody whose deadline falls into it. So are signs of life from then.
+    /// would excuse everybody whose deadline falls into it. Signs of life from then are of now.
     pub async fn awake_mark(&mut self, system: SystemScope, node: NodeId, now: Timestamp) -> Result<Marked> {
         let ahead = (now + CLOCKS_DIFFER).into();
-        let mut wrong = 0;
-        for stmt in [&TAKE_BACK, &UNSEE] {
-            wrong += self.run(stmt, &[ahead]).await?;
-        }
-        let last = self.last_seen(system).await?;
+        let last = self.last_seen(system, now).await?;
+        let mut wrong = self.run(&TAKE_BACK, &[ahead]).await?;
+        wrong += self.run(&SEEN_AHEAD, &[ahead, now.into()]).await?;
         let absence = last.and_then(|last| Absence::between(last, now));
         if let Some(absence) = absence {
             self.run(&INSERT, &[absence.from.into(), absence.to.into()])
