@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
+use allswell_engine::changes::Changes;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
@@ -33,6 +35,7 @@ use crate::{keyring, system, telemetry, tzdata};
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
 const WRITE_STALL_SECS: u64 = 30;
+const MINUTE: Span = Span::from_secs(60);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub async fn run(loaded: Loaded) -> Result<()> {
@@ -95,7 +98,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let node: NodeId = dice.id();
     let meters = Meters::default();
     let nudge = || Arc::new(Notify::new());
-    let (deliver_nudge, idle) = (nudge(), nudge());
+    let (deliver_nudge, changes_nudge, idle) = (nudge(), nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
         InboxLimits {
@@ -124,7 +127,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
-    let listen = Listen::new(store.clone(), deliver_nudge.clone());
+    let listen = Listen::new(store.clone(), deliver_nudge.clone(), changes_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
         deliver,
@@ -150,7 +153,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
 
     let gauges = Arc::new(Gauges::default());
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
-    let app = allswell_web::app(App::new(
+    let app = App::new(
         store.clone(),
         inbox,
         loops::now,
@@ -159,7 +162,17 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         network(config),
         web_limits(config),
         zones,
+    );
+    let listeners = app.listeners().clone();
+    let changes = Changes::new(store.clone(), listeners.clone());
+    let telling = tokio::spawn(Changes::nudge_after_commits(store.clone(), changes_nudge.clone()));
+    tasks.spawn(loops::run(
+        changes,
+        changes_nudge,
+        stopped.clone(),
+        meters.clone(),
     ));
+    let app = allswell_web::app(app);
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         // An error means that the sender is gone, which is an end too.
@@ -197,6 +210,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
     };
+    // Who listens to events would listen for ever.
+    listeners.close();
+    telling.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
     tokio::select! {
@@ -302,6 +318,9 @@ fn web_limits(config: &Config) -> WebLimits {
         ping_drain_bytes: usize::try_from(config.limits.ping_drain_bytes).unwrap_or(usize::MAX / 2),
         api_body_bytes: config.limits.api_body_bytes,
         body_within: Duration::from_secs(config.limits.body_secs),
+        api_per_key: Quota::new(config.limits.api_per_key, MINUTE),
+        wrong_keys: Quota::new(config.limits.wrong_keys, MINUTE),
+        unknown_addresses: Quota::new(config.limits.unknown_addresses, MINUTE),
     }
 }
 

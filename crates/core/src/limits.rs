@@ -53,3 +53,49 @@ pub const KEY_OVERLAP_HOURS_MAX: i64 = 24;
 pub const KEY_USE_NOTED_SECS: i64 = 60;
 /// Networks to which a key may be bound.
 pub const KEY_NETWORKS_MAX: usize = 64;
+/// Seconds of one attempt to call outward, with everything (`delivery.md` section 3).
+pub const ATTEMPT_SECS_MAX: i64 = 30;
+/// Seconds of it in which the name must have become addresses.
+pub const RESOLVE_SECS_MAX: i64 = 5;
+/// Seconds of it in which a connection must stand.
+pub const CONNECT_SECS_MAX: i64 = 5;
+/// Seconds of it in which the TLS handshake must be done.
+pub const TLS_SECS_MAX: i64 = 5;
+/// Bytes of an answer's body that are read.
+pub const ANSWER_BYTES_MAX: usize = 65_536;
+/// Bytes of an answer's body that are kept.
+pub const EXCERPT_BYTES_MAX: usize = 4_096;
+/// Bytes that the head of an answer may have.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 32_768;
+/// Lines that the head of an answer may have.
+pub const ANSWER_HEADERS_MAX: usize = 100;
+/// Bytes of a request's body.
+pub const REQUEST_BODY_BYTES_MAX: usize = 262_144;
+/// Headers of a request.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Bytes of a request's headers, names and values.
+pub const REQUEST_HEADER_BYTES_MAX: usize = 16_384;
+/// Bytes of a URL that is called.
+pub const URL_BYTES_MAX: usize = 4_096;
+/// Redirects that a probe may follow (DECISIONS 21).
+pub const REDIRECTS_MAX: u8 = 5;
+/// Addresses that a name may have; one with more is refused.
+pub const ADDRESSES_MAX: usize = 32;
+/// Names that a name may lead through before its addresses.
+pub const CNAME_DEPTH_MAX: usize = 8;
+/// Subjects of which one quota remembers what they have used.
+pub const QUOTA_SUBJECTS_MAX: usize = 100_000;
+/// Items on a page of the native API, unless the caller asks for another number.
+pub const PAGE_DEFAULT: i64 = 100;
+/// Items on a page of the native API at most.
+pub const PAGE_MAX: i64 = 500;
+/// Hours for which the answer to a request with an `Idempotency-Key` is kept.
+pub const ONCE_HOURS: i64 = 24;
+/// Bytes of an `Idempotency-Key`.
+pub const ONCE_KEY_BYTES_MAX: usize = 255;
+/// Listeners to `/v1/events` at once, in one process.
+pub const LISTENERS_MAX: usize = 2_000;
+/// Listeners to `/v1/events` at once, in one process and of one project.
+pub const LISTENERS_PER_PROJECT_MAX: usize = 1_000;
+/// Pings whose bodies are opened for one page of a search.
+pub const SEARCH_PINGS_MAX: i64 = 1_000;

@@ -4,6 +4,7 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
+pub mod changes;
 pub mod deliver;
 pub mod ingest;
 pub mod listen;

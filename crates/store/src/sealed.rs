@@ -164,6 +164,8 @@ sealed_columns! {
         of project "(select c.project_id from checks c where c.id = t.check_id)";
     api_keys = "api_keys", "sealed", keyed ("id"), of project "t.project_id";
     channels = "channels", "sealed_config", keyed ("id"), of project "t.project_id";
+    idempotency = "idempotency", "sealed", keyed ("id"), of project "t.project_id";
+    signing_keys = "signing_keys", "sealed", keyed ("id"), of project "t.project_id";
     attempts = "attempts", "sealed_detail", keyed ("shard", "delivery_id", "n"),
         of project "(select d.project_id from deliveries d where d.shard = t.shard and d.id = t.delivery_id)";
 }

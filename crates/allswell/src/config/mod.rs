@@ -156,6 +156,12 @@ pub struct Limits {
     pub inbox_wait_ms: u64,
     /// Pings in one transaction.
     pub batch: usize,
+    /// Requests to the APIs with one key, a minute.
+    pub api_per_key: u32,
+    /// Wrong keys from one client, a minute.
+    pub wrong_keys: u32,
+    /// Pings of one client to addresses of no check, a minute.
+    pub unknown_addresses: u32,
 }
 
 /// Where the rules of time zones come from.

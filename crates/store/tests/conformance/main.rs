@@ -14,6 +14,7 @@ mod flips;
 mod instance;
 mod keys;
 mod kit;
+mod native;
 mod news;
 mod outbox;
 mod people;
