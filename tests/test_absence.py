@@ -116,7 +116,10 @@ class Watch:
 
     def pass_time(self, secs: int) -> None:
         """Time passes while the server is awake, and it takes note of each step."""
-        for _ in range(-(-secs // STEP_SECS)):
+        self.pass_until(self.clock.now_micros() + secs * 1_000_000)
+
+    def pass_until(self, micros: int) -> None:
+        while self.clock.now_micros() < micros:
             self.clock.step(STEP_SECS)
             now = self.clock.now_micros()
             until(lambda: self.seen_at() >= now, self.house.tail)

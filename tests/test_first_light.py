@@ -8,9 +8,11 @@ are then four seconds. What the server decides is the same; the engine's own tes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -168,6 +170,31 @@ def test_what_was_answered_is_there_after_a_restart_and_after_a_kill(house):
     assert job.api()["n_pings"] == 2
     assert house.stop(signal.SIGINT) == 0
     house.start()
+
+
+def test_a_second_signal_ends_what_the_first_one_waits_for(house):
+    """A request whose body does not come may hold up the end for 20 seconds; who is in a hurry asks twice."""
+    job = Job(house)
+    with socket.create_connection(("127.0.0.1", house.port), timeout=30) as slow:
+        slow.sendall(f"POST /ping/{job.id} HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\nhalf".encode())
+        # The server has taken it when it has answered somebody who came later.
+        job.cron()
+        house.server.send_signal(signal.SIGTERM)
+        said = lambda words: words in house.log.read_text()  # noqa: E731
+        end = time.monotonic() + WAIT_SECS
+        while not said("SIGTERM: ending; requests in flight"):
+            assert time.monotonic() < end, house.tail()
+            time.sleep(0.05)
+        with pytest.raises(subprocess.TimeoutExpired):
+            house.server.wait(1)
+        again = time.monotonic()
+        assert house.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - again < 5, "it waited all the same"
+        assert said("SIGTERM: ending requests in flight") and said("ended"), house.tail()
+        with contextlib.suppress(ConnectionResetError):
+            assert slow.recv(100) == b"", "it is no answer"
+    house.start()
+    assert job.api()["n_pings"] == 1
 
 
 def test_a_second_server_on_one_data_directory_is_refused_with_a_sentence(file_house):

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 START_SECS = 60
+# Ending takes a moment; removing the files of many databases takes longer.
+STOP_SECS = 300
 
 # Stands between us and the server: at the end of its input, which comes when we end in whatever way, it stops
 # the server. `keep` leaves the files for another start.
@@ -145,7 +147,7 @@ class Cluster:
     def _end(self, word: str) -> None:
         if self.watch is not None:
             try:
-                self.watch.communicate(word.encode(), timeout=60)
+                self.watch.communicate(word.encode(), timeout=STOP_SECS)
             finally:
                 self.watch = None
 

@@ -4,7 +4,7 @@
 //! A check whose deadline fell into an absence gets a new one after our return. What it is given is counted in time that
 //! we were awake, so that restarting again and again excuses nobody for ever.
 
-use crate::check::Plan;
+use crate::check::{Plan, State};
 use crate::schedule::Schedule;
 use crate::time::{Span, Timestamp};
 
@@ -12,6 +12,8 @@ use crate::time::{Span, Timestamp};
 pub const ABSENCE_MIN: Span = Span::from_secs(60);
 /// How often a node says that it is awake; well below what counts as an absence.
 pub const MARK_EVERY: Span = Span::from_secs(15);
+/// How much the clocks of nodes may differ. What is noted for later than that was noted by a clock that was wrong.
+pub const CLOCKS_DIFFER: Span = Span::from_secs(60);
 /// The least that a check is given after our return.
 const EXCUSED_MIN: Span = Span::from_secs(60);
 
@@ -67,9 +69,31 @@ fn allowance(plan: &Plan, deadline: Timestamp) -> Span {
     plan.grace.min(period).max(EXCUSED_MIN)
 }
 
+/// The state as it can be known at `now`, if part of it lies in time to come: the clock was set back since. Without this
+/// a check heard of by a clock that was a year ahead could be silent for a year before anybody noticed.
+///
+/// What was heard then is heard now. Time that was given is taken back if no absence that has ended can have given so
+/// much; the deadline by schedule then counts again. `status_since` stays, since a flip bears it.
+pub fn brought_back(plan: &Plan, state: &State, now: Timestamp) -> Option<State> {
+    let ahead = now + CLOCKS_DIFFER;
+    let known = |at: Timestamp| if at > ahead { now } else { at };
+    let mut back = State {
+        last_ping: state.last_ping.map(known),
+        last_start: state.last_start.map(known),
+        ..state.clone()
+    };
+    if let (Some(until), Some(nominal)) = (back.excused_until, back.nominal_deadline(plan))
+        && until > ahead + allowance(plan, nominal)
+    {
+        back.excused_until = None;
+    }
+    (back != *state).then_some(back)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Status;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)
@@ -161,6 +185,100 @@ mod tests {
         let after = excused(&plan(3_600, 600), at(500), false, &often);
         let times = 600 / MARK_EVERY.as_secs();
         assert_eq!(after, often[times as usize].to);
+    }
+
+    /// A check of an hour with ten minutes of grace at 10,000: when it was heard of, when its run began, until when it
+    /// is excused, and what of that is left.
+    #[test]
+    fn what_lies_in_time_to_come_is_known_now() {
+        const NOW: i64 = 10_000;
+        type Known = (Option<i64>, Option<i64>, Option<i64>);
+        let given = NOW + 60 + 600;
+        let cases: &[(&str, Known, Option<Known>)] = &[
+            ("all is past", (Some(9_000), Some(9_500), None), None),
+            (
+                "clocks differ a little",
+                (Some(NOW + 60), Some(NOW + 60), None),
+                None,
+            ),
+            (
+                "heard of",
+                (Some(NOW + 61), None, None),
+                Some((Some(NOW), None, None)),
+            ),
+            (
+                "begun",
+                (Some(9_000), Some(NOW + 7_200), None),
+                Some((Some(9_000), Some(NOW), None)),
+            ),
+            ("a true excuse", (Some(5_000), None, Some(given)), None),
+            (
+                "no absence gives so much",
+                (Some(5_000), None, Some(given + 1)),
+                Some((Some(5_000), None, None)),
+            ),
+            (
+                "a leap of a year",
+                (
+                    Some(NOW + 31_000_000),
+                    Some(NOW + 31_000_000),
+                    Some(NOW + 31_004_200),
+                ),
+                Some((Some(NOW), Some(NOW), None)),
+            ),
+        ];
+        for (what, (ping, start, until), left) in cases {
+            let state = State {
+                status: Status::Up,
+                last_ping: ping.map(at),
+                last_start: start.map(at),
+                excused_until: until.map(at),
+                ping_count: 7,
+                ..State::new(at(0))
+            };
+            let back = brought_back(&plan(3_600, 600), &state, at(NOW));
+            let wanted = left.map(|(ping, start, until)| State {
+                last_ping: ping.map(at),
+                last_start: start.map(at),
+                excused_until: until.map(at),
+                ..state.clone()
+            });
+            assert_eq!(back, wanted, "{what}");
+            // Once is enough.
+            if let Some(back) = back {
+                assert_eq!(brought_back(&plan(3_600, 600), &back, at(NOW)), None, "{what}");
+                let latest = at(NOW) + Span::from_secs(3_600 + 600);
+                assert!(
+                    back.deadline(&plan(3_600, 600))
+                        .is_some_and(|deadline| deadline <= latest),
+                    "{what}"
+                );
+            }
+        }
+    }
+
+    /// However the clock leapt, and whatever was noted meanwhile: a deadline is never further away than it would be had
+    /// the check been heard of just now.
+    #[test]
+    fn a_clock_set_back_leaves_no_deadline_further_than_a_period_and_its_grace() {
+        for leap in [61, 3_600, 86_400, 31_000_000] {
+            for noted in [0, 1, 59, 600] {
+                let state = State {
+                    status: Status::Up,
+                    last_ping: Some(at(50_000 + leap + noted)),
+                    excused_until: (noted % 2 == 0).then(|| at(50_000 + leap + noted + 660)),
+                    ..State::new(at(0))
+                };
+                let plan = plan(3_600, 600);
+                let now = at(50_000 + noted);
+                let known = brought_back(&plan, &state, now).unwrap_or(state);
+                let deadline = known.deadline(&plan).expect("it is up");
+                assert!(
+                    deadline <= now + Span::from_secs(3_600 + 600) + CLOCKS_DIFFER,
+                    "{leap} {noted}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod rekey;
 pub mod replan;
 pub mod retain;
 pub mod secrets;
+mod set_back;
 pub mod sweep;
 
 /// When a step wants to be run again.

@@ -1,4 +1,5 @@
-//! New zone data: what old rules worked out is worked out again.
+//! New zone data, or a clock that was set back (`set_back.rs`): what was worked out by what no longer holds is worked out
+//! again.
 //!
 //! The stored wake-up of a check must never be later than its true deadline, and a change of a zone's rules may move
 //! that forward. So when the edition of the zones differs from the one the database was last computed with, every check
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::loops::Step;
-use crate::{Due, record};
+use crate::{Due, record, set_back};
 
 /// Checks that one transaction looks at.
 const BATCH: i64 = 200;
@@ -48,10 +49,20 @@ impl Step for Replan {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         let edition = self.zones.edition();
-        let known = self
+        let (known, was_set_back) = self
             .store
-            .read(async |reader| reader.instance_get(EDITION).await)
+            .read(async |reader| {
+                let known = reader.instance_get(EDITION).await?;
+                Ok::<_, Error>((known, set_back::is_open(reader).await?))
+            })
             .await?;
+        if was_set_back {
+            let (zones, dice) = (self.zones.clone(), self.dice.lock().await.fork());
+            self.store
+                .write(async move |tx| set_back::slice(tx, &zones, dice, now).await)
+                .await?;
+            return Ok(Due::Now);
+        }
         if known.as_ref() == Some(&edition) {
             return Ok(Due::At(now + REST));
         }

@@ -16,6 +16,12 @@ const LOGS: i64 = 20;
 const ROWS: i64 = 500;
 const ONCE: Span = Span::from_secs(ONCE_HOURS * 3_600);
 const PAUSE: Span = Span::from_secs(30);
+/// Nothing is deleted for so long after time has made a leap: a clock that is wrong by a year would take all history
+/// with it, and whoever looks after the machine has this long to set it right.
+const DOUBT: Span = Span::from_secs(3_600);
+/// From how long on an absence may be such a leap. A shorter one deletes no more than a day's worth too early, and a
+/// server that is away each night must get to its pruning.
+const LEAP_MIN: Span = Span::from_days(1);
 
 /// How long things are kept.
 #[derive(Copy, Clone, Debug)]
@@ -43,6 +49,20 @@ impl Retain {
     pub const fn new(store: Store, kept: Kept) -> Self {
         Retain { store, kept }
     }
+
+    /// Whether time has just made a leap, or what the sweep will note as one: it may not have been here since.
+    async fn is_time_in_doubt(&self, now: Timestamp) -> Result<bool> {
+        let system = SystemScope::engine();
+        let (seen, newest) = self
+            .store
+            .read(async move |reader| {
+                let seen = reader.last_seen(system, now).await?;
+                Ok::<_, Error>((seen, reader.absences(system, 1).await?.pop()))
+            })
+            .await?;
+        let leapt = newest.is_some_and(|away| away.to - away.from > LEAP_MIN && now - away.to < DOUBT);
+        Ok(leapt || seen.is_some_and(|seen| now - seen > LEAP_MIN))
+    }
 }
 
 impl Step for Retain {
@@ -50,6 +70,9 @@ impl Step for Retain {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         let (kept, system) = (self.kept, SystemScope::engine());
+        if self.is_time_in_doubt(now).await? {
+            return Ok(Due::At(now + PAUSE));
+        }
         let log = LogKept {
             pings: kept.pings,
             body_bytes: kept.body_bytes,

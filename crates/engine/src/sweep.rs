@@ -13,13 +13,13 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::batch::Changed;
 use allswell_store::news::News;
-use allswell_store::{Result, Store, Tx};
+use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
 use crate::loops::Step;
 use crate::meters::Meters;
 use crate::pending::Pending;
-use crate::{Due, record};
+use crate::{Due, record, set_back};
 
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
 const BATCH: i64 = 200;
@@ -83,12 +83,23 @@ impl Sweep {
             return Ok(again);
         }
         let node = self.node;
-        let absence = self
+        let found = self
             .store
-            .write(async move |tx| tx.awake_mark(SystemScope::engine(), node, now).await)
+            .write(async move |tx| {
+                let found = tx.awake_mark(SystemScope::engine(), node, now).await?;
+                if found.was_set_back {
+                    set_back::begin(tx).await?;
+                }
+                Ok::<_, Error>(found)
+            })
             .await?;
         *marked = Some(now);
-        if let Some(Absence { from, to }) = absence {
+        if found.was_set_back {
+            tracing::warn!(
+                "the clock was set back, or that of another node is ahead: what was noted for time to come is looked at again"
+            );
+        }
+        if let Some(Absence { from, to }) = found.absence {
             tracing::warn!("away from {from} to {to}: what was due then is given time");
         }
         Ok(now + MARK_EVERY)

@@ -1,6 +1,6 @@
 //! Signs of life of the nodes, and the times without any.
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{Absence, CLOCKS_DIFFER};
 use allswell_core::id::NodeId;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
@@ -16,14 +16,23 @@ statements! {
     FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
     INSERT = "insert into absences (from_at, to_at) values ($1, $2) on conflict (from_at) do nothing";
     TAKE_BACK = "delete from absences where to_at > $1";
+    // Not deleted: the node may be awake, and others wait for all that are (rotation.rs).
+    SEEN_AHEAD = "update awake set seen_at = $2 where seen_at > $1";
     SINCE = "select from_at, to_at from absences where to_at >= $1 order by from_at";
     NEWEST = "select from_at, to_at from absences order by from_at desc limit $1";
 }
 
-/// How much the clocks of nodes may differ.
-const CLOCKS_DIFFER: Span = Span::from_secs(60);
 /// Nodes that were not seen for so long are ended ones.
 const NODE_FORGOTTEN: Span = Span::from_days(1);
+
+/// What a sign of life found out.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// The time before it in which no node was awake, if it was long enough to count.
+    pub absence: Option<Absence>,
+    /// Something was noted for time to come: the clock was set back since, here or at another node.
+    pub was_set_back: bool,
+}
 
 fn from_row(row: &Row) -> Result<Absence> {
     Ok(Absence {
@@ -42,6 +51,14 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// The newest sign of life of any node until now; `None` before the first.
+    pub async fn last_seen(&mut self, _: SystemScope, now: Timestamp) -> Result<Option<Timestamp>> {
+        self.first(&LAST_SEEN, &[(now + CLOCKS_DIFFER).into()])
+            .await?
+            .map(|row| row.get("seen_at"))
+            .transpose()
+    }
+
     /// The newest absences, newest first.
     pub async fn absences(&mut self, _: SystemScope, limit: i64) -> Result<Vec<Absence>> {
         self.all(&NEWEST, &[limit.into()])
@@ -57,20 +74,12 @@ impl Tx<'_> {
     /// an absence and returned.
     ///
     /// An absence that ends in time to come was made by a clock that has been set back since. It is taken back, or it
-    /// would excuse everybody whose deadline falls into it.
-    pub async fn awake_mark(
-        &mut self,
-        _: SystemScope,
-        node: NodeId,
-        now: Timestamp,
-    ) -> Result<Option<Absence>> {
+    /// would excuse everybody whose deadline falls into it. Signs of life from then are of now.
+    pub async fn awake_mark(&mut self, system: SystemScope, node: NodeId, now: Timestamp) -> Result<Marked> {
         let ahead = (now + CLOCKS_DIFFER).into();
-        self.run(&TAKE_BACK, &[ahead]).await?;
-        let last: Option<Timestamp> = self
-            .first(&LAST_SEEN, &[ahead])
-            .await?
-            .map(|row| row.get("seen_at"))
-            .transpose()?;
+        let last = self.last_seen(system, now).await?;
+        let mut wrong = self.run(&TAKE_BACK, &[ahead]).await?;
+        wrong += self.run(&SEEN_AHEAD, &[ahead, now.into()]).await?;
         let absence = last.and_then(|last| Absence::between(last, now));
         if let Some(absence) = absence {
             self.run(&INSERT, &[absence.from.into(), absence.to.into()])
@@ -79,6 +88,9 @@ impl Tx<'_> {
         self.run(&SEEN, &[node.into(), now.into()]).await?;
         self.run(&FORGET, &[(now - NODE_FORGOTTEN).into(), node.into()])
             .await?;
-        Ok(absence)
+        Ok(Marked {
+            absence,
+            was_set_back: wrong > 0,
+        })
     }
 }

@@ -43,6 +43,7 @@ statements! {
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
     BY_EXPRESSION = concat!("select ", columns!(), " from checks
         where timing_kind = 1 and deleted_at is null and id > $1 order by id limit $2");
+    WAITING_FROM = concat!("select ", columns!(), " from checks where deadline is not null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
@@ -282,6 +283,15 @@ impl Reader<'_> {
         limit: i64,
     ) -> Result<Vec<Check>> {
         self.all(&BY_EXPRESSION, &[after.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
+    /// Checks that wait for something, by id, behind `after`.
+    pub async fn checks_waiting(&mut self, _: SystemScope, after: CheckId, limit: i64) -> Result<Vec<Check>> {
+        self.all(&WAITING_FROM, &[after.into(), limit.into()])
             .await?
             .iter()
             .map(from_row)

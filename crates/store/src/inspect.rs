@@ -26,6 +26,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("outbox/claim", crate::outbox::claim::STATEMENTS),
         ("outbox/health", crate::outbox::health::STATEMENTS),
         ("outbox/record", crate::outbox::record::STATEMENTS),
+        ("outbox/set_back", crate::outbox::set_back::STATEMENTS),
         ("outbox/telling", crate::outbox::telling::STATEMENTS),
         ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),

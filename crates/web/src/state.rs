@@ -213,7 +213,8 @@ impl App {
     /// turned away: the next use tries again a minute later.
     pub(crate) fn note_key_use(&self, opened: &Opened, from: Option<String>, now: Timestamp) {
         let id = opened.known.id;
-        let lately = |noted: Timestamp| now - noted < Span::from_secs(KEY_USE_NOTED_SECS);
+        // One of time to come was noted by a clock that has been set back since.
+        let lately = |noted: Timestamp| noted <= now && now - noted < Span::from_secs(KEY_USE_NOTED_SECS);
         if opened.last_used_at.is_some_and(lately) {
             return;
         }

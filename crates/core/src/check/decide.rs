@@ -32,6 +32,8 @@ pub enum Event {
     Resume,
     /// Somebody changed its settings.
     Edit,
+    /// The clock was set back: what is known of the check may lie in time to come.
+    SetBack,
 }
 
 /// What follows from an event.
@@ -76,6 +78,10 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
             })
         }
         Event::Resume | Event::Edit => None,
+        Event::SetBack => {
+            next = absence::brought_back(plan, state, now).unwrap_or(next);
+            None
+        }
     };
     let flip = flip
         .filter(|change| change.to != state.status)
@@ -444,6 +450,22 @@ mod tests {
         let flip = decision.flip.expect("a flip");
         assert_eq!((flip.seq, flip.at), (2, at(1_001)));
         assert_eq!(decision.state.last_duration, Some(Span::ZERO));
+    }
+
+    #[test]
+    fn what_a_clock_ahead_has_noted_is_known_now_and_is_no_flip() {
+        let year = 31_000_000;
+        let ahead = play(&[(year, signal(Kind::Success))]);
+        let back = decide(&PLAN, &ahead.state, Event::SetBack, at(1_000));
+        assert_eq!((back.flip, back.deadline), (None, Some(at(1_090))));
+        assert_eq!(back.state.status_since, at(year), "the flip bears it");
+        // Found silent then, it flips at the last flip's instant: flips are never out of order.
+        let flip = decide(&PLAN, &back.state, swept(), at(1_090))
+            .flip
+            .expect("a flip");
+        assert_eq!((flip.seq, flip.to, flip.at), (2, Status::Down, at(year)));
+        let past = play(&[(10, signal(Kind::Success))]).state;
+        assert_eq!(decide(&PLAN, &past, Event::SetBack, at(11)).state, past);
     }
 
     #[test]

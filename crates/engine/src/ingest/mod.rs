@@ -290,7 +290,7 @@ impl Ingest {
                 self.take(arrivals.into()),
                 async { stored.answer(&meters) }
             );
-            meters.batch(answers.len(), clock() - begun);
+            meters.batch(answers.len(), (clock() - begun).max(Span::ZERO));
             stored = Stored { answers, results };
         }
     }
@@ -338,7 +338,12 @@ impl Ingest {
     /// log may lie on the disk that is full.
     fn complain(&mut self, pings: usize, error: &Error) {
         self.unsaid += pings;
-        if self.quiet_until.is_none_or(|until| until <= self.now) {
+        // A clock that was set back must not keep us quiet for as long.
+        let longest = self.now + COMPLAINT_EVERY;
+        if self
+            .quiet_until
+            .is_none_or(|until| until <= self.now || until > longest)
+        {
             tracing::error!(
                 "pings could not be stored ({} since the last line): {error}",
                 self.unsaid

@@ -25,7 +25,8 @@ use allswell_store::outbox::Delivery;
 use allswell_store::people::User;
 use allswell_store::pings::Ping;
 use allswell_store::projects::Project;
-use allswell_store::{Error, Place, Store, Tx};
+use allswell_store::{Error, Place, Server, Store, Tx};
+use allswell_testkit::Cluster;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
@@ -52,8 +53,16 @@ pub(crate) struct House {
 }
 
 impl House {
+    /// In memory; with `TEST_STEPS_ON=postgres` in a database of its own there: a step that works on one of them must
+    /// work on the other.
     pub(crate) async fn in_memory() -> Self {
-        Self::build(Place::Memory, None).await
+        if !steps_on_postgres() {
+            return Self::build(Place::Memory, None).await;
+        }
+        let cluster = Cluster::shared();
+        let url = cluster.url(&cluster.database().await);
+        let server = Server::from_url(&url).expect("a URL");
+        Self::build(Place::Postgres(Box::new(server)), None).await
     }
 
     /// In a file, so that a second connection can do what the store would not.
@@ -321,6 +330,14 @@ impl House {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a number"))
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are told by the environment which database they are for"
+)]
+fn steps_on_postgres() -> bool {
+    std::env::var("TEST_STEPS_ON").is_ok_and(|database| database == "postgres")
 }
 
 /// The ring of every house.

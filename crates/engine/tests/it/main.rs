@@ -14,4 +14,5 @@ mod rekey;
 mod replan;
 mod retain;
 mod script;
+mod set_back;
 mod sweep;

@@ -11,6 +11,7 @@ use allswell_store::audit::Act;
 use crate::kit::{House, NOW, after, settle, to};
 
 const DAY: i64 = 86_400;
+const HOUR: i64 = 3_600;
 /// Between two looks.
 const PAUSE: i64 = 30;
 
@@ -79,6 +80,47 @@ async fn history_goes_when_its_time_is_over() {
         (1, 600),
         "the check itself keeps what it knows"
     );
+}
+
+/// The clock says that a year has passed. It may be wrong, and be set right within the hour.
+#[tokio::test]
+async fn nothing_goes_for_an_hour_after_time_has_made_a_leap() {
+    const YEAR: i64 = 365 * DAY;
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    for (secs, action) in [(0, Action::Fail), (1, Action::Success)] {
+        house.ping(id, action, after(secs)).await.expect("a ping");
+    }
+    house.stay_awake(NOW, after(120)).await;
+    let retain = retain(&house);
+    // Before the sweep has noted it, and afterwards.
+    assert_eq!(
+        settle(&retain, after(YEAR)).await,
+        (Due::At(after(YEAR + PAUSE)), 1)
+    );
+    assert_eq!(house.count("incidents").await, 1);
+    house.stay_awake(after(YEAR), after(YEAR + HOUR + 60)).await;
+    settle(&retain, after(YEAR + HOUR - 1)).await;
+    assert_eq!(house.count("incidents").await, 1);
+    // It was true: a year has passed.
+    settle(&retain, after(YEAR + HOUR)).await;
+    assert_eq!(house.count("incidents").await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_each_night_prunes_all_the_same() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    for (secs, action) in [(0, Action::Fail), (1, Action::Success)] {
+        house.ping(id, action, after(secs)).await.expect("a ping");
+    }
+    for night in 0..40 {
+        house
+            .stay_awake(after(night * DAY), after(night * DAY + HOUR))
+            .await;
+        settle(&retain(&house), after(night * DAY + HOUR)).await;
+    }
+    assert_eq!(house.count("incidents").await, 0);
 }
 
 /// More incidents than one transaction deletes.

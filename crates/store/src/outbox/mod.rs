@@ -6,6 +6,7 @@
 pub(crate) mod claim;
 pub(crate) mod health;
 pub(crate) mod record;
+pub(crate) mod set_back;
 pub(crate) mod telling;
 
 pub use claim::{Claimed, Ready, Wanted};

@@ -17,6 +17,7 @@ on_each_database!(
     an_absence_that_a_wrong_clock_made_is_taken_back,
     a_mark_from_a_wrong_clock_hides_no_absence,
     clocks_that_differ_a_little_make_no_trouble,
+    a_clock_that_was_set_back_is_noticed_once,
     old_absences_go_with_the_history,
 );
 
@@ -25,7 +26,13 @@ const DAY: i64 = 86_400;
 
 async fn mark(store: &Store, node: NodeId, now: Timestamp) -> Option<(i64, i64)> {
     let write = store.write(async move |tx| tx.awake_mark(SYSTEM, node, now).await);
-    write.await.expect("a mark").map(seconds)
+    write.await.expect("a mark").absence.map(seconds)
+}
+
+/// Marks, and gives whether something was noted for time to come.
+async fn was_set_back(store: &Store, node: NodeId, now: Timestamp) -> bool {
+    let write = store.write(async move |tx| tx.awake_mark(SYSTEM, node, now).await);
+    write.await.expect("a mark").was_set_back
 }
 
 /// Begin and end in seconds after `NOW`.
@@ -168,6 +175,25 @@ async fn clocks_that_differ_a_little_make_no_trouble(store: &Store) {
         assert_eq!(mark(store, ahead, after(at + 50)).await, None, "{at}");
     }
     assert_eq!(newest(store, 9).await, [(0, 100)]);
+}
+
+async fn a_clock_that_was_set_back_is_noticed_once(store: &Store) {
+    let mut house = House::build(store).await;
+    let [one, two] = [house.node(), house.node()];
+    for (node, at, noticed) in [
+        (one, 0, false),
+        // A leap forward is an absence; clocks that differ by a minute are nothing.
+        (one, HOUR, false),
+        (two, HOUR - 60, false),
+        (two, HOUR - 61, true),
+        (one, HOUR - 61, false),
+        // An absence that ends ahead is a trace of it too, when the sign of life is gone.
+        (one, 2 * HOUR, false),
+        (one, HOUR, true),
+        (two, HOUR, false),
+    ] {
+        assert_eq!(was_set_back(store, node, after(at)).await, noticed, "{at}");
+    }
 }
 
 async fn old_absences_go_with_the_history(store: &Store) {

@@ -20,6 +20,7 @@ on_each_database!(
     the_next_work_is_the_nearest_due_or_lapse,
     a_message_tells_the_flip_of_its_delivery,
     a_message_is_gone_with_its_check,
+    what_a_clock_ahead_promised_or_leased_is_brought_back_in_slices,
     charlie_sees_no_delivery_of_alice,
 );
 
@@ -80,6 +81,33 @@ async fn open(store: &Store) -> Vec<(String, i64)> {
         .read(async |reader| reader.deliveries_open(SYSTEM).await)
         .await
         .expect("a count")
+}
+
+/// Three were promised by a clock two hours ahead, and one that is due now was claimed by it.
+async fn what_a_clock_ahead_promised_or_leased_is_brought_back_in_slices(store: &Store) {
+    const AHEAD: i64 = 7_200;
+    let mut house = House::build(store).await;
+    let [node, other] = [house.node(), house.node()];
+    let leased = promised(&mut house, &[0]).await;
+    assert_eq!(ids(&claim(store, after(AHEAD), 9, node).await), leased);
+    let near = promised(&mut house, &[60]).await;
+    let far = promised(&mut house, &[61, AHEAD, AHEAD]).await;
+    let bring_back = async |limit| {
+        let write = store.write(async move |tx| tx.deliveries_bring_back(SYSTEM, NOW, limit).await);
+        write.await.expect("a change")
+    };
+    let mut slices = Vec::new();
+    for _ in 0..3 {
+        slices.push(bring_back(2).await);
+    }
+    assert_eq!(slices, [3, 1, 0], "two and one of one kind and the other");
+    assert_eq!(release(store, NOW, 9).await, 1);
+    let mut due = ids(&claim(store, NOW, 9, other).await);
+    due.sort_unstable();
+    let mut wanted = [leased, far].concat();
+    wanted.sort_unstable();
+    assert_eq!(due, wanted);
+    assert_eq!(ids(&claim(store, after(60), 9, other).await), near);
 }
 
 async fn a_delivery_is_promised_once_per_flip_and_channel(store: &Store) {

@@ -1,6 +1,7 @@
 //! What is kept, and for how long.
 
-use allswell_core::check::{Check, Event};
+use allswell_core::check::{Check, Event, Status};
+use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::CheckId;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
@@ -19,6 +20,9 @@ on_each_database!(
     history_goes_in_slices,
     an_old_delivery_goes_with_its_attempts,
     old_acts_and_lapsed_links_go,
+    of_a_check_that_flips_all_day_the_newest_ten_thousand_are_kept,
+    the_flips_of_one_check_go_in_slices,
+    the_log_of_one_check_goes_in_slices,
 );
 
 /// Bytes that sealing adds to a body.
@@ -252,6 +256,108 @@ async fn an_old_delivery_goes_with_its_attempts(store: &Store) {
         let counts = (rows["deliveries"], rows["delivery_flips"], rows["attempts"]);
         assert_eq!(counts, (left, left, left - 2), "{before}");
     }
+}
+
+/// Whoever knows the address of a check can make it flip all day. The numbers tell how many flips there were, so a few
+/// rows stand for all of them.
+async fn of_a_check_that_flips_all_day_the_newest_ten_thousand_are_kept(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut check = house.check(house.alice, |_| {}).await;
+    for (count, kind) in [
+        (0, Kind::Fail),
+        (1, Kind::Success),
+        (2_000, Kind::Fail),
+        (2_001, Kind::Success),
+        (2_002, Kind::Fail),
+        (2_003, Kind::Success),
+        (12_000, Kind::Fail),
+        (12_001, Kind::Success),
+    ] {
+        check.state.flip_count = count;
+        house.ping(&mut check, kind, b"", NOW).await.expect("a flip");
+    }
+    assert_eq!(check.state.flip_count, 12_002);
+    // All of it is new; the incident that ended with flip 2,004 keeps both of its flips.
+    prune_flips(store, &[check.id], NOW).await;
+    assert_eq!(
+        flip_seqs(store, &house, check.id).await,
+        [12_002, 12_001, 2_004, 2_003]
+    );
+    assert_eq!(rows(store).await["incidents"], 2);
+}
+
+/// More flips than one transaction deletes: what is left is marked for the next.
+async fn the_flips_of_one_check_go_in_slices(store: &Store) {
+    const SLICE: i64 = 2_000;
+    const FLIPS: i64 = 2 * SLICE + 500;
+    let mut house = House::build(store).await;
+    let check = house
+        .check(house.alice, |check| check.state.flip_count = FLIPS as u64)
+        .await;
+    let row = check.clone();
+    store
+        .write(async move |tx| {
+            for seq in 1..=FLIPS as u64 {
+                let (from, to, reason) = if seq % 2 == 0 {
+                    (Status::Paused, Status::New, Reason::Resumed)
+                } else {
+                    (Status::New, Status::Paused, Reason::Paused)
+                };
+                let flip = Flip {
+                    seq,
+                    from,
+                    to,
+                    at: NOW,
+                    expected_at: None,
+                    reason,
+                };
+                tx.flip_insert(&row, &flip, NOW).await?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await
+        .expect("flips");
+    let kept = LogKept {
+        pings: 10,
+        body_bytes: 10,
+        flips_since: after(1),
+    };
+    let mut left = Vec::new();
+    for _ in 0..4 {
+        let pruned = store
+            .write(async move |tx| tx.prune_logs(SYSTEM, kept, 9).await)
+            .await;
+        let rows = rows(store).await;
+        left.push((pruned.expect("pruning"), rows["flips"], rows["prune_due"]));
+    }
+    assert_eq!(
+        left,
+        [
+            (1, FLIPS - SLICE, 1),
+            (1, FLIPS - 2 * SLICE, 1),
+            (1, 1, 0),
+            (0, 1, 0)
+        ]
+    );
+}
+
+/// A slice is of numbers, and so a few rows stand for many.
+async fn the_log_of_one_check_goes_in_slices(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut check = house.check(house.alice, |_| {}).await;
+    for count in [0, 2_000, 2_001, 4_001, 4_002, 4_989, 4_990, 4_999] {
+        check.state.ping_count = count;
+        house.ping(&mut check, Kind::Log, b"body", NOW).await;
+    }
+    mark(store, check.id).await;
+    let mut left = Vec::new();
+    for _ in 0..4 {
+        let looked_at = prune_logs(store, 10, 1_000_000, 9).await;
+        let rows = rows(store).await;
+        left.push((looked_at, rows["pings"], rows["ping_bodies"], rows["prune_due"]));
+    }
+    // From 1 to 2,001; from 2,002 to 4,002; to 4,990, behind which ten numbers are kept.
+    assert_eq!(left, [(1, 6, 6, 1), (1, 4, 4, 1), (1, 2, 2, 0), (0, 2, 2, 0)]);
 }
 
 async fn old_acts_and_lapsed_links_go(store: &Store) {
