@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
+use allswell_engine::changes::Changes;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
@@ -27,11 +30,12 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{outward, system, telemetry, tzdata};
+use crate::{keyring, outward, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
 const WRITE_STALL_SECS: u64 = 30;
+const MINUTE: Span = Span::from_secs(60);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub async fn run(loaded: Loaded) -> Result<()> {
@@ -41,7 +45,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let Some(serving) = house::lock_for_serving(config)? else {
+    let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose())
+        .await
+        .transpose()?
+    else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
@@ -93,7 +100,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let node: NodeId = dice.id();
     let meters = Meters::default();
     let nudge = || Arc::new(Notify::new());
-    let (deliver_nudge, idle) = (nudge(), nudge());
+    let (deliver_nudge, changes_nudge, idle) = (nudge(), nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
         InboxLimits {
@@ -122,7 +129,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
-    let listen = Listen::new(store.clone(), deliver_nudge.clone());
+    let listen = Listen::new(store.clone(), deliver_nudge.clone(), changes_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
         deliver,
@@ -131,12 +138,24 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters.clone(),
     ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
+    let rekey = Rekey::new(
+        store.clone(),
+        Some(node),
+        if serving.is_alone() {
+            Others::None
+        } else {
+            Others::Awaited
+        },
+        keyring::home(config),
+        dice.fork(),
+    );
+    tasks.spawn(loops::run(rekey, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
-    let mut ingesting = tokio::spawn(ingest.run(loops::now));
+    let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
     let gauges = Arc::new(Gauges::default());
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
-    let app = allswell_web::app(App::new(
+    let app = App::new(
         store.clone(),
         inbox,
         loops::now,
@@ -145,7 +164,17 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         network(config),
         web_limits(config),
         zones,
+    );
+    let listeners = app.listeners().clone();
+    let changes = Changes::new(store.clone(), listeners.clone());
+    let telling = tokio::spawn(Changes::nudge_after_commits(store.clone(), changes_nudge.clone()));
+    tasks.spawn(loops::run(
+        changes,
+        changes_nudge,
+        stopped.clone(),
+        meters.clone(),
     ));
+    let app = allswell_web::app(app);
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         // An error means that the sender is gone, which is an end too.
@@ -183,6 +212,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
     };
+    // Who listens to events would listen for ever.
+    listeners.close();
+    telling.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
     tokio::select! {
@@ -204,7 +236,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
     }
-    store.checkpoint().await?;
+    if let Err(error) = store.checkpoint().await {
+        // Nothing is lost: what was answered lies in the log beside the file, and the next start reads both.
+        tracing::warn!("the database keeps its write-ahead log for the next start: {error}");
+    }
     tracing::info!("ended");
     log.finish();
     Ok(())
@@ -218,6 +253,16 @@ fn own_ports(listener: &TcpListener, metrics: Option<&TcpListener>) -> Result<Ve
         .flatten()
         .map(|listener| Ok(listener.local_addr()?.port()));
     ports.collect()
+}
+
+/// The ingest loop on a thread of its own. Among the connections it would wait for its turn behind hundreds of them, and
+/// the writer with it.
+fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the ingest loop")?;
+    Ok(move || runtime.block_on(ingest.run(loops::now)))
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -262,10 +307,7 @@ fn greeting(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_r
     if let Some(link) = link {
         lines.push(format!("Start here within {START_LINK_MINUTES} minutes: {link}"));
     }
-    let ring = match &config.keys.ring {
-        crate::config::KeyRingSource::File { path, .. } => path.display().to_string(),
-        crate::config::KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
-    };
+    let ring = config.keys.ring.place();
     let made = if new_ring { " (made just now)" } else { "" };
     lines.push(format!(
         "Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"
@@ -288,6 +330,9 @@ fn web_limits(config: &Config) -> WebLimits {
         ping_drain_bytes: usize::try_from(config.limits.ping_drain_bytes).unwrap_or(usize::MAX / 2),
         api_body_bytes: config.limits.api_body_bytes,
         body_within: Duration::from_secs(config.limits.body_secs),
+        api_per_key: Quota::new(config.limits.api_per_key, MINUTE),
+        wrong_keys: Quota::new(config.limits.wrong_keys, MINUTE),
+        unknown_addresses: Quota::new(config.limits.unknown_addresses, MINUTE),
     }
 }
 

@@ -4,6 +4,7 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
+pub mod changes;
 pub mod deliver;
 pub mod ingest;
 pub mod listen;
@@ -11,6 +12,7 @@ pub mod loops;
 pub mod meters;
 pub mod pending;
 pub mod record;
+pub mod rekey;
 pub mod replan;
 pub mod retain;
 pub mod sweep;

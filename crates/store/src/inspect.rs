@@ -17,17 +17,29 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("badges", crate::badges::STATEMENTS),
         ("channels", crate::channels::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
+        ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),
         ("instance", crate::instance::STATEMENTS),
         ("keys", crate::keys::STATEMENTS),
+        ("once", crate::once::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
+        ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
+        ("simulated", crate::simulated::STATEMENTS),
+        ("rotation", crate::rotation::STATEMENTS),
+        ("sealed", crate::sealed::STATEMENTS),
+        ("signing_keys", crate::signing_keys::STATEMENTS),
+        ("wrong_keys", crate::wrong_keys::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
-        &[("batch", crate::batch::POSTGRES_STATEMENTS)]
+        &[
+            ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("news", crate::news::POSTGRES_STATEMENTS),
+            ("pages", crate::pages::POSTGRES_STATEMENTS),
+        ]
     } else {
         &[]
     };

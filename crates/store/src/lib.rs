@@ -6,7 +6,9 @@
 
 mod db;
 mod error;
+mod health;
 mod inspect;
+mod sealed;
 mod store;
 mod vault;
 
@@ -16,19 +18,30 @@ pub mod badges;
 pub mod batch;
 pub mod channels;
 pub mod checks;
+pub mod feed;
 pub mod flips;
 pub mod instance;
 pub mod keys;
+pub mod news;
+pub mod once;
 pub mod outbox;
+pub mod pages;
 pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
+pub mod rotation;
+pub mod signing_keys;
+pub mod simulated;
+pub mod wrong_keys;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::Error;
+pub use health::PostgresFacts;
 pub use inspect::Table;
+#[doc(hidden)]
+pub use sealed::sealed_columns;
 pub use store::{Durability, Place, Schema, Serving, Store};
 
 /// What the store's methods return.

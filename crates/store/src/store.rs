@@ -9,8 +9,8 @@ use std::task::Poll;
 
 use allswell_core::time::{Span, Timestamp};
 
-use crate::db::postgres::{Mode, Postgres, Server, Session};
-use crate::db::sqlite::{Sqlite, run_to_end};
+use crate::db::postgres::{Mode, PING_CONNECTIONS, Postgres, Server, Session};
+use crate::db::sqlite::{Sqlite, lend, run_to_end};
 use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -109,6 +109,8 @@ impl Serving {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) vault: Arc<Vault>,
+    /// Counts the commits of this process that moved a project's change sequence.
+    pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
 
 impl Store {
@@ -142,6 +144,7 @@ impl Store {
         Ok(Store {
             database,
             vault: Arc::default(),
+            changed: tokio::sync::watch::Sender::default(),
         })
     }
 
@@ -171,6 +174,11 @@ impl Store {
         }
     }
 
+    /// Wakes whenever a transaction of this process moved a project's change sequence.
+    pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise. Nothing but
     /// SQL belongs inside. Not tried again here: whoever called knows what to do with a failure.
     ///
@@ -194,7 +202,16 @@ impl Store {
         }
     }
 
-    /// Like [`Store::write`], on the connection that is kept for pings.
+    /// How many transactions of pings the database takes at once. A check's pings belong into one lane of them: two that
+    /// change one check are in each other's way.
+    pub fn ping_lanes(&self) -> usize {
+        match &self.database {
+            Database::Sqlite(_) => 1,
+            Database::Postgres(_) => PING_CONNECTIONS,
+        }
+    }
+
+    /// Like [`Store::write`], on a connection that is kept for pings.
     ///
     /// # Errors
     /// What the closure gives, or the database's own.
@@ -219,24 +236,31 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let vault = Arc::clone(&self.vault);
+        let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
+        let listeners = self.changed.clone();
         sqlite
             .on_writer(move |conn| {
+                script.as_ref().map_or(Ok(()), |script| script.begin())?;
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                let mut tx = Tx::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
-                let keys = tx.into_keys();
-                let ended = match result {
-                    Ok(_) => conn.execute_batch("commit"),
-                    Err(_) => conn.execute_batch("rollback"),
+                let changed = tx.changed;
+                let (keys, generation) = tx.into_keys();
+                let ended = match (&result, &script) {
+                    (Ok(_), None) => conn.execute_batch("commit").map_err(Error::from),
+                    (Ok(_), Some(script)) => script.commit(conn),
+                    (Err(_), _) => conn.execute_batch("rollback").map_err(Error::from),
                 };
                 if let Err(error) = ended {
                     // A commit that fails on a full disk leaves the transaction open.
                     let _ = conn.execute_batch("rollback");
-                    return result.and(Err(Error::from(error).into()));
+                    return result.and(Err(error.into()));
                 }
                 if result.is_ok() {
-                    vault.remember_all(keys);
+                    vault.remember_all(keys, generation);
+                    if changed {
+                        listeners.send_modify(|commits| *commits += 1);
+                    }
                 }
                 result
             })
@@ -250,11 +274,15 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
-        let keys = tx.into_keys();
+        let changed = tx.changed;
+        let (keys, generation) = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
+                if changed {
+                    self.changed.send_modify(|commits| *commits += 1);
+                }
                 Ok(value)
             }
             Ok(Err(error)) => {
@@ -278,15 +306,16 @@ impl Store {
     {
         match &self.database {
             Database::Sqlite(sqlite) => {
-                let vault = Arc::clone(&self.vault);
+                let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
                 sqlite
                     .on_reader(move |conn| {
+                        script.as_ref().map_or(Ok(()), |script| script.begin())?;
                         conn.execute_batch("begin").map_err(Error::from)?;
-                        let mut reader = Reader::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                        let mut reader = Reader::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                         let result = run_to_end(work(&mut reader));
-                        let keys = reader.into_keys();
+                        let (keys, generation) = reader.into_keys();
                         conn.execute_batch("commit").map_err(Error::from)?;
-                        vault.remember_all(keys);
+                        vault.remember_all(keys, generation);
                         result
                     })
                     .await?
@@ -295,13 +324,13 @@ impl Store {
                 let mut session = postgres.begin(Mode::Read).await?;
                 let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
                 let result = caught(work(&mut reader)).await;
-                let keys = reader.into_keys();
+                let (keys, generation) = reader.into_keys();
                 let value = match result {
                     Ok(result) => result?,
                     Err(broken) => return Err(broken.into()),
                 };
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
         }

@@ -9,11 +9,13 @@ mod client;
 mod error;
 mod headers;
 mod metrics;
+mod native;
 mod pages;
 mod path;
 mod ping;
 mod prometheus;
 mod query;
+mod quotas;
 mod state;
 
 pub mod auth;

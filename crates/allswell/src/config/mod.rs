@@ -96,6 +96,16 @@ pub enum KeyRingSource {
     },
 }
 
+impl KeyRingSource {
+    /// Where the ring is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            KeyRingSource::File { path, .. } => path.display().to_string(),
+            KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
     pub level: LogLevel,
@@ -150,6 +160,12 @@ pub struct Limits {
     pub inbox_wait_ms: u64,
     /// Pings in one transaction.
     pub batch: usize,
+    /// Requests to the APIs with one key, a minute.
+    pub api_per_key: u32,
+    /// Wrong keys from one client, a minute.
+    pub wrong_keys: u32,
+    /// Pings of one client to addresses of no check, a minute.
+    pub unknown_addresses: u32,
 }
 
 /// Where the rules of time zones come from.

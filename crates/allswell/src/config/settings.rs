@@ -41,12 +41,19 @@ pub const PREFIX: &str = "ALLSWELL_";
 /// Names the configuration file; read before the settings and no setting itself.
 pub const CONFIG_VARIABLE: &str = "ALLSWELL_CONFIG";
 
+/// Where systemd puts the credentials of a service (`LoadCredential=`, `LoadCredentialEncrypted=`).
+pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
+/// The credential that holds the key ring.
+pub const RING_CREDENTIAL: &str = "allswell.key-ring";
+
 /// Variables with our prefix that commands read for themselves.
 pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
 
 /// Names that other software gives to the same setting, in the environment only.
 pub const ALIASES: &[(&str, &str)] = &[
     ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
+    ("API_PING_LIMIT", "limits.api_per_key"),
     ("METRICS_KEY", "metrics.key"),
     ("MASTER_BADGE_LABEL", "badges.label"),
     ("INTEGRATIONS_ALLOW_PRIVATE_IPS", "outbound.audience"),
@@ -198,7 +205,8 @@ pub const SETTINGS: &[Setting] = &[
         default: r#""""#,
         doc: &[
             "The key ring itself; a file is the better place for it.",
-            "When neither this nor `ring_file` is set: the file key-ring in `data_dir`, made at the first start.",
+            "When neither this nor `ring_file` is set: the systemd credential allswell.key-ring where there is one, else the",
+            "file key-ring in `data_dir`, made at the first start.",
         ],
     },
     Setting {
@@ -329,6 +337,39 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 1, max: 65_536 },
         default: "1024",
         doc: &["Pings that are stored in one transaction."],
+    },
+    Setting {
+        name: "limits.api_per_key",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "6000",
+        doc: &[
+            "Requests to the APIs with one key in a minute, all of them at once if need be. Beyond: 429 with Retry-After.",
+            "Counted by each server for itself. Also API_PING_LIMIT in the environment.",
+        ],
+    },
+    Setting {
+        name: "limits.wrong_keys",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "600",
+        doc: &[
+            "Wrong keys and signatures from one client in a minute, over all servers of a database. Beyond: 429 to every",
+            "key from there, right or wrong, until the minute is over.",
+        ],
+    },
+    Setting {
+        name: "limits.unknown_addresses",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "600",
+        doc: &["Pings of one client to addresses of no check, in a minute. Beyond: 429 instead of 404."],
     },
     Setting {
         name: "tzdata.dir",

@@ -189,6 +189,9 @@ impl Values {
             inbox: self.number("limits.inbox"),
             inbox_wait_ms: self.number("limits.inbox_wait_ms"),
             batch: self.number("limits.batch"),
+            api_per_key: self.number("limits.api_per_key"),
+            wrong_keys: self.number("limits.wrong_keys"),
+            unknown_addresses: self.number("limits.unknown_addresses"),
         }
     }
 

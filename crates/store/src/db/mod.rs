@@ -7,6 +7,7 @@
 mod migrate;
 pub(crate) mod postgres;
 mod row;
+pub(crate) mod script;
 pub(crate) mod sqlite;
 mod stmt;
 
@@ -14,18 +15,18 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
-pub(crate) use row::{Param, Row};
+pub(crate) use row::{Columns, FromColumns, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
-use allswell_core::seal::DataKey;
-
 use crate::Result;
-use crate::vault::Vault;
+use crate::vault::{Learnt, Vault};
 
 /// A borrowed connection.
 pub(crate) enum Conn<'c> {
     /// Exclusive, since only that can travel between threads with the task that holds it.
     Sqlite(&'c mut rusqlite::Connection),
+    /// In a simulated world, where statements fail as its seed says.
+    Scripted(&'c mut rusqlite::Connection, &'c script::Script),
     Postgres(&'c mut postgres::Session),
 }
 
@@ -35,24 +36,33 @@ pub struct Reader<'c> {
     pub(crate) vault: Arc<Vault>,
     /// Data keys that this transaction unwrapped. The vault gets them after the commit: a key whose row was taken back
     /// must never seal anything.
-    pub(crate) learnt: Vec<Arc<DataKey>>,
+    pub(crate) learnt: Vec<Learnt>,
+    /// Of the vault, when this transaction began.
+    generation: u64,
 }
 
 /// A transaction that reads and writes.
-pub struct Tx<'c>(Reader<'c>);
+pub struct Tx<'c> {
+    reader: Reader<'c>,
+    /// It moved a project's change sequence: listeners are told after the commit.
+    pub(crate) changed: bool,
+}
 
 impl<'c> Reader<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
+        let generation = vault.generation();
         Reader {
             conn,
             vault,
             learnt: Vec::new(),
+            generation,
         }
     }
 
-    /// The data keys that this transaction unwrapped, for the vault. Only after it ended well.
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
-        self.learnt
+    /// The data keys that this transaction unwrapped, for the vault, and the vault's generation when it began. Only after
+    /// it ended well.
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
+        (self.learnt, self.generation)
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
@@ -63,7 +73,31 @@ impl<'c> Reader<'c> {
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::all(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::all(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.all(stmt, params).await,
+        }
+    }
+
+    /// What each row of a statement is, for each of several sets of values.
+    pub(crate) async fn decoded<T: FromColumns, const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<T>> {
+        match &mut self.conn {
+            Conn::Sqlite(conn) => sqlite::decoded(conn, stmt, sets),
+            _ => {
+                let mut found = Vec::new();
+                for params in sets {
+                    for row in self.all(stmt, params).await? {
+                        found.push(T::from_columns(&row)?);
+                    }
+                }
+                Ok(found)
+            }
         }
     }
 
@@ -75,26 +109,54 @@ impl<'c> Reader<'c> {
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
-        Tx(Reader::new(conn, vault))
+        Tx {
+            reader: Reader::new(conn, vault),
+            changed: false,
+        }
     }
 
     /// See [`Reader::into_keys`].
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
-        self.0.into_keys()
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
+        self.reader.into_keys()
     }
 
     /// Wakes a loop of the other nodes when this transaction commits. On SQLite there are none.
     pub(crate) fn nudge(&mut self, word: &'static str) {
-        if let Conn::Postgres(session) = &mut self.0.conn {
+        if let Conn::Postgres(session) = &mut self.reader.conn {
             session.nudge(word);
         }
     }
 
     /// Runs a statement; gives the number of rows it changed.
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
-        match &mut self.0.conn {
+        match &mut self.reader.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::run(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.run(stmt, params).await,
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement for each of several sets of values; gives the number of rows that each changed. On SQLite it is
+    /// looked up once for all of them.
+    pub(crate) async fn run_each<const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<u64>> {
+        match &mut self.reader.conn {
+            Conn::Sqlite(conn) => sqlite::run_each(conn, stmt, sets),
+            _ => {
+                let mut changed = Vec::new();
+                for params in sets {
+                    changed.push(self.run(stmt, params).await?);
+                }
+                Ok(changed)
+            }
         }
     }
 }
@@ -102,12 +164,12 @@ impl<'c> Tx<'c> {
 impl<'c> Deref for Tx<'c> {
     type Target = Reader<'c>;
     fn deref(&self) -> &Reader<'c> {
-        &self.0
+        &self.reader
     }
 }
 
 impl<'c> DerefMut for Tx<'c> {
     fn deref_mut(&mut self) -> &mut Reader<'c> {
-        &mut self.0
+        &mut self.reader
     }
 }

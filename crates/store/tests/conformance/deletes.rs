@@ -7,6 +7,7 @@ use allswell_core::key::KeyKind;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::audit::Act;
+use allswell_store::once::Once;
 use allswell_store::outbox::End;
 use allswell_store::people::User;
 use allswell_store::{Error, Store, Tx};
@@ -21,7 +22,16 @@ on_each_database!(
 );
 
 /// Tables that no project owns.
-const OF_THE_INSTANCE: [&str; 5] = ["absences", "awake", "instance", "schema_versions", "start_links"];
+const OF_THE_INSTANCE: [&str; 8] = [
+    "absences",
+    "awake",
+    "instance",
+    "node_keys",
+    "rotations",
+    "schema_versions",
+    "start_links",
+    "wrong_keys",
+];
 
 /// A check with a row in every table that can hold one of it.
 async fn busy_check(house: &mut House<'_>, person: Person) -> Check {
@@ -84,10 +94,23 @@ async fn dora(house: &mut House<'_>) -> Person {
         target: dora.project.to_string(),
         data: String::new(),
     };
-    let id = house.dice.id();
+    let (id, scope, mut dice) = (house.dice.id(), dora.scope(), house.dice.fork());
     house
         .store
-        .write(async move |tx| tx.audit(id, &act).await)
+        .write(async move |tx| {
+            tx.audit(id, &act).await?;
+            let once = Once {
+                id: uuid::Uuid::from_bytes([1; 16]),
+                body_hash: [2; 32],
+                since: NOW,
+            };
+            tx.once_begin(scope, &once, NOW).await?;
+            let kind = KeyKind::ReadWrite;
+            let key = tx
+                .signing_key_insert(scope, kind, "", b"secret", None, &mut dice, NOW)
+                .await?;
+            tx.nonce_take(SYSTEM, key, "n", NOW).await
+        })
         .await
         .expect("an act");
     dora
@@ -135,9 +158,12 @@ async fn a_deleted_check_leaves_nothing(store: &Store) {
         "api_keys",
         "audit",
         "data_keys",
+        "idempotency",
         "members",
+        "nonces",
         "project_changes",
         "projects",
+        "signing_keys",
         "users",
     ];
     let mut expected: Vec<&str> = OF_THE_INSTANCE.into_iter().chain(others).collect();

@@ -5,6 +5,7 @@
 
 mod absences;
 mod audit;
+mod badges;
 mod channels;
 mod checks;
 mod deletes;
@@ -13,6 +14,8 @@ mod flips;
 mod instance;
 mod keys;
 mod kit;
+mod native;
+mod news;
 mod outbox;
 mod people;
 mod pings;
@@ -20,6 +23,7 @@ mod postgres;
 mod projects;
 mod races;
 mod retention;
+mod rotation;
 mod schema;
 mod tls;
 mod transactions;
