@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -126,6 +126,9 @@ screenshot: build-debug ## make docs/images/start.png again
 
 bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
 	cargo bench --locked -p allswell --bench pings -- $(ARGS)
+
+bench-outbound: ## memory of a call outward while it waits, 10,000 in flight (ARGS=2000: another number)
+	cargo bench --locked -p allswell-outbound --bench in_flight -- $(ARGS)
 
 api-speed: build ## how long the API takes with 10,000 checks, on the release binary
 	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/api_speed.py $(ARGS)
