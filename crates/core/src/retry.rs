@@ -46,6 +46,21 @@ impl Default for Schedule {
     }
 }
 
+impl fmt::Display for Schedule {
+    /// As [`Schedule::parse`] takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, wait) in self.0.iter().enumerate() {
+            let (gap, secs) = (if index == 0 { "" } else { " " }, wait.as_secs());
+            match secs {
+                _ if secs % 3_600 == 0 => write!(f, "{gap}{}h", secs / 3_600)?,
+                _ if secs > 60 && secs % 60 == 0 => write!(f, "{gap}{}m", secs / 60)?,
+                _ => write!(f, "{gap}{secs}s")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Schedule {
     /// Reads waits separated by spaces, each a number with `s`, `m` or `h`: `2s 10s 1m`.
     ///

@@ -208,6 +208,7 @@ fn a_schedule_is_read_or_refused_with_the_word() {
         Schedule::parse("2s 10s 60s 5m 30m 2h 6h"),
         Ok(Schedule::default())
     );
+    assert_eq!(Schedule::default().to_string(), "2s 10s 60s 5m 30m 2h 6h");
     assert_eq!(Schedule::parse(" 24h "), Ok(secs(&[86_400])));
     for (text, says) in [
         ("", "at least one"),

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
 use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::retry::Schedule;
 use allswell_core::secret::Secret;
 use allswell_outbound::Proxy;
 use allswell_store::TlsMode;
@@ -55,6 +56,7 @@ pub struct Config {
     pub log: Log,
     pub metrics: Metrics,
     pub webhooks: Webhooks,
+    pub delivery: Delivery,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
@@ -87,6 +89,18 @@ pub struct Webhooks {
     pub signature_header: String,
     /// Its secret; `None`: each channel's own.
     pub signature_secret: Option<Secret<String>>,
+}
+
+#[derive(Debug)]
+pub struct Delivery {
+    /// Attempts at a time.
+    pub max_in_flight: u32,
+    /// Of one project while others wait.
+    pub max_per_project: u32,
+    /// Between tries.
+    pub schedule: Schedule,
+    /// A newer alert overtakes an older one that did not arrive.
+    pub coalesce: bool,
 }
 
 #[derive(Debug)]

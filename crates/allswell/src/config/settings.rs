@@ -65,6 +65,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("log", "What is written to standard error."),
     ("metrics", "Figures about this server."),
     ("webhooks", "What webhooks carry beside what their users wrote."),
+    ("delivery", "How alerts are sent, tried again, and kept apart."),
     ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
@@ -247,6 +248,39 @@ pub const SETTINGS: &[Setting] = &[
         default: r#""""#,
         doc: &[
             "The secret for that header, for all channels. Empty: each channel's own. Also WEBHOOK_SECRET.",
+        ],
+    },
+    Setting {
+        name: "delivery.max_in_flight",
+        kind: Kind::Number { min: 10, max: 65_536 },
+        default: "1024",
+        doc: &["Attempts at a time. Each takes at most 64 KiB of memory and one open file."],
+    },
+    Setting {
+        name: "delivery.max_per_project",
+        kind: Kind::Number { min: 1, max: 65_536 },
+        default: "256",
+        doc: &[
+            "Of these for one project while others wait, and never more than a quarter of them; one target gets 16 at most,",
+            "and fewer while it is slow.",
+        ],
+    },
+    Setting {
+        name: "delivery.schedule",
+        kind: Kind::Waits,
+        default: r#""2s 10s 60s 5m 30m 2h 6h""#,
+        doc: &[
+            "Waits before the second try and those that follow; the last one repeats until 24 hours after the alert was",
+            "promised. Each is made longer or shorter by up to a fifth. A receiver may ask for longer ones, up to 1h.",
+        ],
+    },
+    Setting {
+        name: "delivery.coalesce",
+        kind: Kind::Switch,
+        default: "true",
+        doc: &[
+            "A newer alert of a check overtakes one that a channel did not take within its first three tries or 95 seconds,",
+            "and tells what was missed. false: every alert is told, in order, however late.",
         ],
     },
     Setting {

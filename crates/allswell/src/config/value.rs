@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use allswell_core::policy::{Audience, HostPattern, Nat64};
 use allswell_outbound::{Proxy, ProxyMode};
+use allswell_core::retry::Schedule;
 
 use super::show::shown;
 use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
@@ -55,6 +56,8 @@ pub enum Kind {
     /// The name of a header that we add, or empty for "none".
     HeaderNameOrNone,
     Word(&'static [&'static str]),
+    /// Waits between tries.
+    Waits,
     /// true or false.
     Switch,
     /// true or false, or empty for "as elsewhere".
@@ -85,6 +88,7 @@ pub enum Value {
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
+    Waits(Schedule),
     Switch(bool),
     SwitchOrNone(Option<bool>),
     Number(u64),
@@ -147,6 +151,7 @@ impl Kind {
                 "\"http://HOST:PORT\" with USER:PASSWORD@ in front of the host if it asks for one, or nothing"
                     .to_owned()
             }
+            Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
             Self::SecretText => format!(
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
@@ -225,6 +230,10 @@ impl Kind {
                 let word = words.iter().find(|word| **word == text);
                 word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
             }
+            Self::Waits => match Schedule::parse(raw.text()?) {
+                Ok(schedule) => Ok(Value::Waits(schedule)),
+                Err(error) => Err(Cow::Owned(error.to_string())),
+            },
             Self::Switch => match raw {
                 Raw::Variable(text) if text == "true" => Ok(Value::Switch(true)),
                 Raw::Variable(text) if text == "false" => Ok(Value::Switch(false)),

@@ -8,7 +8,7 @@ use allswell_store::TlsMode;
 
 use super::value::Value;
 use super::{
-    Badges, Cidr, Config, Database, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
+    Badges, Cidr, Config, Database, Delivery, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
     OutboundClass, Retention, Tzdata, Webhooks,
 };
 
@@ -85,6 +85,15 @@ impl Values {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),
+            },
+            delivery: Delivery {
+                max_in_flight: self.number("delivery.max_in_flight"),
+                max_per_project: self.number("delivery.max_per_project"),
+                schedule: self.take("delivery.schedule", |value| match value {
+                    Value::Waits(it) => Some(it),
+                    _ => None,
+                }),
+                coalesce: self.switch("delivery.coalesce"),
             },
             badges: Badges {
                 label: self.take("badges.label", |value| match value {
