@@ -30,7 +30,14 @@ fn main() {
             panic!("six parts: {line}")
         };
         let body = STANDARD.decode(body).expect("base64");
-        let good = verify(secret, id, timestamp, signatures, &body, now.parse().expect("seconds"));
+        let good = verify(
+            secret,
+            id,
+            timestamp,
+            signatures,
+            &body,
+            now.parse().expect("seconds"),
+        );
         println!("{good}");
     }
 }

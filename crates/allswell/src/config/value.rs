@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use allswell_core::policy::{Audience, HostPattern, Nat64};
-use allswell_outbound::{Proxy, ProxyMode};
 use allswell_core::retry::Schedule;
+use allswell_outbound::{Proxy, ProxyMode};
 
 use super::show::shown;
 use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
