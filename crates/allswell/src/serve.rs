@@ -12,6 +12,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::changes::Changes;
 use allswell_engine::deliver::{self, Deliver};
+use allswell_engine::failpoint::failpoint;
 use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
@@ -78,6 +79,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         store
             .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
             .await?;
+        failpoint("during_startup_recovery");
     }
 
     let flush = store.flush_time(loops::now).await?;

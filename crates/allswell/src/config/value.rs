@@ -135,6 +135,7 @@ impl Kind {
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
             Self::Switch => "true or false".to_owned(),
+            Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::SwitchOrNone => "true or false, or nothing".to_owned(),
             Self::Hosts => {
                 format!("up to {NETWORKS_MAX} names, such as [\"wiki.example.com\", \"*.corp.example\"]")
@@ -151,7 +152,6 @@ impl Kind {
                 "\"http://HOST:PORT\" with USER:PASSWORD@ in front of the host if it asks for one, or nothing"
                     .to_owned()
             }
-            Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::KeyRing => "the text of a key ring".to_owned(),
             Self::SecretText => format!(
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
