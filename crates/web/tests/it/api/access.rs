@@ -228,6 +228,8 @@ async fn filled(house: &House, path: &str, key: &str) -> String {
             .replace("{code}", id)
             .replace("{check}", id)
             .replace("{delivery}", id)
+            .replace("{channel}", id)
+            .replace("{name}", "token")
             .replace("{*rest}", "nowhere")
             .replace("{n}", "1"),
     }
