@@ -84,7 +84,11 @@ const ELSEWHERE: &[Case] = &[
     case("GET", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
     case("PATCH", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
     case("DELETE", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
-    case("POST", "/v1/channels/{channel}/rotate-secret", [401, 403, 404, 404, 401]),
+    case(
+        "POST",
+        "/v1/channels/{channel}/rotate-secret",
+        [401, 403, 404, 404, 401],
+    ),
     case("POST", "/v1/channels/{channel}/test", [401, 403, 404, 404, 401]),
     case("GET", "/v1/secrets", [401, 403, 200, 200, 401]),
     case("PUT", "/v1/secrets/{name}", [401, 403, 422, 422, 401]),
