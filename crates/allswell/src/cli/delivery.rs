@@ -1,6 +1,6 @@
 //! `allswell delivery`, as it is typed.
 
-use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
+use allswell_core::id::{CheckId, DeliveryId, ProjectId};
 use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
@@ -24,13 +24,6 @@ pub enum DeliveryCommand {
         /// Also if the channel was told of a newer flip of the same check
         #[arg(long)]
         force: bool,
-    },
-    /// Switch a channel on again that was switched off since it failed
-    EnableChannel {
-        #[arg(long, value_name = "ID")]
-        project: ProjectId,
-        /// Id of the channel
-        channel: ChannelId,
     },
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use allswell_core::exchange::escaped;
-use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
+use allswell_core::id::{CheckId, DeliveryId, ProjectId};
 use allswell_core::limits::ALERT_HOURS_MAX;
 use allswell_core::time::Span;
 use allswell_store::outbox::{Attempt, Delivery, Redelivered};
@@ -25,7 +25,6 @@ pub async fn run(config: &Config, answer: Answer, command: DeliveryCommand) -> R
         } => list(config, answer, project, check, count).await,
         DeliveryCommand::Show(one) => show(config, answer, one).await,
         DeliveryCommand::Again { delivery, force } => again(config, answer, delivery, force).await,
-        DeliveryCommand::EnableChannel { project, channel } => enable(config, answer, project, channel).await,
     }
 }
 
@@ -208,31 +207,6 @@ async fn again(config: &Config, answer: Answer, one: OneDelivery, force: bool) -
             &format!("Delivery {id} is sent again within a second, by the running server\n"),
         ),
     }
-}
-
-async fn enable(config: &Config, answer: Answer, project: ProjectId, channel: ChannelId) -> Result<()> {
-    let mut house = house::open(config).await?;
-    let now = house.now;
-    let act_id = house.dice.id_at(now);
-    let enabled = house
-        .store
-        .write(async move |tx| {
-            let scope = scope_of(tx, project).await?;
-            let enabled = tx.channel_enable(scope, channel).await?;
-            if enabled {
-                let act = operators_act(now, Some(project), "channel.enable", format!("channel:{channel}"));
-                tx.audit(act_id, &act).await?;
-            }
-            Ok::<_, anyhow::Error>(enabled)
-        })
-        .await?;
-    if !enabled {
-        bail!("channel {channel} is not switched off, or not of project {project}");
-    }
-    answer.give(
-        &json!({ "id": channel.to_string() }),
-        &format!("Channel {channel} is on; `allswell channel test` shows whether it works\n"),
-    )
 }
 
 fn nothing(project: ProjectId, id: DeliveryId) -> anyhow::Error {

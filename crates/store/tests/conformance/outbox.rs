@@ -145,9 +145,12 @@ async fn a_delivery_is_promised_once_per_flip_and_channel(store: &Store) {
             kept.push(id);
         }
     }
+    // The one of the second flip stands behind the first's in its lane.
+    let behind = kept.pop();
     kept.sort_unstable();
     let node = house.node();
     assert_eq!(ids(&claim(store, NOW, 99, node).await), kept);
+    assert!(behind.is_some_and(|id| !kept.contains(&id)));
     let rows = rows(store).await;
     assert_eq!((rows["deliveries"], rows["delivery_flips"]), (3, 3));
 }
