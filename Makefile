@@ -14,6 +14,8 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
+
+.PHONY: delivery bench-delivery
 .PHONY: help run build build-debug setup test check unit conformance outbound first-light differential schedules crash garbage postgres postgres-18 api webhooks clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
@@ -97,6 +99,12 @@ openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json, 
 
 crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
+
+delivery: build-debug ## crashes at every place a delivery passes, and kill -9 at random moments (about 2 min)
+	$(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_delivery.py $(ARGS)
+
+bench-delivery: build ## alerts beside slow targets, idle, and in bulk, on the release binary (ARGS='--small --database postgres')
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/delivery_speed.py $(ARGS)
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)

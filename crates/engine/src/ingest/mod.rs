@@ -20,6 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::failpoint::failpoint;
 use crate::meters::Meters;
 use crate::pending::Pending;
 
@@ -214,6 +215,7 @@ impl Ingest {
             self.now = begun;
             let results = self.take(arrivals.into()).await;
             self.meters.batch(answers.len(), clock() - begun);
+            failpoint("after_state_commit");
             for (answer, result) in answers.into_iter().zip(results) {
                 self.meters.ping(result);
                 // A client that went away no longer waits; its ping is stored.
