@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,6 +44,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) garbage
 	$(MAKE) outbound
 	$(MAKE) api
+	$(MAKE) webhooks
 	$(MAKE) clients
 	$(MAKE) openapi
 	$(MAKE) browser
@@ -99,6 +100,9 @@ trouble: build-debug ## kill -9 under load, and a disk that is full, on both dat
 api: build-debug ## keys by the command line, and the native API, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_api_keys.py tests/test_native_api.py $(ARGS)
 
+webhooks: build-debug ## webhooks from the real binary to a receiver that records bytes, and the verifiers of docs/webhooks.md
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_webhooks.py tests/test_webhook_verifiers.py $(ARGS)
+
 clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
 	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)
 
@@ -111,6 +115,12 @@ crash: setup build ## kill -9 at random moments under load, 20 rounds on each da
 
 restarts: setup build ## a day in which the server starts again each half minute, on each database, on the release binary
 	ABSENCE_RESTARTS=2880 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_absence.py -k half_minute $(ARGS)
+
+delivery: build-debug ## crashes at every place a delivery passes, and kill -9 at random moments (about 2 min)
+	$(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_delivery.py $(ARGS)
+
+bench-delivery: build ## alerts beside slow targets, idle, and in bulk, on the release binary (ARGS='--small --database postgres')
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/delivery_speed.py $(ARGS)
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)

@@ -1,12 +1,15 @@
 //! The command line, as it is typed.
 
 mod channel;
+mod delivery;
 
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use delivery::{DeliveryCommand, OneDelivery};
 
 pub use channel::{
     ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, Status, WebhookFlags,
@@ -58,6 +61,9 @@ pub enum Command {
     /// Channels: where alerts go
     #[command(subcommand)]
     Channel(ChannelCommand),
+    /// Deliveries: what was sent, and what came of it
+    #[command(subcommand)]
+    Delivery(DeliveryCommand),
     /// Named secrets of a project, for its webhooks
     #[command(subcommand)]
     Secret(SecretCommand),

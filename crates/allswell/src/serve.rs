@@ -96,10 +96,12 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if open_files < config.limits.connections as u64 + 64 {
+    if open_files < config.limits.connections as u64 + u64::from(config.delivery.max_in_flight) + 64 {
         tracing::warn!(
-            "the system allows {open_files} open files, fewer than limits.connections ({}) needs; raise `ulimit -n`",
-            config.limits.connections
+            "the system allows {open_files} open files, fewer than limits.connections ({}) and delivery.max_in_flight \
+             ({}) need; raise `ulimit -n`",
+            config.limits.connections,
+            config.delivery.max_in_flight
         );
     }
 
@@ -166,13 +168,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         channel_rules,
     );
     let rules = deliver::Rules {
-        sender: house::sender(config),
         permits: deliver::Permits {
             max: config.delivery.max_in_flight,
             per_project: config.delivery.max_per_project,
         },
         schedule: config.delivery.schedule.clone(),
         coalesce: config.delivery.coalesce,
+        sender: house::sender(config),
     };
     let parts = deliver::Parts {
         node,

@@ -3,6 +3,7 @@
 mod api_key;
 mod channel;
 mod check;
+mod delivery;
 mod doctor;
 mod keys;
 mod keys_rotate;
@@ -154,6 +155,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
             Command::Channel(command) => channel::run(config, answer, command).await,
+            Command::Delivery(command) => delivery::run(config, answer, command).await,
             Command::Secret(command) => secret::run(config, answer, command).await,
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
@@ -169,6 +171,12 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
     reason = "this is where the environment is read, once"
 )]
 fn load(arguments: &Arguments) -> Result<Loaded> {
+    // Only a debug build has failpoints; in any other the name is unknown, as it should be.
+    #[cfg(debug_assertions)]
+    if let Ok(wanted) = std::env::var(crate::config::FAILPOINT_VARIABLE) {
+        allswell_engine::failpoint::arm(&wanted)
+            .map_err(|why| anyhow!("{}: {why}", crate::config::FAILPOINT_VARIABLE))?;
+    }
     Config::load(arguments.config.as_deref(), std::env::vars_os()).map_err(|errors| anyhow!("{errors}"))
 }
 

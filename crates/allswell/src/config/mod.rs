@@ -37,6 +37,8 @@ pub use database_url::{DatabaseUrl, Target};
 
 pub use example::config_example;
 pub use load::Loaded;
+#[cfg(debug_assertions)]
+pub use settings::FAILPOINT_VARIABLE;
 pub use show::config_show;
 pub use site_url::SiteUrl;
 pub use source::Source;

@@ -48,7 +48,14 @@ pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 pub const RING_CREDENTIAL: &str = "allswell.key-ring";
 
 /// Variables with our prefix that commands read for themselves.
+#[cfg(debug_assertions)]
+pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE, FAILPOINT_VARIABLE];
+#[cfg(not(debug_assertions))]
 pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
+
+/// Names a place where the process ends as by a crash, for the tests of a debug build.
+#[cfg(debug_assertions)]
+pub const FAILPOINT_VARIABLE: &str = "ALLSWELL_FAILPOINT";
 
 /// Names that other software gives to the same setting, in the environment only.
 pub const ALIASES: &[(&str, &str)] = &[

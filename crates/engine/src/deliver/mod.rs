@@ -8,6 +8,8 @@
 //! A lease lasts for twice the longest attempt, and none starts when less is left than an attempt may take: so two owners
 //! never overlap.
 
+mod attempt;
+mod crowd;
 mod desk;
 mod facts;
 mod note;
@@ -15,20 +17,18 @@ mod plan;
 mod result;
 mod trouble;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::delivery::Class;
-use allswell_core::exchange::{End as CallEnd, Outcome, Phase, Phases, Request};
-use allswell_core::id::{ChannelId, NodeId, ProjectId};
+use allswell_core::id::NodeId;
 use allswell_core::retry::{FAST_PHASE, FAST_TRIES, Schedule, fast_phase_is_over};
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use allswell_integrations::webhook::Sender;
-use allswell_store::outbox::{Claimed, End, Found, Next, Ready, Recorded, Wanted};
+use allswell_store::outbox::{Claimed, Next, Recorded, Wanted};
 use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -40,6 +40,7 @@ use crate::failpoint::failpoint;
 use crate::loops::{Step, Stopwatch};
 use crate::meters::Meters;
 use crate::ports::{Describe, Outbound};
+use crowd::Cursors;
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
@@ -50,15 +51,8 @@ use trouble::Seens;
 const LEASE: Span = Span::from_secs(60);
 /// Of the lease this must be left when an attempt starts: its budget, and five seconds for what surrounds it.
 const LEASE_LEFT: Duration = Duration::from_secs(35);
-/// No attempt is waited for longer: its budget, and what closing takes.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(33);
 /// Results that one transaction stores.
 const RESULTS_MAX: usize = 200;
-/// Deliveries that are looked at to see where some are due. With more it is a crowd, and asked project by project.
-const LOOKED_AT: u64 = 512;
-/// Projects of a crowd that one step asks, and channels of each.
-const PROJECTS_ASKED: u64 = 64;
-const CHANNELS_ASKED: u64 = 64;
 /// Lapsed leases that one step gives back, and deliveries that it looks at for those that may be overtaken.
 const LAPSED_MAX: i64 = 200;
 const OVERTAKEN_MAX: u64 = 200;
@@ -105,15 +99,6 @@ impl Trade {
     fn dice(&self) -> Dice {
         lock(&self.dice).fork()
     }
-}
-
-/// Where the next step of a crowd goes on.
-#[derive(Default)]
-struct Cursors {
-    project: HashMap<Class, ProjectId>,
-    channels: HashMap<ProjectId, ChannelId>,
-    /// The project that had the last turn.
-    served: Option<ProjectId>,
 }
 
 /// Keeps the promises of the outbox.
@@ -235,121 +220,6 @@ impl<O: Outbound> Deliver<O> {
         Ok(())
     }
 
-    /// Where deliveries are due. Of a crowd the projects and channels whose turn it is to be asked.
-    async fn due(&self, now: Timestamp) -> Result<(Vec<Ready>, Option<Timestamp>, Option<Timestamp>)> {
-        let system = SystemScope::engine();
-        let (ready, crowded, next, lapse) = self
-            .store
-            .read(async move |reader| {
-                let (ready, crowded) = reader.deliveries_due(system, now, LOOKED_AT).await?;
-                let (next, lapse) = reader.deliveries_next(system, now).await?;
-                Ok::<_, Error>((ready, crowded, next, lapse))
-            })
-            .await?;
-        if !crowded {
-            return Ok((ready, next, lapse));
-        }
-        Ok((self.crowd(now).await?, next, lapse))
-    }
-
-    async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
-        let mut ready = Vec::new();
-        for class in Class::ALL {
-            if self.desk.free(class) == 0 {
-                continue;
-            }
-            let after = lock(&self.cursors).project.get(&class).copied();
-            let projects = self.projects(class, after, now).await?;
-            let asked: Vec<(ProjectId, Option<ChannelId>)> = {
-                let mut cursors = lock(&self.cursors);
-                if let Some((last, _)) = projects.last() {
-                    cursors.project.insert(class, *last);
-                }
-                let others = projects.len() > 1;
-                let due = projects
-                    .iter()
-                    .filter(|(_, due)| *due)
-                    .map(|(project, _)| *project);
-                due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
-                    .map(|project| (project, cursors.channels.get(&project).copied()))
-                    .collect()
-            };
-            let channels = self.channels(class, asked, now).await?;
-            let mut cursors = lock(&self.cursors);
-            for (project, channels) in channels {
-                if let Some((last, _)) = channels.last() {
-                    cursors.channels.insert(project, *last);
-                }
-                let due = channels.into_iter().filter(|(_, due)| *due);
-                ready.extend(due.map(|(channel, _)| Ready {
-                    class,
-                    project,
-                    channel,
-                    ready: LOOKED_AT,
-                }));
-            }
-            if cursors.channels.len() > 10_000 {
-                cursors.channels.clear();
-            }
-        }
-        Ok(ready)
-    }
-
-    /// The next projects after `after`, and at the end of them those from the beginning.
-    async fn projects(
-        &self,
-        class: Class,
-        after: Option<ProjectId>,
-        now: Timestamp,
-    ) -> Result<Vec<(ProjectId, bool)>> {
-        let system = SystemScope::engine();
-        self.store
-            .read(async move |reader| {
-                let nil = ProjectId::from(uuid::Uuid::nil());
-                let from = after.unwrap_or(nil);
-                let mut walked = reader
-                    .deliveries_projects(system, class, from, now, PROJECTS_ASKED)
-                    .await?;
-                if (walked.len() as u64) < PROJECTS_ASKED && after.is_some() {
-                    let rest = PROJECTS_ASKED - walked.len() as u64;
-                    let again = reader.deliveries_projects(system, class, nil, now, rest).await?;
-                    walked.extend(again.into_iter().filter(|(project, _)| *project <= from));
-                }
-                Ok(walked)
-            })
-            .await
-    }
-
-    async fn channels(
-        &self,
-        class: Class,
-        asked: Vec<(ProjectId, Option<ChannelId>)>,
-        now: Timestamp,
-    ) -> Result<Vec<(ProjectId, Vec<(ChannelId, bool)>)>> {
-        let system = SystemScope::engine();
-        self.store
-            .read(async move |reader| {
-                let nil = ChannelId::from(uuid::Uuid::nil());
-                let mut all = Vec::with_capacity(asked.len());
-                for (project, after) in asked {
-                    let from = after.unwrap_or(nil);
-                    let mut walked = reader
-                        .deliveries_channels(system, class, project, from, now, CHANNELS_ASKED)
-                        .await?;
-                    if (walked.len() as u64) < CHANNELS_ASKED && after.is_some() {
-                        let rest = CHANNELS_ASKED - walked.len() as u64;
-                        let again = reader
-                            .deliveries_channels(system, class, project, nil, now, rest)
-                            .await?;
-                        walked.extend(again.into_iter().filter(|(channel, _)| *channel <= from));
-                    }
-                    all.push((project, walked));
-                }
-                Ok(all)
-            })
-            .await
-    }
-
     /// Takes leases, lets newer alerts overtake older ones, and reads what is to be told.
     async fn claim(&self, wanted: Vec<Wanted>, now: Timestamp) -> Result<(Vec<Facts>, u64)> {
         let (system, node, coalesce) = (SystemScope::engine(), self.node, self.trade.rules.coalesce);
@@ -425,68 +295,6 @@ impl<O: Outbound> Deliver<O> {
         }
         Ok(())
     }
-
-    /// Begins one attempt; `false` if its origin has no room.
-    fn spawn(&self, claimed: &Claimed, request: Box<Request>, warnings: Vec<String>, now: Timestamp) -> bool {
-        let origin = origin_of(request.url.reveal());
-        let place = (claimed.project, claimed.channel, claimed.class);
-        let Some(permit) = self
-            .desk
-            .begin(place, origin.into(), claimed.attempts >= FAST_TRIES, now)
-        else {
-            return false;
-        };
-        let (outbound, answered) = (Arc::clone(&self.outbound), Arc::clone(&self.answered));
-        let (nudge, claimed) = (Arc::clone(&self.nudge), claimed.clone());
-        lock(&self.attempts).spawn(async move {
-            failpoint("before_connect");
-            let outcome = within_budget(outbound.send(*request)).await;
-            failpoint("after_response");
-            permit.give_back(&outcome, now + outcome.phases.total);
-            lock(&answered).push_back(Answered {
-                claimed,
-                started_at: now,
-                outcome,
-                warnings,
-            });
-            nudge.notify_one();
-        });
-        true
-    }
-
-    fn write_line(&self, claimed: &Claimed, line: &str, now: Timestamp) -> Option<Recorded> {
-        let lost = self.log_lost.load(Ordering::Relaxed);
-        tracing::warn!(delivery.id = %claimed.id, "{line}");
-        // Another's line may have been the lost one; then this one is written twice, which is the better error.
-        let written = self.log_lost.load(Ordering::Relaxed) == lost;
-        written.then(|| Recorded {
-            claimed: claimed.clone(),
-            found: Some(Found {
-                started_at: now,
-                duration: Span::ZERO,
-                outcome: "ok".to_owned(),
-                http_status: None,
-                phases: None,
-                detail: Vec::new(),
-            }),
-            next: Next::Ended(End::Delivered),
-            outcome: "written to the log".to_owned(),
-        })
-    }
-
-    /// Forgets tasks that have ended. One that panicked keeps its delivery until the lease lapses.
-    fn reap(&self) {
-        let mut attempts = lock(&self.attempts);
-        while let Some(ended) = attempts.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                tracing::error!(
-                    "an attempt broke off; its delivery is tried again when the lease lapses: {error}"
-                );
-            }
-        }
-    }
 }
 
 async fn claim_of(
@@ -528,33 +336,6 @@ async fn claim_of(
     }
     claimed.extend(got);
     Ok(overtaken)
-}
-
-/// The door keeps the budget; this is for one that does not, so that no attempt outlives its lease.
-async fn within_budget(call: impl Future<Output = Outcome>) -> Outcome {
-    let timed_out = |_| Outcome {
-        end: CallEnd::TimedOut {
-            phase: Phase::FirstByte,
-            status: None,
-        },
-        phases: Phases {
-            total: Span::from_secs(ATTEMPT_WITHIN.as_secs() as i64),
-            ..Phases::default()
-        },
-        peer: None,
-        detail: "the call did not end within its budget".to_owned(),
-    };
-    tokio::time::timeout(ATTEMPT_WITHIN, call)
-        .await
-        .unwrap_or_else(timed_out)
-}
-
-/// Scheme, host and port of a URL, as far as it can be told apart: the words before the path.
-fn origin_of(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{}://{}", scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
 }
 
 impl<O: Outbound> Step for Deliver<O> {

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::failpoint::failpoint;
 use crate::meters::Meters;
 use crate::pending::Pending;
 
@@ -290,6 +291,7 @@ impl Ingest {
                 self.take(arrivals.into()),
                 async { stored.answer(&meters) }
             );
+            failpoint("after_state_commit");
             meters.batch(answers.len(), (clock() - begun).max(Span::ZERO));
             stored = Stored { answers, results };
         }

@@ -20,8 +20,9 @@ macro_rules! claimed {
 }
 
 statements! {
-    CLAIM = concat!("update deliveries set state = 'leased', lease_owner = $5, lease_until = $6
-             where (shard, id) in
+    // Materialized: as a plain subquery PostgreSQL may run the select again for each row it looks at, and each time take
+    // `limit` more that are not locked yet.
+    CLAIM = concat!("with due as materialized
                  (select d.shard, d.id from deliveries d
                   where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id = $3
                     and d.next_at <= $4 and d.attempts < $7
@@ -29,7 +30,8 @@ statements! {
                                     where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
                                       and o.finished_at is null)
                   order by d.next_at limit $8"), skipping locked, then concat!(")
-               and state = 'ready'
+             update deliveries set state = 'leased', lease_owner = $5, lease_until = $6
+             where (shard, id) in (select shard, id from due) and state = 'ready'
              returning ", claimed!());
     // Of those that stand behind another which is over its fast phase and waits for its next try: that other.
     OVERTAKEN = "select distinct o.shard as shard, o.id as id, o.seq as seq

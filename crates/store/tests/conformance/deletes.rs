@@ -6,14 +6,13 @@ use allswell_core::check::{Check, Event};
 use allswell_core::key::KeyKind;
 use allswell_core::secret::Secret;
 use allswell_core::signal::Kind;
-use allswell_core::time::{Span, Timestamp};
+use allswell_core::time::Timestamp;
 use allswell_store::audit::Act;
 use allswell_store::once::Once;
-use allswell_store::outbox::End;
 use allswell_store::people::User;
 use allswell_store::{Error, Store, Tx};
 
-use crate::kit::{House, NOW, Person, SYSTEM, after, on_each_database, rows};
+use crate::kit::{House, NOW, Person, SYSTEM, after, claim_due, finish, on_each_database, rows};
 
 on_each_database!(
     a_deleted_check_leaves_nothing,
@@ -53,12 +52,8 @@ async fn busy_check(house: &mut House<'_>, person: Person) -> Check {
         .store
         .write(async move |tx| {
             tx.ping_log_mark(id).await?;
-            for delivery in tx
-                .deliveries_claim(SYSTEM, NOW, 9, node, Span::from_secs(60))
-                .await?
-            {
-                tx.delivery_finish(&delivery, node, End::Delivered, "", NOW, NOW)
-                    .await?;
+            for delivery in claim_due(tx, NOW, 9, node).await?.unwrap_or_default() {
+                finish(tx, &delivery, node, NOW).await?;
             }
             Ok::<_, Error>(())
         })

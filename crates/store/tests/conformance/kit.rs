@@ -17,6 +17,7 @@ use allswell_core::secret::Secret;
 use allswell_core::signal::{Cause, Kind, Signal};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::channels::Channel;
+use allswell_store::outbox::{Claimed, End, Found, Next, Recorded, Wanted};
 use allswell_store::people::User;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::projects::Project;
@@ -395,4 +396,52 @@ pub(crate) fn ping(n: u64, at: Timestamp) -> Ping {
         user_agent: "curl/8".to_owned(),
         body_bytes: 0,
     }
+}
+
+/// Claims deliveries that are due, channel by channel, looking at up to `limit`; `None` if none is due.
+pub(crate) async fn claim_due(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    limit: u64,
+    owner: NodeId,
+) -> Result<Option<Vec<Claimed>>> {
+    let (due, _) = tx.deliveries_due(SYSTEM, now, limit).await?;
+    let mut claimed = Vec::new();
+    for ready in &due {
+        let wanted = Wanted {
+            class: ready.class,
+            project: ready.project,
+            channel: ready.channel,
+            limit,
+            attempts_below: u64::MAX,
+        };
+        let lease = Span::from_secs(60);
+        claimed.extend(tx.deliveries_claim(SYSTEM, &wanted, now, owner, lease).await?);
+    }
+    Ok((!due.is_empty()).then_some(claimed))
+}
+
+/// Ends a delivery with an attempt; `false` if the lease was not ours.
+pub(crate) async fn finish(
+    tx: &mut Tx<'_>,
+    delivery: &Claimed,
+    owner: NodeId,
+    at: Timestamp,
+) -> Result<bool> {
+    let recorded = Recorded {
+        claimed: delivery.clone(),
+        found: Some(Found {
+            started_at: at,
+            duration: Span::ZERO,
+            outcome: "ok".to_owned(),
+            http_status: Some(200),
+            phases: None,
+            detail: Vec::new(),
+        }),
+        next: Next::Ended(End::Delivered),
+        outcome: "ok 200".to_owned(),
+    };
+    let mut dice = Dice::from_number(1);
+    let ours = tx.deliveries_record(&[recorded], owner, at, &mut dice).await?;
+    Ok(!ours.is_empty())
 }

@@ -1,11 +1,13 @@
 //! Deliveries: promised once, claimed by one, ended by who holds the lease.
 
 use allswell_core::check::Check;
+use allswell_core::delivery::Class;
 use allswell_core::flip::Flip;
+use allswell_core::health::Trouble;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::outbox::{Claimed, Delivery, End, Message};
+use allswell_store::outbox::{Claimed, Delivery, End, Found, Next, Recorded, Told, Wanted};
 use allswell_store::{Error, Store};
 
 use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
@@ -22,6 +24,10 @@ on_each_database!(
     a_message_is_gone_with_its_check,
     what_a_clock_ahead_promised_or_leased_is_brought_back_in_slices,
     charlie_sees_no_delivery_of_alice,
+    many_are_recorded_at_once,
+    a_lane_is_told_in_order,
+    a_crowd_is_walked_in_the_order_of_ids,
+    the_health_of_a_channel_is_kept,
 );
 
 const LEASE: Span = Span::from_secs(60);
@@ -49,9 +55,25 @@ async fn promised(house: &mut House<'_>, due: &[i64]) -> Vec<DeliveryId> {
     ids
 }
 
-async fn claim(store: &Store, now: Timestamp, limit: i64, owner: NodeId) -> Vec<Claimed> {
+/// Claims what is due, channel by channel.
+async fn claim(store: &Store, now: Timestamp, limit: u64, owner: NodeId) -> Vec<Claimed> {
     store
-        .write(async move |tx| tx.deliveries_claim(SYSTEM, now, limit, owner, LEASE).await)
+        .write(async move |tx| {
+            let (due, _) = tx.deliveries_due(SYSTEM, now, 1_000).await?;
+            let mut claimed = Vec::new();
+            for ready in due {
+                let wanted = Wanted {
+                    class: ready.class,
+                    project: ready.project,
+                    channel: ready.channel,
+                    limit: limit - claimed.len() as u64,
+                    attempts_below: u64::MAX,
+                };
+                claimed.extend(tx.deliveries_claim(SYSTEM, &wanted, now, owner, LEASE).await?);
+            }
+            claimed.sort_by_key(|claimed| (claimed.next_at, claimed.id));
+            Ok::<_, Error>(claimed)
+        })
         .await
         .expect("a claim")
 }
@@ -61,15 +83,35 @@ async fn release(store: &Store, now: Timestamp, limit: i64) -> u64 {
     write.await.expect("a release")
 }
 
+fn recorded(delivery: &Claimed, next: Next) -> Recorded {
+    Recorded {
+        claimed: delivery.clone(),
+        found: Some(Found {
+            started_at: after(20),
+            duration: Span::from_secs(1),
+            outcome: "http_status".to_owned(),
+            http_status: Some(503),
+            phases: Some("{}".to_owned()),
+            detail: b"what they said".to_vec(),
+        }),
+        next,
+        outcome: "what came of it".to_owned(),
+    }
+}
+
+/// Records these; gives which of them counted.
+async fn record(store: &Store, recorded: Vec<Recorded>, owner: NodeId) -> Vec<DeliveryId> {
+    let mut dice = allswell_core::chance::Dice::from_number(5);
+    let write =
+        store.write(async move |tx| tx.deliveries_record(&recorded, owner, after(21), &mut dice).await);
+    let mut ours: Vec<_> = write.await.expect("a record").into_iter().collect();
+    ours.sort_unstable();
+    ours
+}
+
 async fn finish(store: &Store, delivery: &Claimed, owner: NodeId, end: End) -> bool {
-    let delivery = delivery.clone();
-    store
-        .write(async move |tx| {
-            tx.delivery_finish(&delivery, owner, end, "what came of it", after(20), after(21))
-                .await
-        })
-        .await
-        .expect("an end")
+    let recorded = recorded(delivery, Next::Ended(end));
+    !record(store, vec![recorded], owner).await.is_empty()
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<DeliveryId> {
@@ -131,16 +173,24 @@ async fn a_delivery_is_promised_once_per_flip_and_channel(store: &Store) {
             kept.push(id);
         }
     }
+    // The one of the second flip stands behind the first's in its lane.
+    let behind = kept.pop();
     kept.sort_unstable();
     let node = house.node();
     assert_eq!(ids(&claim(store, NOW, 99, node).await), kept);
+    assert!(behind.is_some_and(|id| !kept.contains(&id)));
     let rows = rows(store).await;
     assert_eq!((rows["deliveries"], rows["delivery_flips"]), (3, 3));
 }
 
 async fn deliveries_are_claimed_the_longest_due_first(store: &Store) {
     let mut house = House::build(store).await;
-    let made = promised(&mut house, &[3, 1, 4, 2]).await;
+    let channel = house.dice.id::<ChannelId>();
+    let mut made = Vec::new();
+    for secs in [3, 1, 4, 2] {
+        let (check, flip) = failed(&mut house).await;
+        made.push(house.promise(&check, &flip, channel, after(secs)).await);
+    }
     let node = house.node();
     assert_eq!(claim(store, NOW, 9, node).await, []);
     assert_eq!(ids(&claim(store, after(3), 2, node).await), [made[1], made[3]]);
@@ -245,9 +295,13 @@ async fn the_ends_are_recorded_with_their_attempt(store: &Store) {
         let ready = Delivery {
             id,
             channel,
+            check: Some(check.id),
+            class: Class::Alert,
             flip_seq: flip.seq,
             state: "ready".to_owned(),
             attempts: 0,
+            next_at: after(10),
+            expires_at: after(3_610),
             created_at: after(10),
             finished_at: None,
             last_outcome: None,
@@ -257,12 +311,18 @@ async fn the_ends_are_recorded_with_their_attempt(store: &Store) {
         assert_eq!(
             claimed,
             Claimed {
-                check: check.id,
+                shard: check.id.as_uuid(),
                 id,
                 project: check.project,
                 channel,
+                class: Class::Alert,
+                seq: flip.seq,
+                redelivery: false,
+                note: None,
                 attempts: 0,
-                expires_at: after(3_610)
+                next_at: after(10),
+                expires_at: after(3_610),
+                created_at: after(10),
             }
         );
         assert_eq!(read().await[0].state, "leased");
@@ -281,52 +341,63 @@ async fn the_ends_are_recorded_with_their_attempt(store: &Store) {
 
 async fn the_next_work_is_the_nearest_due_or_lapse(store: &Store) {
     let mut house = House::build(store).await;
-    let next = async || {
-        store
-            .read(async |reader| reader.delivery_next_at(SYSTEM).await)
-            .await
-            .expect("a read")
+    let next = async |now: Timestamp| {
+        let read = store.read(async move |reader| reader.deliveries_next(SYSTEM, now).await);
+        read.await.expect("a read")
     };
     let node = house.node();
-    assert_eq!(next().await, None);
+    assert_eq!(next(NOW).await, (None, None));
     promised(&mut house, &[5]).await;
-    assert_eq!(next().await, Some(after(5)));
+    assert_eq!(next(NOW).await, (Some(after(5)), None));
+    // What is due already is seen by looking for it.
+    assert_eq!(next(after(5)).await, (None, None));
     let claimed = claim(store, after(5), 9, node).await.remove(0);
-    assert_eq!(next().await, Some(after(65)));
     promised(&mut house, &[70]).await;
-    assert_eq!(next().await, Some(after(65)));
+    assert_eq!(next(after(5)).await, (Some(after(70)), Some(after(65))));
     assert!(finish(store, &claimed, node, End::Delivered).await);
-    assert_eq!(next().await, Some(after(70)));
+    assert_eq!(next(after(5)).await, (Some(after(70)), None));
 }
 
-async fn message(store: &Store, delivery: &Claimed) -> Option<Message> {
+async fn told(store: &Store, delivery: &Claimed) -> Option<Told> {
     let delivery = delivery.clone();
-    let read = store.read(async move |reader| reader.delivery_message(SYSTEM, &delivery).await);
-    read.await.expect("a message")
+    let read = store.read(async move |reader| {
+        let mut told = reader.deliveries_told(SYSTEM, &[&delivery]).await?;
+        told.remove(&delivery.id).transpose()
+    });
+    read.await.expect("what is told")
 }
 
 async fn a_message_tells_the_flip_of_its_delivery(store: &Store) {
     let mut house = House::build(store).await;
     let (mut check, flip) = failed(&mut house).await;
-    let channel = house.channel(house.alice, b"").await;
+    let channel = house.channel(house.alice, b"its address").await;
     house.promise(&check, &flip, channel.id, NOW).await;
     // What came later is told by a delivery of its own.
     house
-        .ping(&mut check, Kind::Success, b"", after(1))
+        .ping(&mut check, Kind::Success, b"gone", after(1))
         .await
         .expect("a flip");
     let node = house.node();
     let claimed = claim(store, NOW, 9, node).await.remove(0);
+    let told = told(store, &claimed).await.expect("a message");
     assert_eq!(
-        message(store, &claimed).await,
-        Some(Message {
-            check_name: "backup".to_owned(),
-            slug: String::new(),
-            channel_name: "night shift".to_owned(),
-            kind: "log".to_owned(),
-            flip,
-        })
+        (told.check.settings.name.as_str(), told.flips.as_slice()),
+        ("backup", &[flip][..])
     );
+    let (project, id) = (check.project, channel.id);
+    let target = store
+        .read(async move |reader| reader.delivery_target(SYSTEM, project, id).await)
+        .await;
+    let target = target.expect("a read").expect("a target");
+    assert_eq!(
+        (target.kind.as_str(), target.name.as_str(), target.disabled),
+        ("log", "night shift", false)
+    );
+    assert_eq!(target.config.reveal(), b"its address");
+    let before = store
+        .read(async move |reader| reader.ping_before(SYSTEM, &told.check, NOW).await)
+        .await;
+    assert_eq!(before.expect("a read").map(|(n, ..)| n), Some(1));
 }
 
 async fn a_message_is_gone_with_its_check(store: &Store) {
@@ -336,13 +407,219 @@ async fn a_message_is_gone_with_its_check(store: &Store) {
     house.promise(&check, &flip, channel.id, NOW).await;
     let node = house.node();
     let claimed = claim(store, NOW, 9, node).await.remove(0);
-    assert!(message(store, &claimed).await.is_some());
+    assert!(told(store, &claimed).await.is_some());
     let (scope, id) = (house.alice.scope(), check.id);
     store
         .write(async move |tx| tx.check_delete(scope, id, NOW).await)
         .await
         .expect("a delete");
-    assert_eq!(message(store, &claimed).await, None);
+    assert!(told(store, &claimed).await.is_none());
+}
+
+/// Several at once, as the engine records them: those that are ours change, and leave their attempt; the others nothing.
+async fn many_are_recorded_at_once(store: &Store) {
+    let mut house = House::build(store).await;
+    promised(&mut house, &[0, 0, 0, 0]).await;
+    let [one, two] = [house.node(), house.node()];
+    let claimed = claim(store, NOW, 9, one).await;
+    assert!(finish(store, &claimed[3], one, End::Cancelled).await);
+    let rows_of = [
+        recorded(&claimed[0], Next::Ended(End::Delivered)),
+        recorded(&claimed[1], Next::Again(after(99))),
+        Recorded {
+            found: None,
+            ..recorded(&claimed[2], Next::Ended(End::Expired))
+        },
+        recorded(&claimed[3], Next::Ended(End::Delivered)),
+    ];
+    assert_eq!(
+        record(store, rows_of.to_vec(), two).await,
+        [],
+        "they are another's"
+    );
+    let mut ours = ids(&claimed[..3]);
+    ours.sort_unstable();
+    assert_eq!(record(store, rows_of.to_vec(), one).await, ours);
+    assert_eq!(record(store, rows_of.to_vec(), one).await, [], "once");
+    assert_eq!(open(store).await, [("ready".to_owned(), 1)]);
+    let scope = house.alice.scope();
+    for (delivery, state, attempts) in [
+        (0, "delivered", 1),
+        (1, "ready", 1),
+        (2, "expired", 0),
+        (3, "cancelled", 1),
+    ] {
+        let id = claimed[delivery].id;
+        let read = store.read(async move |reader| {
+            Ok::<_, Error>((
+                reader.delivery(scope, id).await?,
+                reader.attempts_whole(scope, id).await?,
+            ))
+        });
+        let (row, found) = read.await.expect("a read");
+        let row = row.expect("the delivery");
+        assert_eq!(
+            (row.state.as_str(), row.attempts, found.len()),
+            (state, attempts, attempts as usize)
+        );
+        if state == "ready" {
+            assert_eq!(row.next_at, after(99));
+            assert_eq!(
+                found[0].found,
+                recorded(&claimed[1], Next::Again(after(99))).found.expect("one")
+            );
+        }
+    }
+}
+
+/// A lane: a check and a channel. Its first is claimed, what stands behind it waits, or overtakes it.
+async fn a_lane_is_told_in_order(store: &Store) {
+    let mut house = House::build(store).await;
+    let (mut check, down) = failed(&mut house).await;
+    let channel = house.channel(house.alice, b"").await.id;
+    let first = house.promise(&check, &down, channel, NOW).await;
+    let up = house
+        .ping(&mut check, Kind::Success, b"", after(1))
+        .await
+        .expect("a flip");
+    let second = house.promise(&check, &up, channel, after(1)).await;
+    let node = house.node();
+    let claimed = claim(store, after(2), 9, node).await;
+    assert_eq!(ids(&claimed), [first]);
+    assert_eq!(
+        claim(store, after(2), 9, node).await,
+        [],
+        "the second waits while the first is under way"
+    );
+    record(store, vec![recorded(&claimed[0], Next::Again(after(500)))], node).await;
+    assert_eq!(
+        claim(store, after(3), 9, node).await,
+        [],
+        "and while the first waits for its next try"
+    );
+
+    let wanted = Wanted {
+        class: Class::Alert,
+        project: check.project,
+        channel,
+        limit: 9,
+        attempts_below: u64::MAX,
+    };
+    let overtake = async |promised_before: Timestamp, tries: u64| {
+        let write = store.write(async move |tx| {
+            tx.deliveries_overtake(SYSTEM, &wanted, after(4), promised_before, tries, 99)
+                .await
+        });
+        write.await.expect("an overtaking")
+    };
+    assert_eq!(overtake(NOW - Span::from_secs(1), 2).await, 0, "it has its time");
+    assert_eq!(overtake(NOW - Span::from_secs(1), 1).await, 1);
+    let claimed = claim(store, after(4), 9, node).await;
+    assert_eq!(ids(&claimed), [second]);
+    let told: Vec<u64> = told(store, &claimed[0])
+        .await
+        .expect("it")
+        .flips
+        .iter()
+        .map(|flip| flip.seq)
+        .collect();
+    assert_eq!(told, [down.seq, up.seq]);
+    let scope = house.alice.scope();
+    let read = store.read(async move |reader| reader.delivery(scope, first).await);
+    let overtaken = read.await.expect("a read").expect("it");
+    assert_eq!(
+        (overtaken.state.as_str(), overtaken.finished_at),
+        ("superseded", Some(after(4)))
+    );
+    assert_eq!(overtaken.last_outcome, Some(format!("overtaken by {second}")));
+}
+
+/// A crowd is asked project by project and channel by channel, each from where the last look ended.
+async fn a_crowd_is_walked_in_the_order_of_ids(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut channels = Vec::new();
+    for secs in [0, 0, 50] {
+        let (check, flip) = failed(&mut house).await;
+        let channel = house.dice.id::<ChannelId>();
+        house.promise(&check, &flip, channel, after(secs)).await;
+        channels.push((channel, secs == 0));
+    }
+    channels.sort_unstable();
+    let project = house.alice.scope().project();
+    let nil = || uuid::Uuid::nil();
+    let walked = store
+        .read(async move |reader| {
+            let projects = reader
+                .deliveries_projects(SYSTEM, Class::Alert, nil().into(), after(1), 9)
+                .await?;
+            let none = reader
+                .deliveries_projects(SYSTEM, Class::Alert, project, after(1), 9)
+                .await?;
+            let others = reader
+                .deliveries_projects(SYSTEM, Class::Job, nil().into(), after(1), 9)
+                .await?;
+            let first = reader
+                .deliveries_channels(SYSTEM, Class::Alert, project, nil().into(), after(1), 2)
+                .await?;
+            let after_them = reader
+                .deliveries_channels(SYSTEM, Class::Alert, project, first[1].0, after(1), 9)
+                .await?;
+            Ok::<_, Error>((projects, none, others, first, after_them))
+        })
+        .await
+        .expect("a walk");
+    assert_eq!(
+        (walked.0, walked.1, walked.2),
+        (vec![(project, true)], vec![], vec![])
+    );
+    assert_eq!(
+        (walked.3.as_slice(), walked.4.as_slice()),
+        (&channels[..2], &channels[2..])
+    );
+}
+
+async fn the_health_of_a_channel_is_kept(store: &Store) {
+    let mut house = House::build(store).await;
+    let channel = house.channel(house.alice, b"").await.id;
+    let other = house.channel(house.alice, b"").await.id;
+    let (scope, charlie, project) = (
+        house.alice.scope(),
+        house.charlie.scope(),
+        house.alice.scope().project(),
+    );
+    store
+        .write(async move |tx| {
+            tx.channel_fails(SYSTEM, channel, "timeout", 0, NOW).await?;
+            tx.channel_fails(SYSTEM, channel, "dns", 3, after(90_000)).await?;
+            let health = tx.channel_health(SYSTEM, channel).await?.expect("it");
+            assert_eq!((health.failing_since, health.given_up), (Some(NOW), 3));
+            assert_eq!(health.last_error.as_deref(), Some("dns"));
+            let trouble = allswell_core::health::judge(NOW, health.given_up, health.warnings, after(90_000));
+            assert_eq!(trouble, Some(Trouble::Warn(1)));
+            assert!(tx.channel_warned(SYSTEM, channel, 1).await?);
+            assert!(!tx.channel_warned(SYSTEM, channel, 1).await?, "once");
+            let beside = tx.channels_working_beside(SYSTEM, project, other).await?;
+            assert_eq!(beside.len(), 0, "it fails");
+            let beside = tx.channels_working_beside(SYSTEM, project, channel).await?;
+            assert_eq!(beside.len(), 1);
+            assert!(tx.channel_disable(SYSTEM, channel, "gone", after(5)).await?);
+            assert!(
+                !tx.channel_disable(SYSTEM, channel, "failing", after(6)).await?,
+                "once"
+            );
+            assert!(!tx.channel_enable(charlie, channel).await?, "not charlie's");
+            assert!(tx.channel_enable(scope, channel).await?);
+            tx.channel_fails(SYSTEM, channel, "dns", 1, after(7)).await?;
+            tx.channel_works(SYSTEM, channel).await?;
+            let health = tx.channel_health(SYSTEM, channel).await?.expect("it");
+            assert_eq!(
+                (health.failing_since, health.given_up, health.disabled),
+                (None, 0, None)
+            );
+            Ok::<_, Error>(())
+        })
+        .await
+        .expect("a story");
 }
 
 async fn charlie_sees_no_delivery_of_alice(store: &Store) {

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, State};
 use allswell_core::signal::Kind;
-use allswell_core::time::Span;
-use allswell_store::outbox::End;
 use allswell_store::{Error, Place, Store, Tx};
 use allswell_testkit::Cluster;
 use tokio::task::JoinSet;
 
-use crate::kit::{House, NOW, OnDisk, SYSTEM, postgres_place, rows, unlock};
+use crate::kit::{House, NOW, OnDisk, SYSTEM, claim_due, finish, postgres_place, rows, unlock};
 
 const TASKS: u64 = 40;
 const DELIVERIES: usize = 1_000;
@@ -98,22 +96,15 @@ async fn forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once(stores: 
                 let mut won = Vec::new();
                 loop {
                     let claimed = store
-                        .write(async move |tx| {
-                            tx.deliveries_claim(SYSTEM, NOW, 7, node, Span::from_secs(60))
-                                .await
-                        })
+                        .write(async move |tx| claim_due(tx, NOW, 7, node).await)
                         .await
                         .expect("a claim");
-                    if claimed.is_empty() {
-                        return won;
-                    }
+                    // Won nothing is no reason to stop: others may have been quicker with these.
+                    let Some(claimed) = claimed else { return won };
                     for delivery in claimed {
                         won.push(delivery.id);
                         let ended = store
-                            .write(async move |tx| {
-                                tx.delivery_finish(&delivery, node, End::Delivered, "", NOW, NOW)
-                                    .await
-                            })
+                            .write(async move |tx| finish(tx, &delivery, node, NOW).await)
                             .await;
                         assert!(ended.expect("an end"), "the lease is ours");
                     }

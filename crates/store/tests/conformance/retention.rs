@@ -4,13 +4,12 @@ use allswell_core::check::{Check, Event, Status};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::CheckId;
 use allswell_core::signal::Kind;
-use allswell_core::time::{Span, Timestamp};
+use allswell_core::time::Timestamp;
 use allswell_store::audit::Act;
-use allswell_store::outbox::End;
 use allswell_store::retention::LogKept;
 use allswell_store::{Error, Store};
 
-use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
+use crate::kit::{House, NOW, SYSTEM, after, claim_due, finish, on_each_database, rows};
 
 on_each_database!(
     a_log_keeps_its_newest_pings_and_bodies,
@@ -234,13 +233,9 @@ async fn an_old_delivery_goes_with_its_attempts(store: &Store) {
         house.promise(&check, &flip, channel, after(at)).await;
         store
             .write(async move |tx| {
-                for delivery in tx
-                    .deliveries_claim(SYSTEM, after(at), 9, node, Span::from_secs(60))
-                    .await?
-                {
+                for delivery in claim_due(tx, after(at), 9, node).await?.unwrap_or_default() {
                     if let Some(end) = ends.map(after) {
-                        tx.delivery_finish(&delivery, node, End::Delivered, "", end, end)
-                            .await?;
+                        finish(tx, &delivery, node, end).await?;
                     }
                 }
                 Ok::<_, Error>(())

@@ -1,0 +1,214 @@
+//! `allswell delivery`: an alert explained, from its flip to what the receiver answered.
+
+use std::fmt::Write;
+
+use allswell_core::exchange::escaped;
+use allswell_core::id::{CheckId, DeliveryId, ProjectId};
+use allswell_core::limits::ALERT_HOURS_MAX;
+use allswell_core::time::Span;
+use allswell_store::outbox::{Attempt, Delivery, Redelivered};
+use anyhow::{Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::{Answer, operators_act, printable, scope_of};
+use crate::cli::{DeliveryCommand, OneDelivery};
+use crate::config::Config;
+use crate::house;
+
+/// Runs one of the commands.
+pub async fn run(config: &Config, answer: Answer, command: DeliveryCommand) -> Result<()> {
+    match command {
+        DeliveryCommand::List {
+            project,
+            check,
+            count,
+        } => list(config, answer, project, check, count).await,
+        DeliveryCommand::Show(one) => show(config, answer, one).await,
+        DeliveryCommand::Again { delivery, force } => again(config, answer, delivery, force).await,
+    }
+}
+
+async fn list(
+    config: &Config,
+    answer: Answer,
+    project: ProjectId,
+    check: Option<CheckId>,
+    count: i64,
+) -> Result<()> {
+    let house = house::open(config).await?;
+    let deliveries = house
+        .store
+        .read(async move |reader| {
+            let scope = scope_of(reader, project).await?;
+            let found = match check {
+                Some(check) => reader.deliveries(scope, check, count).await?,
+                None => reader.deliveries_of_project(scope, count).await?,
+            };
+            Ok::<_, anyhow::Error>(found)
+        })
+        .await?;
+    let mut lines = String::new();
+    for delivery in &deliveries {
+        writeln!(lines, "{}", line(delivery))?;
+    }
+    answer.give(&deliveries.iter().map(document).collect::<Value>(), &lines)
+}
+
+fn line(delivery: &Delivery) -> String {
+    let what = delivery.check.map_or_else(
+        || delivery.class.word().to_owned(),
+        |check| format!("flip {} of check {check}", delivery.flip_seq),
+    );
+    format!(
+        "{}  {}  {:<10}  {} attempts  {what} to channel {}  {}",
+        delivery.id,
+        delivery.created_at.to_rfc3339_secs(),
+        delivery.state,
+        delivery.attempts,
+        delivery.channel,
+        printable(delivery.last_outcome.as_deref().unwrap_or_default())
+    )
+}
+
+fn document(delivery: &Delivery) -> Value {
+    let is_open = delivery.finished_at.is_none();
+    json!({
+        "id": delivery.id.to_string(),
+        "check": delivery.check.map(|check| check.to_string()),
+        "flip": delivery.check.map(|_| delivery.flip_seq),
+        "channel": delivery.channel.to_string(),
+        "class": delivery.class.word(),
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "created_at": delivery.created_at.to_rfc3339_micros(),
+        "next_at": is_open.then(|| delivery.next_at.to_rfc3339_micros()),
+        "expires_at": delivery.expires_at.to_rfc3339_micros(),
+        "finished_at": delivery.finished_at.map(|at| at.to_rfc3339_micros()),
+        "last_outcome": delivery.last_outcome,
+    })
+}
+
+async fn show(config: &Config, answer: Answer, one: OneDelivery) -> Result<()> {
+    let house = house::open(config).await?;
+    let (project, id) = (one.project, one.delivery);
+    let found = house
+        .store
+        .read(async move |reader| {
+            let scope = scope_of(reader, project).await?;
+            let Some(delivery) = reader.delivery(scope, id).await? else {
+                return Ok(None);
+            };
+            let told = reader.delivery_flips(scope, id).await?;
+            let mut reasons = Vec::new();
+            if let Some(check) = delivery.check {
+                let flips = reader.flips(scope, check, 1_000).await?;
+                reasons.extend(flips.into_iter().filter(|flip| told.contains(&flip.seq)));
+            }
+            let attempts = reader.attempts_whole(scope, id).await?;
+            Ok::<_, anyhow::Error>(Some((delivery, reasons, attempts)))
+        })
+        .await?;
+    let (delivery, mut flips, attempts) = found.ok_or_else(|| nothing(project, id))?;
+    flips.sort_unstable_by_key(|flip| flip.seq);
+    let mut shown = document(&delivery);
+    let mut lines = line(&delivery) + "\n";
+    shown["flips"] = flips
+        .iter()
+        .map(|flip| {
+            json!({
+                "seq": flip.seq,
+                "from": flip.from.word(),
+                "to": flip.to.word(),
+                "at": flip.at.to_rfc3339_micros(),
+                "reason": flip.reason.sentence(),
+            })
+        })
+        .collect();
+    for flip in &flips {
+        let (at, reason) = (flip.at.to_rfc3339_secs(), printable(&flip.reason.sentence()));
+        writeln!(lines, "  flip {}: {} at {at}: {reason}", flip.seq, flip.to.word())?;
+    }
+    shown["tries"] = attempts.iter().map(attempt).collect();
+    for attempt in &attempts {
+        lines.push_str(&attempt_lines(attempt));
+    }
+    answer.give(&shown, &lines)
+}
+
+fn detail(attempt: &Attempt) -> Value {
+    serde_json::from_slice(&attempt.found.detail).unwrap_or(Value::Null)
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    let found = &attempt.found;
+    let phases = found
+        .phases
+        .as_deref()
+        .and_then(|phases| serde_json::from_str::<Value>(phases).ok());
+    json!({
+        "n": attempt.n,
+        "started_at": found.started_at.to_rfc3339_micros(),
+        "milliseconds": found.duration.as_micros() / 1_000,
+        "outcome": found.outcome,
+        "http_status": found.http_status,
+        "phases_us": phases,
+        "detail": detail(attempt),
+    })
+}
+
+fn attempt_lines(attempt: &Attempt) -> String {
+    let found = &attempt.found;
+    let status = found
+        .http_status
+        .map_or_else(String::new, |status| format!(" {status}"));
+    let (at, millis) = (
+        found.started_at.to_rfc3339_micros(),
+        found.duration.as_micros() / 1_000,
+    );
+    let mut lines = format!(
+        "  attempt {}: {at}, {millis} ms, {}{status}\n",
+        attempt.n, found.outcome
+    );
+    if let Value::Object(detail) = detail(attempt) {
+        for (name, value) in detail {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            lines.push_str(&format!("    {name}: {}\n", printable(&escaped(text.as_bytes()))));
+        }
+    }
+    lines
+}
+
+async fn again(config: &Config, answer: Answer, one: OneDelivery, force: bool) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (project, id, now) = (one.project, one.delivery, house.now);
+    let act_id = house.dice.id_at(now);
+    let asked = house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            let until = now + Span::from_secs(ALERT_HOURS_MAX * 3_600);
+            let asked = tx.delivery_redeliver(scope, id, force, now, until).await?;
+            if asked == Some(Redelivered::Yes) {
+                let act = operators_act(now, Some(project), "delivery.again", format!("delivery:{id}"));
+                tx.audit(act_id, &act).await?;
+            }
+            Ok::<_, anyhow::Error>(asked)
+        })
+        .await?;
+    match asked {
+        None => Err(nothing(project, id)),
+        Some(Redelivered::StillOpen) => bail!("delivery {id} has not ended: it is tried by itself"),
+        Some(Redelivered::NewerDelivered) => bail!(
+            "the channel was told of a newer flip of this check since: delivery {id} would say what no longer holds \
+             (--force sends it all the same)"
+        ),
+        Some(Redelivered::Yes) => answer.give(
+            &json!({ "id": id.to_string() }),
+            &format!("Delivery {id} is sent again within a second, by the running server\n"),
+        ),
+    }
+}
+
+fn nothing(project: ProjectId, id: DeliveryId) -> anyhow::Error {
+    anyhow!("there is no delivery {id} in project {project}; `allswell delivery list` shows those there are")
+}

@@ -1,0 +1,116 @@
+//! Attempts: tasks that run beside the steps, hold a permit and no database connection, and leave what they found in
+//! memory for the next step.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use allswell_core::exchange::{End as CallEnd, Outcome, Phase, Phases, Request};
+use allswell_core::retry::FAST_TRIES;
+use allswell_core::time::{Span, Timestamp};
+use allswell_store::outbox::{Claimed, End, Found, Next, Recorded};
+
+use super::result::Answered;
+use super::{Deliver, lock};
+use crate::failpoint::failpoint;
+use crate::ports::Outbound;
+
+/// No attempt is waited for longer: its budget, and what closing takes.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(33);
+
+impl<O: Outbound> Deliver<O> {
+    /// Begins one attempt; `false` if its origin has no room.
+    pub(super) fn spawn(
+        &self,
+        claimed: &Claimed,
+        request: Box<Request>,
+        warnings: Vec<String>,
+        now: Timestamp,
+    ) -> bool {
+        let origin = origin_of(request.url.reveal());
+        let place = (claimed.project, claimed.channel, claimed.class);
+        let Some(permit) = self
+            .desk
+            .begin(place, origin.into(), claimed.attempts >= FAST_TRIES, now)
+        else {
+            return false;
+        };
+        let (outbound, answered) = (Arc::clone(&self.outbound), Arc::clone(&self.answered));
+        let (nudge, claimed) = (Arc::clone(&self.nudge), claimed.clone());
+        lock(&self.attempts).spawn(async move {
+            failpoint("before_connect");
+            let outcome = within_budget(outbound.send(*request)).await;
+            failpoint("after_response");
+            permit.give_back(&outcome, now + outcome.phases.total);
+            lock(&answered).push_back(Answered {
+                claimed,
+                started_at: now,
+                outcome,
+                warnings,
+            });
+            nudge.notify_one();
+        });
+        true
+    }
+
+    pub(super) fn write_line(&self, claimed: &Claimed, line: &str, now: Timestamp) -> Option<Recorded> {
+        let lost = self.log_lost.load(Ordering::Relaxed);
+        tracing::warn!(delivery.id = %claimed.id, "{line}");
+        // Another's line may have been the lost one; then this one is written twice, which is the better error.
+        let written = self.log_lost.load(Ordering::Relaxed) == lost;
+        written.then(|| Recorded {
+            claimed: claimed.clone(),
+            found: Some(Found {
+                started_at: now,
+                duration: Span::ZERO,
+                outcome: "ok".to_owned(),
+                http_status: None,
+                phases: None,
+                detail: Vec::new(),
+            }),
+            next: Next::Ended(End::Delivered),
+            outcome: "written to the log".to_owned(),
+        })
+    }
+
+    /// Forgets tasks that have ended. One that panicked keeps its delivery until the lease lapses.
+    pub(super) fn reap(&self) {
+        let mut attempts = lock(&self.attempts);
+        while let Some(ended) = attempts.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(
+                    "an attempt broke off; its delivery is tried again when the lease lapses: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// The door keeps the budget; this is for one that does not, so that no attempt outlives its lease.
+async fn within_budget(call: impl Future<Output = Outcome>) -> Outcome {
+    let timed_out = |_| Outcome {
+        end: CallEnd::TimedOut {
+            phase: Phase::FirstByte,
+            status: None,
+        },
+        phases: Phases {
+            total: Span::from_secs(ATTEMPT_WITHIN.as_secs() as i64),
+            ..Phases::default()
+        },
+        peer: None,
+        detail: "the call did not end within its budget".to_owned(),
+    };
+    tokio::time::timeout(ATTEMPT_WITHIN, call)
+        .await
+        .unwrap_or_else(timed_out)
+}
+
+/// Scheme, host and port of a URL, as far as it can be told apart: the words before the path.
+fn origin_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{}://{}", scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
+}
