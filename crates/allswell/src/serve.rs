@@ -17,8 +17,9 @@ use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
+use allswell_engine::tally::Tally;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
-use allswell_web::{App, Network, Site, WebLimits};
+use allswell_web::{About, App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +43,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose()).await.transpose()? else {
+    let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose())
+        .await
+        .transpose()?
+    else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
@@ -121,6 +125,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
+    if metrics.is_some() {
+        let tally = Tally::new(store.clone(), meters.clone());
+        tasks.spawn(loops::run(tally, idle.clone(), stopped.clone(), meters.clone()));
+    }
     let listen = Listen::new(store.clone(), deliver_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(
@@ -133,7 +141,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let rekey = Rekey::new(
         store.clone(),
         Some(node),
-        if serving.is_alone() { Others::None } else { Others::Awaited },
+        if serving.is_alone() {
+            Others::None
+        } else {
+            Others::Awaited
+        },
         keyring::home(config),
         dice.fork(),
     );
@@ -142,7 +154,12 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut ingesting = tokio::spawn(ingest.run(loops::now));
 
     let gauges = Arc::new(Gauges::default());
-    let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
+    let about = About {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: loops::now(),
+        log_lost: log.lost(),
+    };
+    let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone(), about);
     let app = allswell_web::app(App::new(
         store.clone(),
         inbox,

@@ -61,13 +61,20 @@ pub fn write_secret_file(path: &Path, text: &str) -> Result<()> {
 /// file or the new one, whole. Owner, group and mode stay, since the one who changes a file need not be who reads it.
 pub fn replace_secret_file(path: &Path, text: &str) -> Result<()> {
     // A link is kept, and what it leads to is replaced.
-    let path = path.canonicalize().with_context(|| format!("could not find {}", path.display()))?;
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("could not find {}", path.display()))?;
     let old = std::fs::metadata(&path)?;
     let mut half = path.clone().into_os_string();
     half.push(format!(".{}.half", std::process::id()));
     let half = Path::new(&half);
     let written = (|| {
-        let made = File::options().write(true).create(true).truncate(true).mode(0o600).open(half);
+        let made = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(half);
         let mut file = made.with_context(|| format!("could not make {}", half.display()))?;
         if (old.uid(), old.gid()) != (file.metadata()?.uid(), file.metadata()?.gid()) {
             std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))

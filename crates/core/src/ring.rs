@@ -249,10 +249,18 @@ mod tests {
         let names = |ring: &KeyRing| ring.names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(&two), ["one", "two"]);
         assert_eq!(names(&two.with_first("two")), ["two", "one"]);
-        assert_eq!(two.with_first("two").named("one").map(RootKey::label), Some(one.first().label()));
-        assert_eq!(two.without("one").map(|ring| names(&ring)), Some(vec!["two".to_owned()]));
+        assert_eq!(
+            two.with_first("two").named("one").map(RootKey::label),
+            Some(one.first().label())
+        );
+        assert_eq!(
+            two.without("one").map(|ring| names(&ring)),
+            Some(vec!["two".to_owned()])
+        );
         assert!(one.without("one").is_none() && two.without("three").is_none());
-        assert!(two.with_generated("two", &mut dice).is_err() && two.with_generated("a b", &mut dice).is_err());
+        assert!(
+            two.with_generated("two", &mut dice).is_err() && two.with_generated("a b", &mut dice).is_err()
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod rekey;
 pub mod replan;
 pub mod retain;
 pub mod sweep;
+pub mod tally;
 
 /// When a step wants to be run again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

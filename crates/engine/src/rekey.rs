@@ -168,7 +168,10 @@ impl Rekey {
         let of = rotation.clone();
         let slice = self
             .store
-            .write(async move |tx| tx.rotation_wrap(SystemScope::engine(), &of, KEYS, &mut dice).await)
+            .write(async move |tx| {
+                tx.rotation_wrap(SystemScope::engine(), &of, KEYS, &mut dice)
+                    .await
+            })
             .await?;
         match slice {
             Slice::More => Ok(Due::At(now + BREATH)),
@@ -251,7 +254,12 @@ impl Rekey {
 }
 
 /// The nodes whose word a rotation waits for.
-pub async fn awaited(store: &Store, rotation: &Rotation, others: Others, now: Timestamp) -> Result<Vec<NodeId>> {
+pub async fn awaited(
+    store: &Store,
+    rotation: &Rotation,
+    others: Others,
+    now: Timestamp,
+) -> Result<Vec<NodeId>> {
     if others == Others::None {
         return Ok(Vec::new());
     }
@@ -259,11 +267,18 @@ pub async fn awaited(store: &Store, rotation: &Rotation, others: Others, now: Ti
         .read(async move |reader| reader.nodes_keys(SystemScope::engine(), now - AWAKE).await)
         .await?;
     let ready = |node: &allswell_store::rotation::NodeKeys| match rotation.phase {
-        Phase::Announced => node.labels.as_ref().is_some_and(|labels| labels.contains(&rotation.label)),
+        Phase::Announced => node
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains(&rotation.label)),
         Phase::Settling => node.keyed_at >= rotation.keyed_at,
         _ => true,
     };
-    Ok(nodes.iter().filter(|node| !ready(node)).map(|node| node.node).collect())
+    Ok(nodes
+        .iter()
+        .filter(|node| !ready(node))
+        .map(|node| node.node)
+        .collect())
 }
 
 impl Step for Rekey {

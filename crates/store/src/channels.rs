@@ -7,8 +7,8 @@ use allswell_core::scope::ProjectScope;
 use allswell_core::seal::Place;
 use allswell_core::time::Timestamp;
 
-use crate::db::{Reader, Tx, statements};
 use crate::Result;
+use crate::db::{Reader, Tx, statements};
 
 statements! {
     INSERT = "insert into channels (id, project_id, kind, name, sealed_config, tells_down, tells_up, created_at)
@@ -71,7 +71,9 @@ impl Reader<'_> {
         let Some(row) = row else { return Ok(None) };
         let sealed: Vec<u8> = row.get("sealed_config")?;
         let what = format!("configuration of channel {id}");
-        let plain = self.open_sealed(place(&id, scope.project()), &sealed, &what).await?;
+        let plain = self
+            .open_sealed(place(&id, scope.project()), &sealed, &what)
+            .await?;
         Ok(Some(plain.to_vec()))
     }
 

@@ -75,7 +75,9 @@ impl Store {
         let rows = session.all(&FACTS, &[]).await?;
         let ended = clock();
         session.commit().await?;
-        let row = rows.first().ok_or_else(|| Error::Internal("no facts".to_owned()))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Error::Internal("no facts".to_owned()))?;
         let took = ended - begun;
         let middle = begun + Span::from_micros(took.as_micros() / 2);
         let theirs: Timestamp = row.get("clock")?;

@@ -27,6 +27,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("retention", crate::retention::STATEMENTS),
         ("rotation", crate::rotation::STATEMENTS),
         ("sealed", crate::sealed::STATEMENTS),
+        ("tally", crate::tally::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[("batch", crate::batch::POSTGRES_STATEMENTS)]

@@ -129,7 +129,11 @@ impl Store {
 }
 
 /// A data key out of its row.
-pub(crate) fn unwrap(ring: &KeyRing, project: Option<ProjectId>, row: &crate::db::Row) -> Result<DataKey, UnlockError> {
+pub(crate) fn unwrap(
+    ring: &KeyRing,
+    project: Option<ProjectId>,
+    row: &crate::db::Row,
+) -> Result<DataKey, UnlockError> {
     let id: DataKeyId = row.get("id")?;
     let name: String = row.get("root_key")?;
     let wrapped: Vec<u8> = row.get("wrapped")?;
@@ -198,7 +202,10 @@ impl Reader<'_> {
 
     /// The data key that seals a project's fields.
     pub(crate) async fn data_key(&mut self, project: ProjectId) -> Result<Arc<DataKey>> {
-        let learnt = self.learnt.iter().find(|learnt| learnt.is_active && learnt.key.project == Some(project));
+        let learnt = self
+            .learnt
+            .iter()
+            .find(|learnt| learnt.is_active && learnt.key.project == Some(project));
         let learnt = learnt.map(|learnt| Arc::clone(&learnt.key));
         if let Some(key) = learnt.or_else(|| self.vault.active(project)) {
             return Ok(key);
@@ -213,7 +220,12 @@ impl Reader<'_> {
         self.learn(Some(project), &row, true)
     }
 
-    fn learn(&mut self, project: Option<ProjectId>, row: &crate::db::Row, is_active: bool) -> Result<Arc<DataKey>> {
+    fn learn(
+        &mut self,
+        project: Option<ProjectId>,
+        row: &crate::db::Row,
+        is_active: bool,
+    ) -> Result<Arc<DataKey>> {
         let key = unwrap(&*self.vault.ring()?, project, row).map_err(|error| match error {
             UnlockError::Store(error) => error,
             other => Error::Corrupt(other.to_string()),
@@ -236,11 +248,16 @@ impl Reader<'_> {
         let corrupt = || Error::Corrupt(format!("{what}: {SealError}"));
         let id = sealed_with(sealed).ok_or_else(corrupt)?;
         let learnt = self.learnt.iter().find(|learnt| learnt.key.id == id);
-        let at_hand = learnt.map(|learnt| Arc::clone(&learnt.key)).or_else(|| self.vault.by_id(id));
+        let at_hand = learnt
+            .map(|learnt| Arc::clone(&learnt.key))
+            .or_else(|| self.vault.by_id(id));
         let key = match at_hand {
             Some(key) => key,
             None => {
-                let row = self.first(&DATA_KEY_BY_ID, &[id.into()]).await?.ok_or_else(corrupt)?;
+                let row = self
+                    .first(&DATA_KEY_BY_ID, &[id.into()])
+                    .await?
+                    .ok_or_else(corrupt)?;
                 self.learn(row.get("project_id")?, &row, false)?
             }
         };
@@ -275,7 +292,9 @@ impl Tx<'_> {
         let root = match self.root_key_active().await? {
             None => ring.first(),
             Some(name) => ring.named(&name).ok_or_else(|| {
-                Error::Unavailable(format!("the key ring does not hold the root key “{name}”, which is in use now"))
+                Error::Unavailable(format!(
+                    "the key ring does not hold the root key “{name}”, which is in use now"
+                ))
             })?,
         };
         let wrapped = key.wrap(root, dice);

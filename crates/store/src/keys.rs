@@ -198,7 +198,9 @@ impl Reader<'_> {
         };
         let (id, sealed): (KeyId, Vec<u8>) = (row.get("id")?, row.get("sealed")?);
         let what = format!("ping key {id}");
-        let plain = self.open_sealed(place(&id, scope.project()), &sealed, &what).await?;
+        let plain = self
+            .open_sealed(place(&id, scope.project()), &sealed, &what)
+            .await?;
         let text = String::from_utf8(plain.to_vec())
             .map_err(|_| Error::Corrupt(format!("ping key {id} is not text")))?;
         Ok(Some(Secret::new(text)))

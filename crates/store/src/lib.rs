@@ -27,14 +27,15 @@ pub mod pings;
 pub mod projects;
 pub mod retention;
 pub mod rotation;
+pub mod tally;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
-pub use error::Error;
-#[doc(hidden)]
-pub use sealed::sealed_columns;
+pub use error::{Error, ErrorsSeen};
 pub use health::PostgresFacts;
 pub use inspect::Table;
+#[doc(hidden)]
+pub use sealed::sealed_columns;
 pub use store::{Durability, Place, Schema, Serving, Store};
 
 /// What the store's methods return.

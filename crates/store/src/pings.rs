@@ -165,7 +165,9 @@ impl Reader<'_> {
         };
         let sealed: Vec<u8> = row.get("sealed")?;
         let (row, what) = (body_row(check, n), format!("body of ping {n} of check {check}"));
-        let plain = self.open_sealed(body_place(&row, scope.project()), &sealed, &what).await?;
+        let plain = self
+            .open_sealed(body_place(&row, scope.project()), &sealed, &what)
+            .await?;
         Ok(Some(plain.to_vec()))
     }
 }

@@ -283,7 +283,12 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// `Conflict` if another was begun in the same moment.
-    pub async fn rotation_begin(&mut self, system: SystemScope, root_key: &str, now: Timestamp) -> Result<i64> {
+    pub async fn rotation_begin(
+        &mut self,
+        system: SystemScope,
+        root_key: &str,
+        now: Timestamp,
+    ) -> Result<i64> {
         let ring = self.vault.ring()?;
         let root = ring
             .named(root_key)
@@ -291,10 +296,19 @@ impl Tx<'_> {
         let n = self.rotation(system).await?.map_or(1, |newest| newest.n + 1);
         let label = root.label();
         let in_use = self.root_keys_in_use().await?;
-        let replaced = in_use.iter().map(|used| used.name.as_str()).collect::<Vec<_>>().join(" ");
-        let values = [n.into(), root_key.into(), (&label).into(), now.into(), (&replaced).into()];
-        self.run(&BEGIN, &values)
-            .await?;
+        let replaced = in_use
+            .iter()
+            .map(|used| used.name.as_str())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let values = [
+            n.into(),
+            root_key.into(),
+            (&label).into(),
+            now.into(),
+            (&replaced).into(),
+        ];
+        self.run(&BEGIN, &values).await?;
         Ok(n)
     }
 
@@ -339,7 +353,10 @@ impl Tx<'_> {
         }
         let ring = self.vault.ring()?;
         let new = ring.named(&rotation.root_key).ok_or_else(|| {
-            Error::Unavailable(format!("the key ring does not hold the root key “{}”", rotation.root_key))
+            Error::Unavailable(format!(
+                "the key ring does not hold the root key “{}”",
+                rotation.root_key
+            ))
         })?;
         for row in &rows {
             let old: String = row.get("root_key")?;
@@ -349,10 +366,19 @@ impl Tx<'_> {
                 other => Error::Corrupt(other.to_string()),
             })?;
             let wrapped = key.wrap(new, dice);
-            let values = [key.id.into(), (&new.name).into(), (&wrapped).into(), (&old).into()];
+            let values = [
+                key.id.into(),
+                (&new.name).into(),
+                (&wrapped).into(),
+                (&old).into(),
+            ];
             self.run(&WRAP, &values).await?;
         }
-        Ok(if rows.len() as i64 == limit { Slice::More } else { Slice::End })
+        Ok(if rows.len() as i64 == limit {
+            Slice::More
+        } else {
+            Slice::End
+        })
     }
 
     /// Gives up to `limit` projects a new data key.
@@ -378,7 +404,11 @@ impl Tx<'_> {
                 self.data_key_insert(&key, &ring, dice, now).await?;
             }
         }
-        Ok(if rows.len() as i64 == limit { Slice::More } else { Slice::End })
+        Ok(if rows.len() as i64 == limit {
+            Slice::More
+        } else {
+            Slice::End
+        })
     }
 
     /// Whether a data key is wrapped by another root key, or seals although it was made before this rotation: by whoever
@@ -387,7 +417,9 @@ impl Tx<'_> {
         let wrapped = self
             .first(&WRAPPED_BY_OTHERS, &[(&rotation.root_key).into(), 1_i64.into()])
             .await?;
-        let made = self.first(&MADE_BEFORE, &[rotation.n.into(), 1_i64.into()]).await?;
+        let made = self
+            .first(&MADE_BEFORE, &[rotation.n.into(), 1_i64.into()])
+            .await?;
         Ok(wrapped.is_some() || made.is_some())
     }
 
@@ -398,7 +430,10 @@ impl Tx<'_> {
                 let values = [(&rotation.root_key).into(), 1_i64.into()];
                 self.first(&WRAPPED_BY_OTHERS, &values).await?
             }
-            Phase::Keying => self.first(&MADE_BEFORE, &[rotation.n.into(), 1_i64.into()]).await?,
+            Phase::Keying => {
+                self.first(&MADE_BEFORE, &[rotation.n.into(), 1_i64.into()])
+                    .await?
+            }
             _ => None,
         };
         Ok(left.is_none())
@@ -415,7 +450,10 @@ impl Tx<'_> {
     ) -> Result<Option<Slice>> {
         let index = match &rotation.at_column {
             None => 0,
-            Some(name) => SEALED.iter().position(|column| column.name() == *name).unwrap_or(0),
+            Some(name) => SEALED
+                .iter()
+                .position(|column| column.name() == *name)
+                .unwrap_or(0),
         };
         let column = &SEALED[index];
         let mut values = column.params(&rotation.at);
@@ -438,7 +476,11 @@ impl Tx<'_> {
         let end = if at_end {
             next.at = Key::FIRST;
             next.at_column = SEALED.get(index + 1).map(SealedColumn::name);
-            if next.at_column.is_none() { Slice::End } else { Slice::More }
+            if next.at_column.is_none() {
+                Slice::End
+            } else {
+                Slice::More
+            }
         } else {
             Slice::More
         };

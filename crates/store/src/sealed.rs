@@ -171,5 +171,8 @@ sealed_columns! {
 /// Table and column of each column that holds sealed values, for the tests that look for one that was left out.
 #[doc(hidden)]
 pub fn sealed_columns() -> Vec<(&'static str, &'static str)> {
-    SEALED.iter().map(|column| (column.table, column.column)).collect()
+    SEALED
+        .iter()
+        .map(|column| (column.table, column.column))
+        .collect()
 }

@@ -68,7 +68,10 @@ pub async fn list(config: &Config, answer: Answer) -> Result<()> {
             "retired": retired,
         }));
     }
-    let missing: Vec<_> = used.iter().filter(|used| ring.named(&used.name).is_none()).collect();
+    let missing: Vec<_> = used
+        .iter()
+        .filter(|used| ring.named(&used.name).is_none())
+        .collect();
     for used in &missing {
         place.push_str(&format!(
             "{}  MISSING from the ring: what it wrapped cannot be read\n",

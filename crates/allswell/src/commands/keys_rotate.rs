@@ -44,7 +44,10 @@ pub async fn rotate(config: &Config, answer: Answer, name: Option<String>, retir
     {
         write_ring(path, &ring.with_first(&rotation.root_key))?;
     }
-    let old: Vec<String> = before.into_iter().filter(|name| *name != rotation.root_key).collect();
+    let old: Vec<String> = before
+        .into_iter()
+        .filter(|name| *name != rotation.root_key)
+        .collect();
     let mut lines = format!(
         "The root key “{}” wraps every data key ({} wrapped anew, {} made), and every value is sealed with the new ones.\n",
         rotation.root_key, rotation.keys_wrapped, rotation.keys_made
@@ -99,7 +102,10 @@ async fn begin_or_go_on(
                 rotation.root_key
             );
         }
-        eprintln!("Going on with the rotation to the root key “{}”.", rotation.root_key);
+        eprintln!(
+            "Going on with the rotation to the root key “{}”.",
+            rotation.root_key
+        );
         return Ok((rotation, others(&ring)));
     }
     let (ring, root_key) = new_root_key(config, house, ring, name).await?;
@@ -115,7 +121,10 @@ async fn begin_or_go_on(
         })
         .await
         .map_err(|error| {
-            super::conflict_means(error, "somebody else began a rotation in this moment; look: allswell keys list".to_owned())
+            super::conflict_means(
+                error,
+                "somebody else began a rotation in this moment; look: allswell keys list".to_owned(),
+            )
         })?;
     eprintln!("Rotating to the root key “{root_key}”.");
     let rotation = rotation.context("the rotation is not in the database")?;
@@ -133,9 +142,9 @@ async fn new_root_key(
         .store
         .read(async |reader| reader.root_keys_ever(SystemScope::operator()).await)
         .await?;
-    let fresh = ring
-        .names()
-        .find(|known| !used.iter().any(|used| used == known) && name.as_deref().is_none_or(|name| name == *known));
+    let fresh = ring.names().find(|known| {
+        !used.iter().any(|used| used == known) && name.as_deref().is_none_or(|name| name == *known)
+    });
     if let Some(fresh) = fresh {
         let fresh = fresh.to_owned();
         return Ok((ring, fresh));
@@ -184,7 +193,13 @@ async fn carry_out(config: &Config, house: &House, n: i64, answer: Answer) -> Re
     let mut dice = system::dice()?;
     let show = !answer.json || std::io::stderr().is_terminal();
     let work = Work {
-        rekey: Rekey::new(house.store.clone(), None, others, keyring::home(config), dice.fork()),
+        rekey: Rekey::new(
+            house.store.clone(),
+            None,
+            others,
+            keyring::home(config),
+            dice.fork(),
+        ),
         store: house.store.clone(),
         n,
         config_is_served: on_sqlite.then(|| house::Probe::new(config)),
@@ -198,7 +213,11 @@ async fn carry_out(config: &Config, house: &House, n: i64, answer: Answer) -> Re
     };
     loops::run(work, Arc::new(Notify::new()), stop, Meters::default()).await;
     let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-    ended.unwrap_or_else(|| Err(anyhow::anyhow!("the rotation broke off; give the command again to go on")))
+    ended.unwrap_or_else(|| {
+        Err(anyhow::anyhow!(
+            "the rotation broke off; give the command again to go on"
+        ))
+    })
 }
 
 /// Shows how far a rotation is, and takes it forward where nobody else does.
@@ -260,7 +279,9 @@ impl Step for Work {
             Err(error) => return Ok(self.end(Err(error.into()))),
         };
         let waits_for = if matches!(rotation.phase, Phase::Announced | Phase::Settling) {
-            awaited(&self.store, &rotation, Others::Awaited, now).await.unwrap_or_default()
+            awaited(&self.store, &rotation, Others::Awaited, now)
+                .await
+                .unwrap_or_default()
         } else {
             Vec::new()
         };
@@ -322,7 +343,13 @@ impl Progress {
 }
 
 fn words(rotation: &Rotation, waits_for: &[NodeId]) -> String {
-    let nodes = || waits_for.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+    let nodes = || {
+        waits_for
+            .iter()
+            .map(NodeId::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match rotation.phase {
         Phase::Announced if waits_for.is_empty() => "the new root key is in the ring".to_owned(),
         Phase::Announced => format!(
@@ -332,7 +359,10 @@ fn words(rotation: &Rotation, waits_for: &[NodeId]) -> String {
         Phase::Wrapping => format!("wrapping data keys: {}", rotation.keys_wrapped),
         Phase::Keying => format!("making data keys: {}", rotation.keys_made),
         Phase::Settling if waits_for.is_empty() => "the data keys are replaced".to_owned(),
-        Phase::Settling => format!("waiting until each server knows the new data keys; missing: {}", nodes()),
+        Phase::Settling => format!(
+            "waiting until each server knows the new data keys; missing: {}",
+            nodes()
+        ),
         Phase::Sealing => match rotation.at() {
             Some((column, percent)) => format!(
                 "sealing values, pass {}: {column} {percent} % ({} looked at, {} sealed)",
@@ -371,7 +401,9 @@ async fn retire_from_ring(config: &Config, store: &Store, name: &str) -> Result<
     let mut dice = system::dice()?;
     let ring = keyring::load_or_make(config, true, &mut dice)?.ring;
     let Some(rest) = ring.without(name) else {
-        bail!("the key ring holds no root key “{name}” beside others; allswell keys list shows those it holds");
+        bail!(
+            "the key ring holds no root key “{name}” beside others; allswell keys list shows those it holds"
+        );
     };
     match &config.keys.ring {
         KeyRingSource::File { path, .. } => write_ring(path, &rest)?,

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use super::error::ConfigErrors;
 use super::file::{Form, Given};
 use super::nearest::nearest_sentence;
-use super::settings::{ALIASES, CONFIG_VARIABLE, CREDENTIALS_VARIABLE, PREFIX, RESERVED_VARIABLES, SETTINGS, Setting, setting};
+use super::settings::{
+    ALIASES, CONFIG_VARIABLE, CREDENTIALS_VARIABLE, PREFIX, RESERVED_VARIABLES, SETTINGS, Setting, setting,
+};
 use super::source::Place;
 use super::value::Raw;
 
@@ -34,7 +36,8 @@ impl Environment {
         for (name, value) in variables.collect::<BTreeMap<_, _>>() {
             let ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
             if name == CREDENTIALS_VARIABLE {
-                environment.credentials = Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty());
+                environment.credentials =
+                    Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty());
                 continue;
             }
             match name.to_str() {

@@ -303,7 +303,9 @@ impl Loader {
                     "data_dir"
                 }
                 Value::KeyRing(source @ None) => {
-                    let Some((found, from)) = ring.take() else { continue };
+                    let Some((found, from)) = ring.take() else {
+                        continue;
+                    };
                     *source = Some(found);
                     from
                 }

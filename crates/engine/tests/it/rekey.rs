@@ -84,18 +84,41 @@ async fn a_rotation_ends_rests_for_a_day_and_then_forgets_the_old_data_keys() {
     let check = house.check(|_| {}).await;
     ping(&mut house, check).await;
     begin(&house.store).await;
-    let rekey = Rekey::new(house.store.clone(), None, Others::None, Box::new(|| None), house.dice.fork());
+    let rekey = Rekey::new(
+        house.store.clone(),
+        None,
+        Others::None,
+        Box::new(|| None),
+        house.dice.fork(),
+    );
     let now = until(&rekey, &house.store, Phase::Resting, NOW).await;
     let resting = rotation(&house.store).await;
     assert!(resting.is_finished() && resting.pass == 2, "{resting:?}");
-    let count = |sql: &str| -> i64 { house.raw().query_row(sql, [], |row| row.get(0)).expect("a number") };
-    assert_eq!(count("select count(*) from data_keys where root_key <> 'second'"), 0);
-    assert_eq!(count("select count(*) from data_keys where retired_at is not null"), 1);
+    let count = |sql: &str| -> i64 {
+        house
+            .raw()
+            .query_row(sql, [], |row| row.get(0))
+            .expect("a number")
+    };
+    assert_eq!(
+        count("select count(*) from data_keys where root_key <> 'second'"),
+        0
+    );
+    assert_eq!(
+        count("select count(*) from data_keys where retired_at is not null"),
+        1
+    );
 
-    assert_eq!(rekey.step(now).await.expect("a step"), Due::At(now + Span::from_secs(1)));
+    assert_eq!(
+        rekey.step(now).await.expect("a step"),
+        Due::At(now + Span::from_secs(1))
+    );
     assert_eq!(rotation(&house.store).await.phase, Phase::Resting);
     until(&rekey, &house.store, Phase::Done, now + Span::from_days(1)).await;
-    assert_eq!(count("select count(*) from data_keys where retired_at is not null"), 0);
+    assert_eq!(
+        count("select count(*) from data_keys where retired_at is not null"),
+        0
+    );
     assert_eq!(bodies(&house, check).await, [Some(b"body".to_vec())]);
 }
 
@@ -110,12 +133,15 @@ async fn every_node_that_is_awake_is_asked_before_keys_are_used_and_before_value
     awake(&house.store, there, NOW).await;
     begin(&house.store).await;
     let place = Arc::new(Mutex::new(None));
-    let rekey = |store: &Store, node, home, dice| Rekey::new(store.clone(), Some(node), Others::Awaited, home, dice);
+    let rekey =
+        |store: &Store, node, home, dice| Rekey::new(store.clone(), Some(node), Others::Awaited, home, dice);
     let first = rekey(&house.store, here, Box::new(|| None), house.dice.fork());
     let second = rekey(&other_store, there, home(&place), house.dice.fork());
     let waits = async |now| {
         let rotation = rotation(&house.store).await;
-        awaited(&house.store, &rotation, Others::Awaited, now).await.expect("a read")
+        awaited(&house.store, &rotation, Others::Awaited, now)
+            .await
+            .expect("a read")
     };
 
     for secs in 0..3 {
@@ -144,7 +170,13 @@ async fn a_node_that_ended_is_not_waited_for() {
     let gone: NodeId = house.dice.id();
     awake(&house.store, gone, NOW).await;
     begin(&house.store).await;
-    let rekey = Rekey::new(house.store.clone(), None, Others::Awaited, Box::new(|| None), house.dice.fork());
+    let rekey = Rekey::new(
+        house.store.clone(),
+        None,
+        Others::Awaited,
+        Box::new(|| None),
+        house.dice.fork(),
+    );
     rekey.step(after(44)).await.expect("a step");
     assert_eq!(rotation(&house.store).await.phase, Phase::Announced);
     until(&rekey, &house.store, Phase::Resting, after(46)).await;
@@ -168,8 +200,18 @@ async fn a_rotation_goes_on_after_an_end_at_any_step() {
         }
         drop(dies);
         let store = house.second_store_with(grown()).await;
-        until(&rekey(&store, Dice::from_number(22)), &store, Phase::Resting, after(1)).await;
-        assert_eq!(bodies(&house, check).await, vec![Some(b"body".to_vec()); 3], "{steps}");
+        until(
+            &rekey(&store, Dice::from_number(22)),
+            &store,
+            Phase::Resting,
+            after(1),
+        )
+        .await;
+        assert_eq!(
+            bodies(&house, check).await,
+            vec![Some(b"body".to_vec()); 3],
+            "{steps}"
+        );
     }
 }
 
@@ -180,7 +222,13 @@ async fn a_ring_that_lacks_the_key_in_use_is_refused_and_the_work_goes_on() {
     begin(&house.store).await;
     let stranger = KeyRing::generate("stranger", &mut Dice::from_number(99));
     let place = Arc::new(Mutex::new(Some(stranger)));
-    let rekey = Rekey::new(house.store.clone(), None, Others::None, home(&place), house.dice.fork());
+    let rekey = Rekey::new(
+        house.store.clone(),
+        None,
+        Others::None,
+        home(&place),
+        house.dice.fork(),
+    );
     until(&rekey, &house.store, Phase::Resting, NOW).await;
     assert_eq!(house.store.root_key_labels().expect("open").len(), 2);
 }

@@ -8,7 +8,9 @@ use allswell_store::rotation::{Phase, Rotation, Slice};
 use allswell_store::{Error, Store, sealed_columns};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, OnDisk, SYSTEM, after, on_each_database, postgres_place, ring, rows, run, unlock};
+use crate::kit::{
+    House, NOW, OnDisk, SYSTEM, after, on_each_database, postgres_place, ring, rows, run, unlock,
+};
 
 on_each_database!(
     a_rotation_leaves_nothing_under_old_keys_and_loses_nothing,
@@ -127,7 +129,10 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
                 .await;
             assert!(known.expect("a read").is_some(), "a key opens nothing any more");
         }
-        assert_eq!(store.badge_keys().expect("open").project_key(alice.project), badge);
+        assert_eq!(
+            store.badge_keys().expect("open").project_key(alice.project),
+            badge
+        );
     };
     begin(store).await;
     all_reads().await;
@@ -138,7 +143,10 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
     assert_eq!((rotation.keys_wrapped, rotation.keys_made), (4, 3));
     let first = pass(store).await;
     // Four bodies, a channel, a ping key.
-    assert_eq!((first.values_seen, first.values_sealed, first.values_unreadable), (6, 6, 0));
+    assert_eq!(
+        (first.values_seen, first.values_sealed, first.values_unreadable),
+        (6, 6, 0)
+    );
     all_reads().await;
     let second = pass(store).await;
     assert_eq!((second.pass, second.values_seen, second.values_sealed), (2, 6, 0));
@@ -148,7 +156,9 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
         .await
         .expect("a read");
     assert_eq!(
-        used.iter().map(|used| (used.name.as_str(), used.wraps, used.retired)).collect::<Vec<_>>(),
+        used.iter()
+            .map(|used| (used.name.as_str(), used.wraps, used.retired))
+            .collect::<Vec<_>>(),
         [("root-2", 7, 3)]
     );
     let forgotten = store
@@ -159,13 +169,22 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
         .await;
     assert_eq!(forgotten.expect("a write"), 3);
     assert_eq!(rows(store).await["data_keys"], 4);
-    let ever = store.read(async |reader| reader.root_keys_ever(SYSTEM).await).await;
-    assert_eq!(ever.expect("a read"), ["root-1", "root-2"], "an old key must not be taken for a new one");
+    let ever = store
+        .read(async |reader| reader.root_keys_ever(SYSTEM).await)
+        .await;
+    assert_eq!(
+        ever.expect("a read"),
+        ["root-1", "root-2"],
+        "an old key must not be taken for a new one"
+    );
     // Without the old ring and without what this process has at hand.
     let alone = grown().without("root-1").expect("the new one");
     assert_eq!(store.ring_replace(alone).await.expect("a read"), None);
     all_reads().await;
-    let keys = store.read(async move |reader| reader.keys(scope).await).await.expect("a read");
+    let keys = store
+        .read(async move |reader| reader.keys(scope).await)
+        .await
+        .expect("a read");
     assert!(keys.iter().any(|key| key.id == api_key));
 }
 
@@ -196,7 +215,9 @@ async fn a_step_that_somebody_else_took_is_not_taken_again(store: &Store) {
     }
     let now = newest(store).await;
     assert_eq!((now.values_seen, now.values_sealed), (2, 2));
-    let saved = store.write(async move |tx| tx.rotation_save(SYSTEM, &seen).await).await;
+    let saved = store
+        .write(async move |tx| tx.rotation_save(SYSTEM, &seen).await)
+        .await;
     assert!(!saved.expect("a write"), "an old state must not come back");
 }
 
@@ -207,7 +228,8 @@ async fn a_node_is_known_by_its_newest_word(store: &Store) {
         let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
         let write = store.write(async move |tx| {
             tx.awake_mark(SYSTEM, speaks, now).await?;
-            tx.node_keys_note(SYSTEM, speaks, &labels, keyed_at, now, NOW).await
+            tx.node_keys_note(SYSTEM, speaks, &labels, keyed_at, now, NOW)
+                .await
         });
         write.await.expect("a note");
     };
@@ -218,22 +240,37 @@ async fn a_node_is_known_by_its_newest_word(store: &Store) {
     note(&["a:1"], None, after(5)).await;
     note(&["a:1", "b:2"], Some(after(9)), after(10)).await;
     let known = async |since| {
-        let nodes = store.read(async move |reader| reader.nodes_keys(SYSTEM, since).await).await;
+        let nodes = store
+            .read(async move |reader| reader.nodes_keys(SYSTEM, since).await)
+            .await;
         let mut nodes = nodes.expect("a read");
         nodes.sort_by_key(|node| node.node != speaks);
         nodes
     };
     let nodes = known(after(-1)).await;
     assert_eq!(nodes.len(), 2);
-    assert_eq!(nodes[0].labels.as_deref(), Some(&["a:1".to_owned(), "b:2".to_owned()][..]));
-    assert_eq!((nodes[0].keyed_at, nodes[1].labels.as_ref()), (Some(after(9)), None));
-    assert_eq!(known(after(1)).await.len(), 1, "who was not seen since is not asked");
+    assert_eq!(
+        nodes[0].labels.as_deref(),
+        Some(&["a:1".to_owned(), "b:2".to_owned()][..])
+    );
+    assert_eq!(
+        (nodes[0].keyed_at, nodes[1].labels.as_ref()),
+        (Some(after(9)), None)
+    );
+    assert_eq!(
+        known(after(1)).await.len(),
+        1,
+        "who was not seen since is not asked"
+    );
 }
 
 async fn a_ring_that_lacks_a_key_in_use_is_not_taken(store: &Store) {
     House::build(store).await;
     let other = KeyRing::generate("root-9", &mut Dice::from_number(8));
-    assert_eq!(store.ring_replace(other).await.expect("a read").as_deref(), Some("root-1"));
+    assert_eq!(
+        store.ring_replace(other).await.expect("a read").as_deref(),
+        Some("root-1")
+    );
     assert_eq!(store.root_key_labels().expect("open"), [ring().first().label()]);
 }
 
@@ -257,7 +294,10 @@ fn a_value_that_does_not_open_holds_up_nothing() {
         begin(&store).await;
         replace_keys(&store).await;
         let first = pass(&store).await;
-        assert_eq!((first.values_seen, first.values_sealed, first.values_unreadable), (3, 2, 1));
+        assert_eq!(
+            (first.values_seen, first.values_sealed, first.values_unreadable),
+            (3, 2, 1)
+        );
         let (scope, id) = (house.alice.scope(), check.id);
         for (n, reads) in [(1, true), (2, false), (3, true)] {
             let body = store.read(async move |reader| reader.ping_body(scope, id, n).await);
@@ -281,7 +321,11 @@ fn what_a_sleeper_seals_is_read_and_found() {
         assert_eq!(pass(&awake).await.values_sealed, 1);
         house.ping(&mut check, Kind::Success, b"after", after(9)).await;
         let (scope, id) = (house.alice.scope(), check.id);
-        let body = async || awake.read(async move |reader| reader.ping_body(scope, id, 2).await).await;
+        let body = async || {
+            awake
+                .read(async move |reader| reader.ping_body(scope, id, 2).await)
+                .await
+        };
         assert_eq!(body().await.expect("it opens").as_deref(), Some(&b"after"[..]));
         assert_eq!(pass(&awake).await.values_sealed, 1);
         assert_eq!(body().await.expect("it opens").as_deref(), Some(&b"after"[..]));
@@ -307,10 +351,15 @@ fn every_column_that_holds_sealed_values_is_in_the_table() {
     run(async {
         let cluster = Cluster::shared();
         let name = cluster.database().await;
-        let store = Store::open(&postgres_place(cluster, &name), NOW).await.expect("a store");
+        let store = Store::open(&postgres_place(cluster, &name), NOW)
+            .await
+            .expect("a store");
         unlock(&store).await;
         let bytes = "select count(*) from information_schema.columns where table_schema = 'public' and data_type = 'bytea'";
-        let known: Vec<_> = sealed_columns().into_iter().chain(NOT_SEALED.iter().copied()).collect();
+        let known: Vec<_> = sealed_columns()
+            .into_iter()
+            .chain(NOT_SEALED.iter().copied())
+            .collect();
         for (table, column) in &known {
             let here = format!("{bytes} and table_name = '{table}' and column_name = '{column}'");
             assert_eq!(cluster.number(&name, &here).await, 1, "{table}.{column}");

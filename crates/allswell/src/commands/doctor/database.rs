@@ -23,7 +23,11 @@ pub async fn look(config: &Config, findings: &mut Findings) -> Option<Store> {
         && !path.exists()
     {
         let found = format!("{url} is not there");
-        findings.warn("database", &found, "`allswell serve` makes it at its first start; else set database.url");
+        findings.warn(
+            "database",
+            &found,
+            "`allswell serve` makes it at its first start; else set database.url",
+        );
         return None;
     }
     let store = match house::open_as_it_is(config).await {
@@ -43,8 +47,15 @@ pub async fn look(config: &Config, findings: &mut Findings) -> Option<Store> {
         Err(error) => findings.fail("durability", &error.to_string(), "look at the database's own log"),
     }
     match store.flush_time(now).await {
-        Ok(took) => findings.ok("commit", &format!("a small write takes {} ms, the median of 9", millis(took))),
-        Err(error) => findings.fail("commit", &error.to_string(), "look at the database's own log, and what is free"),
+        Ok(took) => findings.ok(
+            "commit",
+            &format!("a small write takes {} ms, the median of 9", millis(took)),
+        ),
+        Err(error) => findings.fail(
+            "commit",
+            &error.to_string(),
+            "look at the database's own log, and what is free",
+        ),
     }
     match store.postgres_facts(now).await {
         Ok(None) => {}
@@ -57,7 +68,9 @@ pub async fn look(config: &Config, findings: &mut Findings) -> Option<Store> {
 fn advice_for(error: &anyhow::Error) -> &'static str {
     match error.downcast_ref::<Error>() {
         Some(Error::Corrupt(_)) => "start the program that made it, or restore a backup",
-        Some(Error::Unavailable(why)) if why.contains("schema") => "run `allswell migrate`, or start the server",
+        Some(Error::Unavailable(why)) if why.contains("schema") => {
+            "run `allswell migrate`, or start the server"
+        }
         _ => "look whether the database runs, whether database.url is right, and what the role may",
     }
 }
@@ -73,8 +86,14 @@ async fn serving(config: &Config, store: &Store, findings: &mut Findings) {
     }
     let system = allswell_core::scope::SystemScope::operator();
     let since = now() - Span::from_secs(45);
-    match store.read(async move |reader| reader.nodes_keys(system, since).await).await {
-        Ok(nodes) => findings.ok("server", &format!("{} servers were seen in the last 45 s", nodes.len())),
+    match store
+        .read(async move |reader| reader.nodes_keys(system, since).await)
+        .await
+    {
+        Ok(nodes) => findings.ok(
+            "server",
+            &format!("{} servers were seen in the last 45 s", nodes.len()),
+        ),
         Err(error) => findings.fail("server", &error.to_string(), "look at the database's own log"),
     }
 }
@@ -114,14 +133,27 @@ fn durability_told(durability: &Durability, findings: &mut Findings) {
 }
 
 fn postgres(config: &Config, facts: &PostgresFacts, findings: &mut Findings) {
-    let major: u32 = facts.version.split(['.', ' ']).next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let major: u32 = facts
+        .version
+        .split(['.', ' '])
+        .next()
+        .and_then(|major| major.parse().ok())
+        .unwrap_or(0);
     let found = format!("PostgreSQL {}, encoding {}", facts.version, facts.encoding);
     if facts.is_standby {
-        findings.fail("postgres", &format!("{found}: a standby, which takes no writes"), "point database.url at the primary");
+        findings.fail(
+            "postgres",
+            &format!("{found}: a standby, which takes no writes"),
+            "point database.url at the primary",
+        );
     } else if major < POSTGRES_MIN {
         findings.warn("postgres", &found, "versions before 15 are not tried");
     } else if facts.encoding != "UTF8" {
-        findings.fail("postgres", &format!("{found}: it cannot hold every name"), "make the database with encoding UTF8");
+        findings.fail(
+            "postgres",
+            &format!("{found}: it cannot hold every name"),
+            "make the database with encoding UTF8",
+        );
     } else {
         findings.ok("postgres", &found);
     }
@@ -165,9 +197,17 @@ fn tls(config: &Config, facts: &PostgresFacts, findings: &mut Findings) {
 fn role(config: &Config, facts: &PostgresFacts, findings: &mut Findings) {
     let advice = "make a role of its own: create role allswell login; grant it the database";
     if facts.is_superuser {
-        findings.warn("role", "our role is a superuser: whoever takes it over has the whole server", advice);
+        findings.warn(
+            "role",
+            "our role is a superuser: whoever takes it over has the whole server",
+            advice,
+        );
     } else if facts.makes_others {
-        findings.warn("role", "our role may make databases or roles, which it never needs", advice);
+        findings.warn(
+            "role",
+            "our role may make databases or roles, which it never needs",
+            advice,
+        );
     } else if facts.may_change_schema && !config.database.migrate {
         findings.note(
             "role",
@@ -188,9 +228,17 @@ fn connections(config: &Config, facts: &PostgresFacts, findings: &mut Findings) 
         facts.connections
     );
     if ours > for_all {
-        findings.fail("connections", &found, "raise max_connections, or lower database.connections");
+        findings.fail(
+            "connections",
+            &found,
+            "raise max_connections, or lower database.connections",
+        );
     } else if facts.connections + ours > for_all {
-        findings.warn("connections", &found, "raise max_connections, or lower database.connections");
+        findings.warn(
+            "connections",
+            &found,
+            "raise max_connections, or lower database.connections",
+        );
     } else {
         findings.ok("connections", &found);
     }

@@ -65,12 +65,20 @@ pub fn look(config: &Config, findings: &mut Findings) {
     let facts = match std::fs::metadata(dir) {
         Ok(facts) if facts.is_dir() => facts,
         Ok(_) => {
-            findings.fail("data", &format!("{} is no directory", dir.display()), "set data_dir to a directory");
+            findings.fail(
+                "data",
+                &format!("{} is no directory", dir.display()),
+                "set data_dir to a directory",
+            );
             return;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let found = format!("{} is not there", dir.display());
-            findings.warn("data", &found, "`allswell serve` makes it at its first start; else set data_dir");
+            findings.warn(
+                "data",
+                &found,
+                "`allswell serve` makes it at its first start; else set data_dir",
+            );
             return;
         }
         Err(error) => {
@@ -91,7 +99,11 @@ fn permissions(dir: &Path, mode: u32, owner: u32, findings: &mut Findings) {
     let close = format!("chmod 700 {}", dir.display());
     let found = format!("{} has mode {:o}", dir.display(), mode & 0o7777);
     if mode & 0o002 != 0 {
-        findings.fail("data", &format!("{found}: every user of this machine may change it"), &close);
+        findings.fail(
+            "data",
+            &format!("{found}: every user of this machine may change it"),
+            &close,
+        );
     } else if mode & 0o077 != 0 {
         findings.warn("data", &format!("{found}: others may look into it"), &close);
     } else {
@@ -102,7 +114,11 @@ fn permissions(dir: &Path, mode: u32, owner: u32, findings: &mut Findings) {
 /// The median of several flushes of one block, in a file that is removed at once.
 fn measure(dir: &Path) -> std::io::Result<Span> {
     let path = dir.join(format!(".doctor.{}", std::process::id()));
-    let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
     let result = file.and_then(|mut file| {
         let mut spans = Vec::new();
         for _ in 0..ROUNDS {
@@ -171,19 +187,31 @@ fn kind(device: Device) -> &'static str {
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
 fn device(dir: &Path) -> Device {
-    let in_memory = rustix::fs::statfs(dir).is_ok_and(|fs| IN_MEMORY.contains(&(fs.f_type as u64 & 0xffff_ffff)));
+    let in_memory =
+        rustix::fs::statfs(dir).is_ok_and(|fs| IN_MEMORY.contains(&(fs.f_type as u64 & 0xffff_ffff)));
     if in_memory {
         return Device::Memory;
     }
-    let Some(block) = std::fs::metadata(dir).ok().and_then(|facts| block_device(facts.dev())) else {
+    let Some(block) = std::fs::metadata(dir)
+        .ok()
+        .and_then(|facts| block_device(facts.dev()))
+    else {
         return Device::Other;
     };
-    let name = block.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let name = block
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+        .to_owned();
     if ["vd", "xvd"].iter().any(|prefix| name.starts_with(prefix)) {
         return Device::Virtual;
     }
     let turns = std::fs::read_to_string(block.join("queue/rotational"));
-    if turns.is_ok_and(|text| text.trim() == "1") { Device::Turning } else { Device::Other }
+    if turns.is_ok_and(|text| text.trim() == "1") {
+        Device::Turning
+    } else {
+        Device::Other
+    }
 }
 
 /// Where the system tells of a whole disk: partitions lie within it.
@@ -194,7 +222,9 @@ fn block_device(dev: u64) -> Option<PathBuf> {
     if path.join("queue").exists() {
         return Some(path);
     }
-    path.parent().filter(|parent| parent.join("queue").exists()).map(Path::to_owned)
+    path.parent()
+        .filter(|parent| parent.join("queue").exists())
+        .map(Path::to_owned)
 }
 
 fn free(dir: &Path, findings: &mut Findings) {
@@ -207,7 +237,11 @@ fn free(dir: &Path, findings: &mut Findings) {
     let found = format!("{} of {} free ({share} %)", bytes(free), bytes(all));
     let advice = "make room, or keep less: retention.pings_per_check, retention.body_bytes_per_check";
     if free < FREE_MIN {
-        findings.fail("space", &format!("{found}: pings are refused when it is full"), advice);
+        findings.fail(
+            "space",
+            &format!("{found}: pings are refused when it is full"),
+            advice,
+        );
     } else if free < FREE_LOW || share < 5 {
         findings.warn("space", &found, advice);
     } else {
@@ -230,7 +264,11 @@ fn wal(database: &Path, findings: &mut Findings) {
     if mode & 0o077 != 0 {
         findings.warn(
             "data",
-            &format!("{} has mode {:o}: others may read it", database.display(), mode & 0o7777),
+            &format!(
+                "{} has mode {:o}: others may read it",
+                database.display(),
+                mode & 0o7777
+            ),
             &format!("chmod 600 {}", database.display()),
         );
     }
@@ -271,7 +309,10 @@ mod tests {
 
     #[test]
     fn sizes_are_read_at_a_glance() {
-        assert_eq!([bytes(5 << 10), bytes(7 << 20), bytes(3 << 29)], ["5 KiB", "7 MiB", "1.5 GiB"]);
+        assert_eq!(
+            [bytes(5 << 10), bytes(7 << 20), bytes(3 << 29)],
+            ["5 KiB", "7 MiB", "1.5 GiB"]
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub fn look_at_file(config: &Config, findings: &mut Findings) {
             let found = format!("{} has mode {:o}", path.display(), mode & 0o7777);
             let close = format!("chmod 600 {}", path.display());
             if mode & 0o007 != 0 {
-                findings.fail("key ring", &format!("{found}: every user of this machine may read it"), &close);
+                findings.fail(
+                    "key ring",
+                    &format!("{found}: every user of this machine may read it"),
+                    &close,
+                );
             } else if mode & 0o020 != 0 {
                 findings.warn("key ring", &format!("{found}: its group may change it"), &close);
             } else {
@@ -59,7 +63,11 @@ pub async fn look(config: &Config, store: Store, findings: &mut Findings) {
 async fn tried(config: &Config, store: &Store, findings: &mut Findings) -> anyhow::Result<()> {
     // Never make a ring here: to look is not to start.
     if !store.has_data_keys().await? {
-        findings.note("keys", "the database holds no key yet; the first start makes it", "");
+        findings.note(
+            "keys",
+            "the database holds no key yet; the first start makes it",
+            "",
+        );
         return Ok(());
     }
     let mut dice = system::dice()?;
@@ -73,14 +81,23 @@ async fn tried(config: &Config, store: &Store, findings: &mut Findings) -> anyho
             Ok::<_, Error>((failed, used, rotation))
         })
         .await?;
-    let names: Vec<String> = ring.keys().map(|key| format!("{} ({})", key.name, key.fingerprint())).collect();
+    let names: Vec<String> = ring
+        .keys()
+        .map(|key| format!("{} ({})", key.name, key.fingerprint()))
+        .collect();
     if failed.is_empty() {
         let count: i64 = used.iter().map(|used| used.wraps).sum();
-        findings.ok("keys", &format!("{} opens all {count} data keys", names.join(", ")));
+        findings.ok(
+            "keys",
+            &format!("{} opens all {count} data keys", names.join(", ")),
+        );
     } else {
         findings.fail(
             "keys",
-            &format!("data keys do not open that were wrapped with {}", failed.join(", ")),
+            &format!(
+                "data keys do not open that were wrapped with {}",
+                failed.join(", ")
+            ),
             "put the root keys of these names back into the ring",
         );
     }
@@ -101,7 +118,10 @@ async fn tried(config: &Config, store: &Store, findings: &mut Findings) -> anyho
         if rotation.values_unreadable > 0 {
             findings.warn(
                 "keys",
-                &format!("{} values do not open; they were damaged or moved", rotation.values_unreadable),
+                &format!(
+                    "{} values do not open; they were damaged or moved",
+                    rotation.values_unreadable
+                ),
                 "restore them from a backup if they matter",
             );
         }

@@ -85,7 +85,10 @@ fn clock(findings: &mut Findings) {
 
 fn zones(config: &Config, findings: &mut Findings) {
     match tzdata::zones(config) {
-        Ok(zones) => findings.ok("zones", &format!("the rules of time zones are {}", zones.edition())),
+        Ok(zones) => findings.ok(
+            "zones",
+            &format!("the rules of time zones are {}", zones.edition()),
+        ),
         Err(error) => findings.fail(
             "zones",
             &format!("{error:#}"),

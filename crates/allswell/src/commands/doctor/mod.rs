@@ -28,7 +28,10 @@ pub async fn run(loaded: &Loaded, answer: Answer) -> Result<ExitCode> {
         let file = loaded.file.as_ref().map(|file| file.display().to_string());
         findings.ok(
             "configuration",
-            &format!("{} is valid", file.as_deref().unwrap_or("the environment, with defaults,")),
+            &format!(
+                "{} is valid",
+                file.as_deref().unwrap_or("the environment, with defaults,")
+            ),
         );
     }
     machine::site(loaded, &mut findings);
@@ -45,6 +48,10 @@ pub async fn run(loaded: &Loaded, answer: Answer) -> Result<ExitCode> {
 /// What cannot even be configured is a failure of its own.
 pub fn configuration_is_broken(answer: Answer, why: &str) -> Result<ExitCode> {
     let mut findings = Findings::default();
-    findings.fail("configuration", why.trim_end(), "mend the settings; `allswell config check` reads them again");
+    findings.fail(
+        "configuration",
+        why.trim_end(),
+        "mend the settings; `allswell config check` reads them again",
+    );
     findings.give(answer)
 }

@@ -119,10 +119,19 @@ impl Findings {
     }
 
     fn lines(&self, colours: bool) -> String {
-        let width = self.0.iter().map(|finding| finding.area.chars().count()).max().unwrap_or(0);
+        let width = self
+            .0
+            .iter()
+            .map(|finding| finding.area.chars().count())
+            .max()
+            .unwrap_or(0);
         let mut lines = String::new();
         for finding in &self.0 {
-            let (colour, plain) = if colours { (finding.level.colour(), "\x1b[0m") } else { ("", "") };
+            let (colour, plain) = if colours {
+                (finding.level.colour(), "\x1b[0m")
+            } else {
+                ("", "")
+            };
             let (word, area) = (finding.level.word(), finding.area);
             let indent = " ".repeat(width + 8);
             lines.push_str(&format!(
@@ -130,7 +139,10 @@ impl Findings {
                 super::super::printable(&finding.found)
             ));
             if !finding.advice.is_empty() {
-                lines.push_str(&format!("{indent}→ {}\n", super::super::printable(&finding.advice)));
+                lines.push_str(&format!(
+                    "{indent}→ {}\n",
+                    super::super::printable(&finding.advice)
+                ));
             }
         }
         let count = |count: usize, one: &str| match count {
@@ -140,7 +152,11 @@ impl Findings {
         let (warnings, failures) = (self.count(Level::Warn), self.count(Level::Fail));
         lines.push_str(&match (warnings, failures) {
             (0, 0) => "All's well.\n".to_owned(),
-            _ => format!("{}, {}.\n", count(failures, "failure"), count(warnings, "warning")),
+            _ => format!(
+                "{}, {}.\n",
+                count(failures, "failure"),
+                count(warnings, "warning")
+            ),
         });
         lines
     }
@@ -163,7 +179,10 @@ mod tests {
         findings.fail("dd", "broken\x1b[2J", "do that");
         assert_eq!(findings.status(), 2);
         let lines = findings.lines(false);
-        assert!(lines.contains("FAIL  dd  broken\\u{1b}[2J\n          → do that\n"), "{lines}");
+        assert!(
+            lines.contains("FAIL  dd  broken\\u{1b}[2J\n          → do that\n"),
+            "{lines}"
+        );
         assert!(lines.ends_with("1 failure, 1 warning.\n"), "{lines}");
         assert!(findings.lines(true).contains("\x1b[33mWARN\x1b[0m"));
     }
