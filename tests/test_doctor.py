@@ -147,7 +147,7 @@ def test_postgres_is_asked_what_it_keeps_and_what_our_role_may():
             assert of(answer, "durability", "OK") and of(answer, "postgres", "OK") and of(answer, "clocks", "OK")
             assert "superuser" in of(answer, "role", "WARN")[0]["found"]
             assert of(answer, "connections", "OK") and of(answer, "tls", "OK")
-            assert "1 servers" in of(answer, "server", "OK")[0]["found"]
+            assert "1 server was seen" in of(answer, "server", "OK")[0]["found"]
 
             cluster.sql("create role careful login")
             cluster.sql("grant pg_write_all_data, pg_read_all_data to careful")
