@@ -151,7 +151,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     );
     tasks.spawn(loops::run(rekey, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
-    let mut ingesting = tokio::spawn(ingest.run(loops::now));
+    let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
     let gauges = Arc::new(Gauges::default());
     let about = About {
@@ -228,10 +228,23 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
     }
-    store.checkpoint().await?;
+    if let Err(error) = store.checkpoint().await {
+        // Nothing is lost: what was answered lies in the log beside the file, and the next start reads both.
+        tracing::warn!("the database keeps its write-ahead log for the next start: {error}");
+    }
     tracing::info!("ended");
     log.finish();
     Ok(())
+}
+
+/// The ingest loop on a thread of its own. Among the connections it would wait for its turn behind hundreds of them, and
+/// the writer with it.
+fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the ingest loop")?;
+    Ok(move || runtime.block_on(ingest.run(loops::now)))
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

@@ -4,8 +4,10 @@ use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, decide};
 use allswell_core::delivery;
 use allswell_core::flip::Flip;
+use allswell_core::id::CheckId;
 use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::news::{News, Promise};
 use allswell_store::{Error, Result, Tx};
 
 /// How long a check waits that cannot be computed, since newer zone data does not know its zone.
@@ -42,6 +44,51 @@ pub async fn write_flip(
         }
     }
     Ok(promised)
+}
+
+/// Like [`write_flip`] for each, in few statements. Sorted by project, and the flips of a check beside each other in their
+/// order.
+pub async fn write_flips(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) -> Result<usize> {
+    let mut promised = 0;
+    let mut rest = news.to_vec();
+    while !rest.is_empty() {
+        // Each check's next one: a flip may close the incident that the one before it has opened.
+        let (mut round, mut later) = (Vec::<News<'_>>::with_capacity(rest.len()), Vec::new());
+        for one in rest {
+            match round.last() {
+                Some(last) if last.check.id == one.check.id => later.push(one),
+                _ => round.push(one),
+            }
+        }
+        promised += write_round(tx, &round, dice).await?;
+        rest = later;
+    }
+    Ok(promised)
+}
+
+/// Writes flips of different checks.
+async fn write_round(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) -> Result<usize> {
+    tx.flips_insert(news).await?;
+    let told: Vec<News<'_>> = news
+        .iter()
+        .copied()
+        .filter(|one| delivery::is_news(one.flip))
+        .collect();
+    if told.is_empty() {
+        return Ok(0);
+    }
+    let checks: Vec<CheckId> = told.iter().map(|one| one.check.id).collect();
+    let routes = tx.routes_of(&checks).await?;
+    let mut promises = Vec::new();
+    for news in told {
+        let routes = routes.get(&news.check.id).map(Vec::as_slice).unwrap_or_default();
+        for owed in delivery::owed(news.flip, routes, news.noticed_at) {
+            let id = dice.id_at(news.noticed_at);
+            promises.push(Promise { news, owed, id });
+        }
+    }
+    tx.deliveries_insert(&promises).await?;
+    Ok(promises.len())
 }
 
 /// Decides about one event of a check and writes everything, its row included.

@@ -1,5 +1,6 @@
 //! The sweep: checks whose deadline has passed go down, unless it was we who were away.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use allswell_core::absence::{Absence, MARK_EVERY};
@@ -10,6 +11,8 @@ use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::batch::Changed;
+use allswell_store::news::News;
 use allswell_store::{Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
@@ -203,9 +206,8 @@ async fn sweep(
     let absences: Arc<[Absence]> = tx.absences_since(SystemScope::engine(), earliest).await?.into();
     // In the order of their ids, and all rows before any flip: two nodes then wait for each other in one direction.
     due.sort_by_key(|check| check.id);
-    let mut flipped = Vec::new();
+    let mut decided = Vec::with_capacity(due.len());
     for mut check in due {
-        let id = check.id;
         let (deadline, flip) = match check.settings.plan(zones) {
             Ok(plan) => {
                 let event = Event::Deadline {
@@ -216,20 +218,43 @@ async fn sweep(
                 (decision.deadline, decision.flip)
             }
             Err(error) => {
-                swept.postponed.push((id, error.to_string()));
+                swept.postponed.push((check.id, error.to_string()));
                 (Some(now + record::POSTPONED), None)
             }
         };
-        // Somebody else may have pinged or swept it since it was read: then it is theirs, and looked at again if it is
-        // still due.
-        if tx.check_save_state_and_deadline(&mut check, deadline).await? {
-            flipped.extend(flip.map(|flip| (check, flip)));
-        }
+        decided.push((check, deadline, flip));
     }
+    let mut changed: Vec<Changed<'_>> = decided
+        .iter_mut()
+        .map(|(check, deadline, _)| Changed {
+            check,
+            deadline: *deadline,
+            pings: Vec::new(),
+            exact: true,
+        })
+        .collect();
+    // Somebody else may have pinged or swept one since it was read: then it is theirs, and looked at again if it is still
+    // due.
+    let saved: HashSet<CheckId> = tx
+        .batch_save(&mut changed, &mut dice)
+        .await?
+        .into_iter()
+        .collect();
+    let mut flipped: Vec<(&Check, &Flip)> = decided
+        .iter()
+        .filter(|(check, ..)| saved.contains(&check.id))
+        .filter_map(|(check, _, flip)| Some((check, flip.as_ref()?)))
+        .collect();
     flipped.sort_by_key(|(check, _)| (check.project, check.id));
-    for (check, flip) in flipped {
-        swept.promised += record::write_flip(tx, &check, &flip, now, &mut dice).await?;
-        swept.flips.push((check.id, flip));
-    }
+    let news: Vec<News<'_>> = flipped
+        .into_iter()
+        .map(|(check, flip)| News {
+            check,
+            flip,
+            noticed_at: now,
+        })
+        .collect();
+    swept.promised = record::write_flips(tx, &news, &mut dice).await?;
+    swept.flips = news.iter().map(|one| (one.check.id, one.flip.clone())).collect();
     Ok(swept)
 }

@@ -3,7 +3,7 @@
 //! On PostgreSQL a batch of pings is one look and one change, each a single round trip with arrays; on SQLite, where a
 //! statement costs no journey, the same methods loop over prepared ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use allswell_core::chance::Dice;
 use allswell_core::check::Check;
@@ -62,7 +62,7 @@ postgres_statements! {
 /// A ping that was decided, with its body.
 pub struct Logged<'a> {
     /// Its row.
-    pub ping: Ping,
+    pub ping: Ping<&'a str>,
     /// What came with it, as it came.
     pub body: &'a [u8],
 }
@@ -75,13 +75,17 @@ pub struct Changed<'a> {
     pub deadline: Option<Timestamp>,
     /// In the order of their numbers.
     pub pings: Vec<Logged<'a>>,
+    /// The stored wake-up becomes the true deadline also where it may stay: for the sweep, which would find the check again
+    /// at once otherwise.
+    pub exact: bool,
 }
 
 impl Changed<'_> {
     /// Whether the stored wake-up must be written: one that is earlier than the true deadline may stay
     /// (see [`Tx::check_save_state`]).
-    fn moves(&self) -> bool {
+    pub(crate) fn moves(&self) -> bool {
         match (self.check.deadline, self.deadline) {
+            _ if self.exact => true,
             (Some(stored), Some(new)) => stored > new,
             (stored, new) => stored != new,
         }
@@ -96,11 +100,7 @@ impl Reader<'_> {
             let rows = self.all(&CHECKS, &[ids.as_slice().into()]).await?;
             return rows.iter().map(from_row).collect();
         }
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            found.extend(self.check_any(system, *id).await?);
-        }
-        Ok(found)
+        self.checks_each(system, ids).await
     }
 
     /// What each pair of project and slug finds.
@@ -189,22 +189,15 @@ impl Tx<'_> {
         changed: &mut [Changed<'_>],
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
+        let won = self.check_save_states(changed).await?;
         let mut saved = Vec::with_capacity(changed.len());
-        for Changed {
-            check,
-            deadline,
-            pings,
-        } in changed
-        {
-            if !self.check_save_state(check, *deadline).await? {
-                continue;
-            }
-            for Logged { ping, body } in pings {
-                self.ping_insert(check.project, check.id, ping, body, dice)
-                    .await?;
-            }
+        let mut logged = Vec::with_capacity(changed.len());
+        for (changed, _) in changed.iter().zip(won).filter(|(_, won)| *won) {
+            let check = &changed.check;
             saved.push(check.id);
+            logged.extend(changed.pings.iter().map(|one| (check.project, check.id, one)));
         }
+        self.pings_insert(&logged, dice).await?;
         Ok(saved)
     }
 
@@ -279,9 +272,10 @@ impl Tx<'_> {
         ];
         let rows = self.all(&SAVE, &values).await?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        let won: HashSet<CheckId> = saved.iter().copied().collect();
         for changed in changed
             .iter_mut()
-            .filter(|changed| saved.contains(&changed.check.id))
+            .filter(|changed| won.contains(&changed.check.id))
         {
             changed.check.version += 1;
             if changed.moves() {
@@ -344,7 +338,7 @@ struct Pings<'p> {
 }
 
 impl<'p> Pings<'p> {
-    fn add(&mut self, check: Uuid, ping: &'p Ping) {
+    fn add(&mut self, check: Uuid, ping: &Ping<&'p str>) {
         self.ids.push(Some(check));
         self.rids.push(ping.rid);
         let row = [
@@ -358,10 +352,10 @@ impl<'p> Pings<'p> {
         for (column, value) in self.numbers.iter_mut().zip(row) {
             column.push(value);
         }
-        self.schemes.push(Some(&ping.scheme));
-        self.methods.push(Some(&ping.method));
-        self.remotes.push(ping.remote_addr.as_deref());
-        self.agents.push(Some(&ping.user_agent));
+        self.schemes.push(Some(ping.scheme));
+        self.methods.push(Some(ping.method));
+        self.remotes.push(ping.remote_addr);
+        self.agents.push(Some(ping.user_agent));
     }
 }
 

@@ -6,7 +6,8 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Filters;
 use allswell_core::time::Timestamp;
 
-use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
+use crate::batch::Changed;
+use crate::db::{Columns, FromColumns, Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 /// The columns that [`from_row`] wants.
@@ -31,8 +32,12 @@ statements! {
         where project_id = $1 and deleted_at is null order by created_at, id");
     OF_PROJECT_BY_SLUG = concat!("select ", columns!(), " from checks
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id");
+    // As an array for PostgreSQL, whose planner would read all checks otherwise (as in `badges.rs`).
     OF_PROJECT_BY_TAG = concat!("select ", columns!(), " from checks
         where id in (select check_id from check_tags where project_id = $1 and tag = $2) and deleted_at is null
+        order by created_at, id"),
+        on postgres concat!("select ", columns!(), " from checks
+        where id = any(array(select check_id from check_tags where project_id = $1 and tag = $2)) and deleted_at is null
         order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
@@ -78,7 +83,17 @@ statements! {
     POSTPONE = "update checks set deadline = $2, version = version + 1 where id = $1 and deadline is not null";
 }
 
+impl FromColumns for Check {
+    fn from_columns(row: &impl Columns) -> Result<Self> {
+        read(row)
+    }
+}
+
 pub(crate) fn from_row(row: &Row) -> Result<Check> {
+    read(row)
+}
+
+fn read(row: &impl Columns) -> Result<Check> {
     let id = row.get("id")?;
     let project = row.get("project_id")?;
     let badge = row.get("badge_id")?;
@@ -166,6 +181,13 @@ fn state_values(check: &Check) -> [Param<'static>; 11] {
     ]
 }
 
+fn state_and_deadline_values(check: &Check, deadline: Option<Timestamp>) -> [Param<'static>; 12] {
+    let mut values = [Param::Null; 12];
+    values[..11].copy_from_slice(&state_values(check));
+    values[11] = deadline.into();
+    values
+}
+
 /// What a ping's address found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
@@ -185,6 +207,12 @@ impl Reader<'_> {
             .as_ref()
             .map(from_row)
             .transpose()
+    }
+
+    /// Like [`Reader::check_any`] for several, one after the other.
+    pub(crate) async fn checks_each(&mut self, _: SystemScope, ids: &[CheckId]) -> Result<Vec<Check>> {
+        let ids: Vec<[Param<'_>; 1]> = ids.iter().map(|id| [(*id).into()]).collect();
+        self.decoded(&BY_ID, &ids).await
     }
 
     /// The check of a project with this slug.
@@ -383,6 +411,32 @@ impl Tx<'_> {
         self.check_save_state_and_deadline(check, deadline).await
     }
 
+    /// [`Tx::check_save_state`] for each; tells which were written.
+    pub(crate) async fn check_save_states(&mut self, changed: &mut [Changed<'_>]) -> Result<Vec<bool>> {
+        let stay = changed.iter().filter(|changed| !changed.moves());
+        let stay: Vec<_> = stay.map(|changed| state_values(changed.check)).collect();
+        let mut stayed = self.run_each(&SAVE_STATE, &stay).await?.into_iter();
+        let moves = changed.iter().filter(|changed| changed.moves());
+        let moves: Vec<_> = moves
+            .map(|changed| state_and_deadline_values(changed.check, changed.deadline))
+            .collect();
+        let mut moved = self.run_each(&SAVE_STATE_AND_DEADLINE, &moves).await?.into_iter();
+        let mut won = Vec::with_capacity(changed.len());
+        for changed in changed {
+            let moves = changed.moves();
+            let rows = if moves { moved.next() } else { stayed.next() };
+            let is_won = rows.is_some_and(|rows| rows > 0);
+            if is_won {
+                changed.check.version += 1;
+                if moves {
+                    changed.check.deadline = changed.deadline;
+                }
+            }
+            won.push(is_won);
+        }
+        Ok(won)
+    }
+
     /// Like [`Tx::check_save_state`], and moves the stored wake-up to the true deadline in any case: for the sweep,
     /// which would find the check again at once otherwise.
     pub async fn check_save_state_and_deadline(
@@ -390,8 +444,7 @@ impl Tx<'_> {
         check: &mut Check,
         deadline: Option<Timestamp>,
     ) -> Result<bool> {
-        let mut values = state_values(check).to_vec();
-        values.push(deadline.into());
+        let values = state_and_deadline_values(check, deadline);
         if self.run(&SAVE_STATE_AND_DEADLINE, &values).await? == 0 {
             return Ok(false);
         }

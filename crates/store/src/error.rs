@@ -49,6 +49,10 @@ pub enum Error {
     Internal(String),
 }
 
+/// What a full disk is called, whichever database says so: an operator should not have to know its words.
+pub(crate) const DISK_FULL: &str =
+    "the disk is full, and what is there can only be read until there is space again";
+
 impl Error {
     /// Counts an error that a database gave, where it becomes ours.
     pub(crate) fn seen(self) -> Self {
@@ -74,10 +78,10 @@ impl From<rusqlite::Error> for Error {
         let text = error.to_string();
         let ours = match error.sqlite_error_code() {
             Some(Code::ConstraintViolation) => Error::Conflict(text),
+            Some(Code::DiskFull) => Error::Unavailable(DISK_FULL.to_owned()),
             Some(
                 Code::DatabaseBusy
                 | Code::DatabaseLocked
-                | Code::DiskFull
                 | Code::SystemIoFailure
                 | Code::CannotOpen
                 | Code::FileLockingProtocolFailed

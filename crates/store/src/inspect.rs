@@ -25,12 +25,16 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
+        ("simulated", crate::simulated::STATEMENTS),
         ("rotation", crate::rotation::STATEMENTS),
         ("sealed", crate::sealed::STATEMENTS),
         ("tally", crate::tally::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
-        &[("batch", crate::batch::POSTGRES_STATEMENTS)]
+        &[
+            ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("news", crate::news::POSTGRES_STATEMENTS),
+        ]
     } else {
         &[]
     };

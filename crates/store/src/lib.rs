@@ -21,12 +21,14 @@ pub mod checks;
 pub mod flips;
 pub mod instance;
 pub mod keys;
+pub mod news;
 pub mod outbox;
 pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
 pub mod rotation;
+pub mod simulated;
 pub mod tally;
 
 pub use db::postgres::{Server, Tls, TlsMode};

@@ -11,7 +11,8 @@ use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::db::{Reader, Row, Tx, in_scope, statements};
+use crate::batch::Logged;
+use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 statements! {
@@ -51,9 +52,9 @@ impl Source {
     }
 }
 
-/// One message that arrived.
+/// One message that arrived; its texts are its own, or borrowed from where it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ping {
+pub struct Ping<T = String> {
     /// Number within the check, from 1, never reused.
     pub n: u64,
     /// When it arrived.
@@ -67,15 +68,35 @@ pub struct Ping {
     /// Its run id.
     pub rid: Option<Uuid>,
     /// `http` or `https`, as the client saw it.
-    pub scheme: String,
+    pub scheme: T,
     /// The request method.
-    pub method: String,
+    pub method: T,
     /// Where it came from.
-    pub remote_addr: Option<String>,
+    pub remote_addr: Option<T>,
     /// The client's name for itself.
-    pub user_agent: String,
+    pub user_agent: T,
     /// Bytes of its body that are kept.
     pub body_bytes: u64,
+}
+
+impl<T: AsRef<str>> Ping<T> {
+    /// The values of its row.
+    pub(crate) fn values(&self, check: CheckId) -> [Param<'_>; 12] {
+        [
+            check.into(),
+            self.n.into(),
+            self.at.into(),
+            self.kind.number().into(),
+            self.source.number().into(),
+            self.exit_status.map(i64::from).into(),
+            self.rid.into(),
+            self.scheme.as_ref().into(),
+            self.method.as_ref().into(),
+            self.remote_addr.as_ref().map(AsRef::as_ref).into(),
+            self.user_agent.as_ref().into(),
+            self.body_bytes.into(),
+        ]
+    }
 }
 
 fn from_row(row: &Row) -> Result<Ping> {
@@ -182,21 +203,7 @@ impl Tx<'_> {
         body: &[u8],
         dice: &mut Dice,
     ) -> Result<()> {
-        let values = [
-            check.into(),
-            ping.n.into(),
-            ping.at.into(),
-            ping.kind.number().into(),
-            ping.source.number().into(),
-            ping.exit_status.map(i64::from).into(),
-            ping.rid.into(),
-            (&ping.scheme).into(),
-            (&ping.method).into(),
-            ping.remote_addr.as_ref().into(),
-            (&ping.user_agent).into(),
-            ping.body_bytes.into(),
-        ];
-        self.run(&INSERT, &values).await?;
+        self.run(&INSERT, &ping.values(check)).await?;
         if !body.is_empty() {
             let key: Arc<_> = self.data_key(project).await?;
             let sealed = seal_body(&key, project, check, ping.n, body, dice);
@@ -204,6 +211,36 @@ impl Tx<'_> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Appends pings whose check and project are given with each, and those bodies that are not empty.
+    pub(crate) async fn pings_insert(
+        &mut self,
+        logged: &[(ProjectId, CheckId, &Logged<'_>)],
+        dice: &mut Dice,
+    ) -> Result<()> {
+        let rows: Vec<_> = logged
+            .iter()
+            .map(|(_, check, logged)| logged.ping.values(*check))
+            .collect();
+        self.run_each(&INSERT, &rows).await?;
+        let mut bodies = Vec::new();
+        for (project, check, Logged { ping, body }) in logged {
+            if body.is_empty() {
+                continue;
+            }
+            let key = self.data_key(*project).await?;
+            bodies.push((
+                check,
+                ping.n,
+                seal_body(&key, *project, *check, ping.n, body, dice),
+            ));
+        }
+        let rows: Vec<[Param<'_>; 3]> = bodies
+            .iter()
+            .map(|(check, n, sealed)| [(**check).into(), (*n).into(), sealed.into()])
+            .collect();
+        self.run_each(&BODY_INSERT, &rows).await.map(drop)
     }
 
     /// Leaves word that retention should look at a check's log: it has grown by a page, or the check has flipped.

@@ -9,8 +9,8 @@ use std::task::Poll;
 
 use allswell_core::time::{Span, Timestamp};
 
-use crate::db::postgres::{Mode, Postgres, Server, Session};
-use crate::db::sqlite::{Sqlite, run_to_end};
+use crate::db::postgres::{Mode, PING_CONNECTIONS, Postgres, Server, Session};
+use crate::db::sqlite::{Sqlite, lend, run_to_end};
 use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -194,7 +194,16 @@ impl Store {
         }
     }
 
-    /// Like [`Store::write`], on the connection that is kept for pings.
+    /// How many transactions of pings the database takes at once. A check's pings belong into one lane of them: two that
+    /// change one check are in each other's way.
+    pub fn ping_lanes(&self) -> usize {
+        match &self.database {
+            Database::Sqlite(_) => 1,
+            Database::Postgres(_) => PING_CONNECTIONS,
+        }
+    }
+
+    /// Like [`Store::write`], on a connection that is kept for pings.
     ///
     /// # Errors
     /// What the closure gives, or the database's own.
@@ -219,21 +228,23 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let vault = Arc::clone(&self.vault);
+        let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
         sqlite
             .on_writer(move |conn| {
+                script.as_ref().map_or(Ok(()), |script| script.begin())?;
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                let mut tx = Tx::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
                 let (keys, generation) = tx.into_keys();
-                let ended = match result {
-                    Ok(_) => conn.execute_batch("commit"),
-                    Err(_) => conn.execute_batch("rollback"),
+                let ended = match (&result, &script) {
+                    (Ok(_), None) => conn.execute_batch("commit").map_err(Error::from),
+                    (Ok(_), Some(script)) => script.commit(conn),
+                    (Err(_), _) => conn.execute_batch("rollback").map_err(Error::from),
                 };
                 if let Err(error) = ended {
                     // A commit that fails on a full disk leaves the transaction open.
                     let _ = conn.execute_batch("rollback");
-                    return result.and(Err(Error::from(error).into()));
+                    return result.and(Err(error.into()));
                 }
                 if result.is_ok() {
                     vault.remember_all(keys, generation);
@@ -278,11 +289,12 @@ impl Store {
     {
         match &self.database {
             Database::Sqlite(sqlite) => {
-                let vault = Arc::clone(&self.vault);
+                let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
                 sqlite
                     .on_reader(move |conn| {
+                        script.as_ref().map_or(Ok(()), |script| script.begin())?;
                         conn.execute_batch("begin").map_err(Error::from)?;
-                        let mut reader = Reader::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                        let mut reader = Reader::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                         let result = run_to_end(work(&mut reader));
                         let (keys, generation) = reader.into_keys();
                         conn.execute_batch("commit").map_err(Error::from)?;

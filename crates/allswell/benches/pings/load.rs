@@ -93,6 +93,11 @@ impl Load {
     /// Asks for a while, each connection anew as soon as it is answered, and waits for the last answers. Every
     /// connection asks at least once.
     pub fn run(&mut self, mix: Mix<'_>, time: Duration) -> Result<Answers> {
+        self.run_while(mix, |elapsed| elapsed < time)
+    }
+
+    /// The same, for as long as `going` says, which gets the time since the beginning.
+    pub fn run_while(&mut self, mix: Mix<'_>, going: impl Fn(Duration) -> bool) -> Result<Answers> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut clients = self.connect(&epoll, mix.connections)?;
         let mut latencies = Vec::with_capacity(1 << 20);
@@ -130,7 +135,7 @@ impl Load {
                         String::from_utf8_lossy(&client.answer)
                     ),
                 }
-                if now - begun < time {
+                if going(now - begun) {
                     let check = self.roll();
                     clients[number].ask(mix.request, check, mix.seeded, &mut bytes)?;
                 } else {

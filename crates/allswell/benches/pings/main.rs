@@ -1,4 +1,5 @@
-//! `make bench`: pings per second and CPU per ping, beside the empty handler of the same stack.
+//! `make bench`: pings per second and CPU per ping, beside the empty handler of the same stack; with `--storm`, how long
+//! it takes to write down that many checks that fall silent at one instant, and how long pings wait meanwhile.
 //!
 //! The real binary serves a database of its own on a free port of loopback. One thread of ours loads it: `/healthz`,
 //! then pings of random checks with and without a body, in turns and several rounds, so that whatever else the machine
@@ -14,23 +15,36 @@ mod load;
 mod report;
 mod seed;
 mod server;
+mod storm;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use allswell_core::time::Span;
+use allswell_store::Place;
+use allswell_testkit::Cluster;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use crate::load::{Load, Mix, Request};
 use crate::report::{Report, Run};
-use crate::seed::Seeded;
+use crate::seed::{Seeded, Wanted};
 use crate::server::Server;
 
 /// Bytes of the flushed append, and how many of them are timed.
 const FLUSH_BYTES: usize = 4096;
 const FLUSHES: usize = 101;
+
+/// What keeps the data.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Database {
+    Sqlite,
+    /// A cluster of its own that flushes each commit, on the same machine.
+    Postgres,
+}
 
 /// Loads the server with pings and prints what they cost.
 #[derive(Parser)]
@@ -38,6 +52,16 @@ struct Options {
     /// Checks in the database.
     #[arg(long, default_value_t = 10_000)]
     checks: usize,
+    /// The database.
+    #[arg(long, default_value = "sqlite")]
+    database: Database,
+    /// Instead of the measurements below: so many further checks, with a channel each, go down at one instant, while 16
+    /// connections ping the others.
+    #[arg(long, default_value_t = 0)]
+    storm: usize,
+    /// Seconds from the beginning to that instant. The database must be full and the server must run by then.
+    #[arg(long, default_value_t = 30)]
+    storm_in: i64,
     /// Connections that are kept alive, one measurement each.
     #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
     connections: Vec<usize>,
@@ -82,20 +106,49 @@ fn main() -> Result<()> {
     };
     let mut report = Report::new(options.checks);
 
+    seed::make_data_dir(place.path())?;
     let begun = Instant::now();
-    let seeded = seed::fill(place.path(), options.checks, options.seed)?;
+    let cluster = (options.database == Database::Postgres).then(cluster);
+    let (database, url) = match &cluster {
+        None => (Place::File(place.path().join("data/allswell.db")), None),
+        Some(cluster) => {
+            let url = cluster.url("postgres");
+            let server = allswell_store::Server::from_url(&url).map_err(anyhow::Error::msg)?;
+            (Place::Postgres(Box::new(server)), Some(url))
+        }
+    };
+    let wanted = Wanted {
+        checks: options.checks,
+        late: options.storm,
+        late_at: seed::now()? + Span::from_secs(options.storm_in),
+        seed: options.seed,
+    };
+    let seeded = seed::fill(place.path(), &database, wanted)?;
     report.note("seeded in", begun.elapsed(), "s");
 
-    let mut server = Server::start(place.path(), options.server.as_deref(), &options.settings)?;
+    let metrics = SocketAddr::from(([127, 0, 0, 1], allswell_testkit::free_port()));
+    let mut server = Server::start(
+        place.path(),
+        options.server.as_deref(),
+        &options.settings,
+        url.as_deref(),
+        metrics,
+    )?;
     let mut load = Load::new(server.address, options.seed, seeded.checks());
     load.first_ping(&seeded)?;
     report.note("first answered ping after the start", server.age(), "ms");
     report.memory("when idle", server.resident_kib()?);
 
-    measure(&options, &seeded, &server, &mut load, place.path(), &mut report)?;
+    if options.storm > 0 {
+        storm::meet(wanted, &seeded, &mut load, metrics, &mut report)?;
+    } else {
+        measure(&options, &seeded, &server, &mut load, place.path(), &mut report)?;
+    }
 
     report.memory("after the load", server.resident_kib()?);
-    report.wal(&place.path().join("data/allswell.db-wal"));
+    if cluster.is_none() {
+        report.wal(&place.path().join("data/allswell.db-wal"));
+    }
     server.stop()?;
     let begun = Instant::now();
     compare(&seeded, &load)?;
@@ -106,6 +159,22 @@ fn main() -> Result<()> {
         writeln!(file, "{:#}", report.json())?;
     }
     Ok(())
+}
+
+/// PostgreSQL as an operator would have it, and no flush left out.
+fn cluster() -> Cluster {
+    let settings = [
+        "synchronous_commit = on",
+        "shared_buffers = 1GB",
+        "max_wal_size = 4GB",
+        "checkpoint_timeout = 5min",
+        "autovacuum = on",
+    ];
+    Cluster::start(allswell_testkit::Options {
+        settings: settings.map(str::to_owned).to_vec(),
+        durable: true,
+        ..allswell_testkit::Options::default()
+    })
 }
 
 /// All rounds of all measurements.

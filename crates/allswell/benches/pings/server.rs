@@ -27,7 +27,13 @@ pub struct Server {
 
 impl Server {
     /// Starts the binary on the database in `place/data` and a free port, and reads from its greeting which.
-    pub fn start(place: &Path, binary: Option<&Path>, settings: &[String]) -> Result<Self> {
+    pub fn start(
+        place: &Path,
+        binary: Option<&Path>,
+        settings: &[String],
+        database: Option<&str>,
+        metrics: SocketAddr,
+    ) -> Result<Self> {
         let binary = binary.unwrap_or(Path::new(env!("CARGO_BIN_EXE_allswell")));
         let log = place.join("server.log");
         let mut command = Command::new(binary);
@@ -40,11 +46,15 @@ impl Server {
             let (name, value) = setting.split_once('=').context("--set takes NAME=VALUE")?;
             command.env(format!("ALLSWELL_{name}"), value);
         }
+        if let Some(url) = database {
+            command.env("ALLSWELL_DATABASE_URL", url);
+        }
         command
             .arg("serve")
             .current_dir(place)
             .env("ALLSWELL_LISTEN", "127.0.0.1:0")
             .env("ALLSWELL_DATA_DIR", place.join("data"))
+            .env("ALLSWELL_METRICS_LISTEN", metrics.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?);

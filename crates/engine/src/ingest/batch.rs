@@ -4,7 +4,7 @@
 //! its order; then checks, pings and bodies are written at once, each check only if nobody else changed it since it was
 //! read. What was lost to another node is read and decided again. On a database with one writer nothing is ever lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, Settings, State, decide};
@@ -16,6 +16,7 @@ use allswell_core::signal;
 use allswell_core::time::Timestamp;
 use allswell_store::batch::{Changed, Logged};
 use allswell_store::checks::Found;
+use allswell_store::news::News;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Tx};
 
@@ -38,34 +39,29 @@ pub(super) async fn store(
     let mut promised = 0;
     let mut open: Vec<usize> = (0..arrivals.len()).collect();
     for _ in 0..ROUNDS_MAX {
-        let found = Look::at(tx, arrivals, &open, &mut dice).await?;
-        let mut touched: HashMap<CheckId, Touched<'_>> = HashMap::new();
+        let mut found = Look::at(tx, arrivals, &open, &mut dice).await?;
+        let checks = std::mem::take(&mut found.checks).into_iter();
+        let mut touched: Vec<Touched<'_>> = checks.map(|check| Touched::new(check, zones)).collect();
         for index in &open {
             let arrival = &arrivals[*index];
-            let (id, answer) = match found.of(*index, &arrival.address) {
-                Ok(id) => (id, found.answer(id, *index)),
-                Err(answer) => {
-                    answers[*index] = answer;
-                    continue;
+            match found.of(*index, &arrival.address) {
+                Ok(place) => {
+                    // What was stored in an earlier round has its answer; what is decided again has it once more.
+                    answers[*index] = found.answer(place, *index);
+                    touched[place].take(arrival);
                 }
-            };
-            // What was stored in an earlier round has its answer; what is decided again has it once more.
-            answers[*index] = answer;
-            let touched = touched
-                .entry(id)
-                .or_insert_with(|| Touched::new(found.checks[&id].clone(), zones));
-            touched.take(arrival);
+                Err(answer) => answers[*index] = answer,
+            }
         }
         let (lost, more) = write(tx, touched, &mut dice).await?;
         promised += more;
-        open.retain(|index| {
-            found
-                .of(*index, &arrivals[*index].address)
-                .is_ok_and(|id| lost.contains(&id))
-        });
-        if open.is_empty() {
+        if lost.is_empty() {
             return Ok((answers, promised));
         }
+        open.retain(|index| {
+            let place = found.of(*index, &arrivals[*index].address);
+            place.is_ok_and(|place| lost.contains(&found.ids[place]))
+        });
     }
     Err(Error::Conflict("other writers were faster each time".to_owned()))
 }
@@ -73,7 +69,9 @@ pub(super) async fn store(
 /// What the addresses of a batch lead to.
 #[derive(Default)]
 struct Look<'a> {
-    checks: HashMap<CheckId, Check>,
+    /// In the order of their ids, each once. Whoever decides takes them out; their places stay.
+    checks: Vec<Check>,
+    ids: Vec<CheckId>,
     slugs: HashMap<(&'a str, &'a str), std::result::Result<CheckId, Answer>>,
     /// Checks that were made for a ping, with that ping's place in the batch.
     made: HashMap<CheckId, usize>,
@@ -82,25 +80,26 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     async fn at(tx: &mut Tx<'_>, arrivals: &'a [Arrival], open: &[usize], dice: &mut Dice) -> Result<Self> {
         let mut look = Look::default();
-        let mut ids = HashSet::new();
+        let mut ids = Vec::with_capacity(open.len());
         let mut by_slug: Vec<(usize, &str, &str)> = Vec::new();
         for index in open {
             match &arrivals[*index].address {
-                Address::Check(id) => {
-                    ids.insert(*id);
-                }
+                Address::Check(id) => ids.push(*id),
                 Address::Slug { key, slug, .. } => by_slug.push((*index, key.reveal(), slug)),
             }
         }
+        // In order, so that a batch is the same each time, and its reads go through the table in one direction.
+        ids.sort_unstable();
+        ids.dedup();
         if !ids.is_empty() {
-            let ids: Vec<CheckId> = ids.into_iter().collect();
-            let checks = tx.checks_any(SystemScope::engine(), &ids).await?;
-            look.checks
-                .extend(checks.into_iter().map(|check| (check.id, check)));
+            look.checks = tx.checks_any(SystemScope::engine(), &ids).await?;
         }
         if !by_slug.is_empty() {
             look.find_slugs(tx, arrivals, &by_slug, dice).await?;
         }
+        look.checks.sort_unstable_by_key(|check| check.id);
+        look.checks.dedup_by_key(|check| check.id);
+        look.ids = look.checks.iter().map(|check| check.id).collect();
         Ok(look)
     }
 
@@ -111,7 +110,7 @@ impl<'a> Look<'a> {
         wanted: &[(usize, &'a str, &'a str)],
         dice: &mut Dice,
     ) -> Result<()> {
-        let mut keys: HashMap<&str, Timestamp> = HashMap::new();
+        let mut keys: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for (index, key, _) in wanted {
             keys.entry(key).or_insert(arrivals[*index].at);
         }
@@ -150,7 +149,7 @@ impl<'a> Look<'a> {
 
     fn keep(&mut self, check: Check) -> CheckId {
         let id = check.id;
-        self.checks.entry(id).or_insert(check);
+        self.checks.push(check);
         id
     }
 
@@ -181,31 +180,27 @@ impl<'a> Look<'a> {
         Ok(Ok(self.keep(check)))
     }
 
-    /// Which check a ping at this place of the batch is for.
-    fn of(&self, index: usize, address: &Address) -> std::result::Result<CheckId, Answer> {
-        let found = self.by_address(address)?;
+    /// The place of the check that a ping at this place of the batch is for.
+    fn of(&self, index: usize, address: &Address) -> std::result::Result<usize, Answer> {
+        let id = match address {
+            Address::Check(id) => id,
+            Address::Slug { key, slug, .. } => {
+                match self.slugs.get(&(key.reveal().as_str(), slug.as_str())) {
+                    Some(found) => found.as_ref().map_err(|answer| *answer)?,
+                    None => return Err(Answer::NotFound),
+                }
+            }
+        };
         // A ping that did not ask for a check comes too early for one that a later ping asked for.
-        match self.made.get(&found) {
-            Some(made) if *made > index => Err(Answer::NotFound),
-            _ => Ok(found),
+        if self.made.get(id).is_some_and(|made| *made > index) {
+            return Err(Answer::NotFound);
         }
-    }
-
-    fn by_address(&self, address: &Address) -> std::result::Result<CheckId, Answer> {
-        match address {
-            Address::Check(id) if self.checks.contains_key(id) => Ok(*id),
-            Address::Check(_) => Err(Answer::NotFound),
-            Address::Slug { key, slug, .. } => self
-                .slugs
-                .get(&(key.reveal().as_str(), slug.as_str()))
-                .copied()
-                .unwrap_or(Err(Answer::NotFound)),
-        }
+        self.ids.binary_search(id).map_err(|_| Answer::NotFound)
     }
 
     /// What a ping at this place of the batch is told, once it is stored.
-    fn answer(&self, id: CheckId, index: usize) -> Answer {
-        if self.made.get(&id) == Some(&index) {
+    fn answer(&self, place: usize, index: usize) -> Answer {
+        if self.made.get(&self.ids[place]) == Some(&index) {
             Answer::Created
         } else {
             Answer::Stored
@@ -295,10 +290,10 @@ impl<'a> Touched<'a> {
             source: Source::Http,
             exit_status: arrival.action.exit_status(),
             rid: arrival.rid,
-            scheme: arrival.scheme.clone(),
-            method: arrival.method.clone(),
-            remote_addr: arrival.remote_addr.clone(),
-            user_agent: arrival.user_agent.clone(),
+            scheme: arrival.scheme.as_str(),
+            method: arrival.method.as_str(),
+            remote_addr: arrival.remote_addr.as_deref(),
+            user_agent: arrival.user_agent.as_str(),
             body_bytes: arrival.body.len() as u64,
         };
         self.pings.push(Logged {
@@ -312,15 +307,17 @@ impl<'a> Touched<'a> {
 /// deliveries were promised.
 async fn write(
     tx: &mut Tx<'_>,
-    mut touched: HashMap<CheckId, Touched<'_>>,
+    mut touched: Vec<Touched<'_>>,
     dice: &mut Dice,
 ) -> Result<(HashSet<CheckId>, usize)> {
+    touched.retain(|touched| !touched.pings.is_empty());
     let mut changed: Vec<Changed<'_>> = touched
-        .values_mut()
+        .iter_mut()
         .map(|touched| Changed {
             deadline: touched.deadline,
             pings: std::mem::take(&mut touched.pings),
             check: &mut touched.check,
+            exact: false,
         })
         .collect();
     let full_pages: Vec<CheckId> = changed
@@ -333,24 +330,35 @@ async fn write(
         })
         .map(|changed| changed.check.id)
         .collect();
-    let saved: HashSet<CheckId> = tx.batch_save(&mut changed, dice).await?.into_iter().collect();
+    let saved = tx.batch_save(&mut changed, dice).await?;
+    let mut lost: HashSet<CheckId> = HashSet::new();
+    if saved.len() < changed.len() {
+        lost.extend(changed.iter().map(|changed| changed.check.id));
+        for id in &saved {
+            lost.remove(id);
+        }
+    }
     drop(changed);
-    let lost = touched.keys().filter(|id| !saved.contains(id)).copied().collect();
 
-    for id in full_pages.into_iter().filter(|id| saved.contains(id)) {
+    for id in full_pages.into_iter().filter(|id| !lost.contains(id)) {
         tx.ping_log_mark(id).await?;
     }
     // Project by project, as every writer of flips does, so that two nodes wait for each other in one direction.
     let mut flipped: Vec<Touched<'_>> = touched
-        .into_values()
-        .filter(|touched| !touched.flips.is_empty() && saved.contains(&touched.check.id))
+        .into_iter()
+        .filter(|touched| !touched.flips.is_empty() && !lost.contains(&touched.check.id))
         .collect();
     flipped.sort_by_key(|touched| (touched.check.project, touched.check.id));
-    let mut promised = 0;
-    for Touched { check, flips, .. } in &flipped {
-        for (flip, at) in flips {
-            promised += record::write_flip(tx, check, flip, *at, dice).await?;
-        }
-    }
+    let news: Vec<News<'_>> = flipped
+        .iter()
+        .flat_map(|Touched { check, flips, .. }| {
+            flips.iter().map(move |(flip, at)| News {
+                check,
+                flip,
+                noticed_at: *at,
+            })
+        })
+        .collect();
+    let promised = record::write_flips(tx, &news, dice).await?;
     Ok((lost, promised))
 }

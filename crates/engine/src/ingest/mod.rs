@@ -18,6 +18,7 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Store};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::meters::Meters;
@@ -42,6 +43,17 @@ pub enum Address {
         /// Make the check if there is none.
         create: bool,
     },
+}
+
+impl Address {
+    /// Which of so many lanes it belongs into. All that is sent to one address is in one lane, in its order.
+    fn lane(&self, lanes: usize) -> usize {
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>();
+        match self {
+            Address::Check(id) => sum(id.as_uuid_bytes()) % lanes,
+            Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
+        }
+    }
 }
 
 /// A ping that arrived.
@@ -124,19 +136,23 @@ impl Inbox {
     pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
         let _place = self.pending.wait(arrival.at);
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { arrival, answer };
-        match self.sender.try_send(waiting) {
+        match self.sender.try_send(Waiting { arrival, answer }) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(waiting)) => {
-                let Ok(Ok(place)) = tokio::time::timeout(self.patience, self.sender.reserve()).await else {
-                    self.meters.ping(Err(Refusal::Full));
-                    return Err(Refusal::Full);
-                };
-                place.send(waiting);
-            }
+            // In a box: nobody needs the room of its timer while there is a place.
+            Err(mpsc::error::TrySendError::Full(waiting)) => Box::pin(self.squeeze(waiting)).await?,
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Busy),
         }
         answered.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    /// Waits for a place in a full inbox.
+    async fn squeeze(&self, waiting: Waiting) -> std::result::Result<(), Refusal> {
+        let Ok(Ok(place)) = tokio::time::timeout(self.patience, self.sender.reserve()).await else {
+            self.meters.ping(Err(Refusal::Full));
+            return Err(Refusal::Full);
+        };
+        place.send(waiting);
+        Ok(())
     }
 
     /// The pings that wait, for the sweep.
@@ -209,21 +225,78 @@ impl Ingest {
 
     /// Stores batches until every [`Inbox`] is gone and what waited is answered.
     pub async fn run(mut self, clock: fn() -> Timestamp) {
+        let lanes = self.store.ping_lanes();
+        if lanes == 1 {
+            return self.empty(clock).await;
+        }
+        let mut running = JoinSet::new();
+        let mut senders = Vec::with_capacity(lanes);
+        for _ in 0..lanes {
+            // As much as one batch: what waits beyond that waits in the inbox, and is bounded there.
+            let (sender, receiver) = mpsc::channel(self.batch_max);
+            senders.push(sender);
+            running.spawn(self.lane(receiver).empty(clock));
+        }
         let mut waiting = Vec::with_capacity(self.batch_max);
-        while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
+        'all: while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
+            for one in waiting.drain(..) {
+                let lane = one.arrival.address.lane(lanes);
+                // A lane ends before its sender only by breaking off, and all of it ends with it.
+                if senders[lane].send(one).await.is_err() {
+                    break 'all;
+                }
+            }
+        }
+        drop(senders);
+        while let Some(ended) = running.join_next().await {
+            ended.expect("a lane of the ingest loop ends in order");
+        }
+    }
+
+    /// The same, for a part of the pings.
+    fn lane(&mut self, receiver: mpsc::Receiver<Waiting>) -> Ingest {
+        Ingest {
+            store: self.store.clone(),
+            receiver,
+            batch_max: self.batch_max,
+            dice: self.dice.fork(),
+            zones: self.zones.clone(),
+            deliver: Arc::clone(&self.deliver),
+            meters: self.meters.clone(),
+            now: self.now,
+            unsaid: 0,
+            quiet_until: None,
+        }
+    }
+
+    /// Stores batches of what comes, one after the other.
+    ///
+    /// The writer must not stand still while answers go out: if more waits already, the next batch is on its way before
+    /// the last one is answered.
+    async fn empty(mut self, clock: fn() -> Timestamp) {
+        let mut waiting = Vec::with_capacity(self.batch_max);
+        let mut stored = Stored::default();
+        loop {
+            if self.receiver.is_empty() {
+                stored.answer(&self.meters);
+            }
+            if self.receiver.recv_many(&mut waiting, self.batch_max).await == 0 {
+                return;
+            }
             let (arrivals, answers): (Vec<_>, Vec<_>) = waiting
                 .drain(..)
                 .map(|waiting| (waiting.arrival, waiting.answer))
                 .unzip();
             let begun = clock();
             self.now = begun;
-            let results = self.take(arrivals.into()).await;
-            self.meters.batch(answers.len(), clock() - begun);
-            for (answer, result) in answers.into_iter().zip(results) {
-                self.meters.ping(result);
-                // A client that went away no longer waits; its ping is stored.
-                let _ = answer.send(result);
-            }
+            let meters = self.meters.clone();
+            let (results, ()) = tokio::join!(
+                biased;
+                self.take(arrivals.into()),
+                async { stored.answer(&meters) }
+            );
+            meters.batch(answers.len(), clock() - begun);
+            stored = Stored { answers, results };
         }
     }
 
@@ -302,7 +375,27 @@ impl Ingest {
     }
 }
 
+/// A batch that is committed, and who waits for that.
+#[derive(Default)]
+struct Stored {
+    answers: Vec<oneshot::Sender<std::result::Result<Answer, Refusal>>>,
+    results: Vec<std::result::Result<Answer, Refusal>>,
+}
+
+impl Stored {
+    fn answer(&mut self, meters: &Meters) {
+        for (answer, result) in self.answers.drain(..).zip(self.results.drain(..)) {
+            meters.ping(result);
+            // A client that went away no longer waits; its ping is stored.
+            let _ = answer.send(result);
+        }
+    }
+}
+
 /// Cuts a user agent to what is kept of it.
 pub fn cut_user_agent(text: &str) -> String {
-    text.chars().take(limits::USER_AGENT_CHARS_MAX).collect()
+    match text.char_indices().nth(limits::USER_AGENT_CHARS_MAX) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
 }

@@ -7,6 +7,7 @@
 mod migrate;
 pub(crate) mod postgres;
 mod row;
+pub(crate) mod script;
 pub(crate) mod sqlite;
 mod stmt;
 
@@ -14,7 +15,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
-pub(crate) use row::{Param, Row};
+pub(crate) use row::{Columns, FromColumns, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use crate::Result;
@@ -24,6 +25,8 @@ use crate::vault::{Learnt, Vault};
 pub(crate) enum Conn<'c> {
     /// Exclusive, since only that can travel between threads with the task that holds it.
     Sqlite(&'c mut rusqlite::Connection),
+    /// In a simulated world, where statements fail as its seed says.
+    Scripted(&'c mut rusqlite::Connection, &'c script::Script),
     Postgres(&'c mut postgres::Session),
 }
 
@@ -66,7 +69,31 @@ impl<'c> Reader<'c> {
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::all(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::all(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.all(stmt, params).await,
+        }
+    }
+
+    /// What each row of a statement is, for each of several sets of values.
+    pub(crate) async fn decoded<T: FromColumns, const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<T>> {
+        match &mut self.conn {
+            Conn::Sqlite(conn) => sqlite::decoded(conn, stmt, sets),
+            _ => {
+                let mut found = Vec::new();
+                for params in sets {
+                    for row in self.all(stmt, params).await? {
+                        found.push(T::from_columns(&row)?);
+                    }
+                }
+                Ok(found)
+            }
         }
     }
 
@@ -97,7 +124,32 @@ impl<'c> Tx<'c> {
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
         match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::run(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.run(stmt, params).await,
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement for each of several sets of values; gives the number of rows that each changed. On SQLite it is
+    /// looked up once for all of them.
+    pub(crate) async fn run_each<const N: usize>(
+        &mut self,
+        stmt: &'static Stmt,
+        sets: &[[Param<'_>; N]],
+    ) -> Result<Vec<u64>> {
+        match &mut self.0.conn {
+            Conn::Sqlite(conn) => sqlite::run_each(conn, stmt, sets),
+            _ => {
+                let mut changed = Vec::new();
+                for params in sets {
+                    changed.push(self.run(stmt, params).await?);
+                }
+                Ok(changed)
+            }
         }
     }
 }

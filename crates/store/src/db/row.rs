@@ -1,5 +1,6 @@
 //! Values on their way in and out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,13 +36,39 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    fn look(&self) -> Look<'_> {
+        match self {
+            Value::Null => Look::Null,
+            Value::Integer(number) => Look::Integer(*number),
+            Value::Text(text) => Look::Text(Cow::Borrowed(text)),
+            Value::Bytes(bytes) => Look::Bytes(bytes),
+        }
+    }
+}
+
+/// A value where it lies.
+pub(crate) enum Look<'v> {
+    Null,
+    Integer(i64),
+    Text(Cow<'v, str>),
+    Bytes(&'v [u8]),
+}
+
+impl Look<'_> {
     fn kind(&self) -> &'static str {
         match self {
-            Value::Null => "null",
-            Value::Integer(_) => "integer",
-            Value::Text(_) => "text",
-            Value::Bytes(_) => "bytes",
+            Look::Null => "null",
+            Look::Integer(_) => "integer",
+            Look::Text(_) => "text",
+            Look::Bytes(_) => "bytes",
         }
+    }
+
+    /// Reads it as a type; `column` is for who has to find out why that failed.
+    pub(crate) fn read<T: FromValue>(self, column: &str) -> Result<T> {
+        let kind = self.kind();
+        T::from_value(self)
+            .ok_or_else(|| Error::Corrupt(format!("column {column} holds an unexpected {kind}")))
     }
 }
 
@@ -135,11 +162,33 @@ impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
     }
 }
 
-/// A row of a result.
+/// A row of a result, by the names of its columns.
+pub(crate) trait Columns {
+    /// The value of a column.
+    fn get<T: FromValue>(&self, column: &str) -> Result<T>;
+}
+
+/// What can be made of a row while the database still holds it. For the paths that every ping takes: nothing is copied
+/// that is not kept.
+pub(crate) trait FromColumns: Sized {
+    /// `Corrupt` for a row that no program of ours wrote.
+    fn from_columns(row: &impl Columns) -> Result<Self>;
+}
+
+/// The place of a column, looked for first at `hint`: columns are mostly read in the order they were selected.
+pub(crate) fn place_of(columns: &[String], column: &str, hint: usize) -> Result<usize> {
+    if columns.get(hint).is_some_and(|name| name == column) {
+        return Ok(hint);
+    }
+    let found = columns.iter().position(|name| name == column);
+    found.ok_or_else(|| Error::Internal(format!("the result has no column {column}")))
+}
+
+/// A row of a result that is kept.
 pub(crate) struct Row {
     columns: Arc<[String]>,
     values: Vec<Value>,
-    /// Where the next column is looked for first: columns are mostly read in the order they were selected.
+    /// Where the next column is looked for first.
     next: AtomicUsize,
 }
 
@@ -154,95 +203,93 @@ impl Row {
 
     /// The value of a column.
     pub(crate) fn get<T: FromValue>(&self, column: &str) -> Result<T> {
-        let hint = self.next.load(Ordering::Relaxed);
-        let index = if self.columns.get(hint).is_some_and(|name| name == column) {
-            hint
-        } else {
-            let found = self.columns.iter().position(|name| name == column);
-            found.ok_or_else(|| Error::Internal(format!("the result has no column {column}")))?
-        };
+        let index = place_of(&self.columns, column, self.next.load(Ordering::Relaxed))?;
         self.next.store(index + 1, Ordering::Relaxed);
-        let value = &self.values[index];
-        T::from_value(value)
-            .ok_or_else(|| Error::Corrupt(format!("column {column} holds an unexpected {}", value.kind())))
+        self.values[index].look().read(column)
+    }
+}
+
+impl Columns for Row {
+    fn get<T: FromValue>(&self, column: &str) -> Result<T> {
+        Row::get(self, column)
     }
 }
 
 /// A type that a column can be read as.
 pub(crate) trait FromValue: Sized {
-    fn from_value(value: &Value) -> Option<Self>;
+    fn from_value(value: Look<'_>) -> Option<Self>;
 }
 
 impl FromValue for i64 {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         match value {
-            Value::Integer(number) => Some(*number),
+            Look::Integer(number) => Some(number),
             _ => None,
         }
     }
 }
 
 impl FromValue for u64 {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         i64::from_value(value).and_then(|number| u64::try_from(number).ok())
     }
 }
 
 impl FromValue for u8 {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         i64::from_value(value).and_then(|number| u8::try_from(number).ok())
     }
 }
 
 impl FromValue for bool {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         i64::from_value(value).map(|number| number != 0)
     }
 }
 
 impl FromValue for Timestamp {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         i64::from_value(value).map(Timestamp::from_micros)
     }
 }
 
 impl FromValue for Span {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         i64::from_value(value).map(Span::from_micros)
     }
 }
 
 impl FromValue for String {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         match value {
-            Value::Text(text) => Some(text.clone()),
+            Look::Text(text) => Some(text.into_owned()),
             _ => None,
         }
     }
 }
 
 impl FromValue for Vec<u8> {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         match value {
-            Value::Bytes(bytes) => Some(bytes.clone()),
+            Look::Bytes(bytes) => Some(bytes.to_vec()),
             _ => None,
         }
     }
 }
 
 impl FromValue for Uuid {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         match value {
-            Value::Bytes(bytes) => Uuid::from_slice(bytes).ok(),
+            Look::Bytes(bytes) => Uuid::from_slice(bytes).ok(),
             _ => None,
         }
     }
 }
 
 impl<T: FromValue> FromValue for Option<T> {
-    fn from_value(value: &Value) -> Option<Self> {
+    fn from_value(value: Look<'_>) -> Option<Self> {
         match value {
-            Value::Null => Some(None),
+            Look::Null => Some(None),
             other => T::from_value(other).map(Some),
         }
     }
@@ -251,7 +298,7 @@ impl<T: FromValue> FromValue for Option<T> {
 macro_rules! ids {
     ($($name:ident),*) => {$(
         impl FromValue for id::$name {
-            fn from_value(value: &Value) -> Option<Self> {
+            fn from_value(value: Look<'_>) -> Option<Self> {
                 Uuid::from_value(value).map(Into::into)
             }
         }

@@ -5,6 +5,7 @@
 
 mod absences;
 mod audit;
+mod badges;
 mod channels;
 mod checks;
 mod deletes;
@@ -13,6 +14,7 @@ mod flips;
 mod instance;
 mod keys;
 mod kit;
+mod news;
 mod outbox;
 mod people;
 mod pings;

@@ -1,4 +1,4 @@
-//! PostgreSQL: a bounded pool, and one connection apart for pings.
+//! PostgreSQL: a bounded pool, and a few connections apart for pings.
 //!
 //! A transaction runs where it is called, on a connection that it borrows. Every wait has an end: for a connection,
 //! for a statement, for a server that has stopped answering.
@@ -19,12 +19,15 @@ pub(crate) use session::{Mode, Session};
 
 use crate::{Error, Result};
 
+/// Streams of commits for pings. While one waits for its flush, the others keep the server at work; more of them make
+/// smaller batches. docs/performance.md has the figures.
+pub(crate) const PING_CONNECTIONS: usize = 3;
+
 /// A PostgreSQL database. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pool: Pool,
-    /// The one connection of this node that writes pings: one stream of commits makes the largest batches, and a crowd
-    /// of readers cannot keep pings waiting.
+    /// The connections of this node that write pings, apart so that a crowd of readers cannot keep pings waiting.
     pings: Pool,
     server: Arc<Server>,
     tls: MakeRustlsConnect,
@@ -49,7 +52,7 @@ impl Postgres {
         };
         Ok(Postgres {
             pool: pool(server.connections)?,
-            pings: pool(1)?,
+            pings: pool(PING_CONNECTIONS)?,
             server: Arc::new(server.clone()),
             tls,
         })
@@ -72,9 +75,19 @@ impl Postgres {
         Ok(session)
     }
 
-    /// Begins a transaction on the connection for pings.
+    /// Begins a transaction on a connection for pings. One that broke while nobody used it is mostly known by then; where
+    /// it is not, the batch fails and its clients try again.
     pub(crate) async fn begin_pings(&self) -> Result<Session> {
-        self.begin_on(&self.pings, Mode::Write).await
+        let server = &self.server;
+        let patience = server.statement + server.acquire;
+        let conn = self.pings.get().await.map_err(no_connection)?;
+        Ok(Session::begin_later(
+            conn,
+            Mode::Write,
+            server.prepare,
+            server.statement,
+            patience,
+        ))
     }
 
     async fn begin_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
@@ -24,6 +25,9 @@ pub(crate) struct Session {
     prepare: bool,
     /// The server ends a statement earlier; this is for a server that does not answer at all.
     patience: Duration,
+    /// What begins the transaction. It was not said yet while `unbegun`.
+    begin: String,
+    unbegun: AtomicBool,
     /// Words for other nodes, said with the commit.
     nudges: Vec<&'static str>,
 }
@@ -38,13 +42,14 @@ pub(crate) enum Mode {
 }
 
 impl Session {
-    pub(super) async fn begin(
+    /// A transaction that begins with its first statement, which goes with the begin in one journey.
+    pub(super) fn begin_later(
         conn: Object,
         mode: Mode,
         prepare: bool,
         statement: Duration,
         patience: Duration,
-    ) -> Result<Self> {
+    ) -> Self {
         let mut begin = match mode {
             Mode::Read => "begin isolation level repeatable read read only".to_owned(),
             Mode::Write => "begin isolation level read committed read write".to_owned(),
@@ -56,13 +61,26 @@ impl Session {
                 begin.push_str(&setting);
             }
         }
-        let session = Session {
+        Session {
             conn: Some(conn),
             prepare,
             patience,
+            begin,
+            unbegun: AtomicBool::new(true),
             nudges: Vec::new(),
-        };
-        session.simple(&begin).await?;
+        }
+    }
+
+    /// Begins a transaction at once: whether the connection is still good shows here.
+    pub(super) async fn begin(
+        conn: Object,
+        mode: Mode,
+        prepare: bool,
+        statement: Duration,
+        patience: Duration,
+    ) -> Result<Self> {
+        let session = Self::begin_later(conn, mode, prepare, statement, patience);
+        session.bounded(async { Ok(()) }).await?;
         Ok(session)
     }
 
@@ -79,7 +97,16 @@ impl Session {
         &self,
         work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
-        match tokio::time::timeout(self.patience, work).await {
+        let begun = async {
+            if !self.unbegun.swap(false, Ordering::Relaxed) {
+                return work.await;
+            }
+            // Both are sent before either is answered. Where the begin fails, so does the other.
+            let (begun, done) = tokio::join!(biased; self.conn().batch_execute(&self.begin), work);
+            begun?;
+            done
+        };
+        match tokio::time::timeout(self.patience, begun).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(Error::Unavailable(
                 "the database server does not answer".to_owned(),
@@ -153,6 +180,10 @@ impl Session {
 
     /// Makes the transaction's changes last.
     pub(crate) async fn commit(mut self) -> Result<()> {
+        if self.unbegun.load(Ordering::Relaxed) && self.nudges.is_empty() {
+            drop(self.conn.take());
+            return Ok(());
+        }
         let mut end = String::new();
         for word in &self.nudges {
             end.push_str(&format!("notify {}, '{word}'; ", super::listen::CHANNEL));
@@ -166,6 +197,10 @@ impl Session {
 
     /// Takes the transaction's changes back.
     pub(crate) async fn rollback(mut self) -> Result<()> {
+        if self.unbegun.load(Ordering::Relaxed) {
+            drop(self.conn.take());
+            return Ok(());
+        }
         self.simple("rollback").await?;
         drop(self.conn.take());
         Ok(())

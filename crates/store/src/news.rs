@@ -1,0 +1,247 @@
+//! Flips of many checks at once, with the deliveries that they owe, for the moment when a crowd falls silent.
+//!
+//! On PostgreSQL each kind of row is one statement with arrays; on SQLite, where a statement costs no journey, the same
+//! methods loop over those for one flip. A test holds that both ways leave the same rows.
+
+use std::collections::HashMap;
+
+use allswell_core::check::Check;
+use allswell_core::delivery::{Owed, Route};
+use allswell_core::flip::Flip;
+use allswell_core::id::{CheckId, DeliveryId, ProjectId};
+use allswell_core::incident::{self, Effect};
+use allswell_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::Result;
+use crate::db::{Reader, Tx, postgres_statements};
+use crate::outbox::NUDGE;
+
+postgres_statements! {
+    ROUTES = "select cc.check_id as check_id, c.id as id, c.tells_down as tells_down, c.tells_up as tells_up,
+                     c.disabled_at as disabled_at
+              from channels c join check_channels cc on cc.channel_id = c.id
+              where cc.check_id = any($1) and c.deleted_at is null order by c.id";
+    CHANGES_TAKE = "update project_changes set seq = seq + $2 where project_id = $1 returning seq";
+    // `effect` is 1 for a flip that opens an incident and 2 for one that closes it.
+    FLIPS = "with v as (
+            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[],
+                                 $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
+                as v (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
+                      reason_code, reason_data, effect)
+        ), f as (
+            insert into flips (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status,
+                               expected_at, reason_code, reason_data)
+            select check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
+                   reason_code, reason_data from v
+        ), c as (
+            update checks set change_seq = v.change_seq from v where checks.id = v.check_id
+        ), m as (
+            insert into prune_due (check_id) select check_id from v on conflict (check_id) do nothing
+        ), o as (
+            insert into incidents (check_id, opened_seq, project_id, opened_at)
+            select check_id, seq, project_id, at from v where effect = 1
+        ), e as (
+            update incidents set closed_seq = v.seq, closed_at = v.at from v
+            where incidents.check_id = v.check_id and incidents.closed_seq is null and v.effect = 2
+        )
+        select count(*) as flips from v";
+    DELIVERIES = "with v as (
+            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
+                                 $8::bigint[])
+                as v (check_id, flip_seq, project_id, channel_id, id, class, created_at, expires_at)
+        ), o as (
+            insert into delivery_flips (check_id, flip_seq, channel_id, occasion, delivery_id)
+            select check_id, flip_seq, channel_id, 0, id from v
+            on conflict (check_id, flip_seq, channel_id, occasion) do nothing
+            returning delivery_id
+        )
+        insert into deliveries (shard, id, project_id, channel_id, class, state, attempts, next_at, expires_at,
+                                created_at)
+        select v.check_id, v.id, v.project_id, v.channel_id, v.class, 'ready', 0, v.created_at, v.expires_at,
+               v.created_at
+        from v join o on o.delivery_id = v.id";
+}
+
+/// A flip, of whom, and when it was noticed.
+#[derive(Copy, Clone)]
+pub struct News<'n> {
+    /// The check, saved already.
+    pub check: &'n Check,
+    /// What happened to it.
+    pub flip: &'n Flip,
+    /// When.
+    pub noticed_at: Timestamp,
+}
+
+/// A delivery that a flip owes.
+pub struct Promise<'n> {
+    /// The flip.
+    pub news: News<'n>,
+    /// To whom, and until when.
+    pub owed: Owed,
+    /// The delivery's id.
+    pub id: DeliveryId,
+}
+
+fn signed(number: u64) -> Option<i64> {
+    Some(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl Reader<'_> {
+    /// [`Reader::routes`] for each of these checks; one without channels is left out.
+    pub async fn routes_of(&mut self, checks: &[CheckId]) -> Result<HashMap<CheckId, Vec<Route>>> {
+        let mut routes: HashMap<CheckId, Vec<Route>> = HashMap::new();
+        if !self.is_postgres() {
+            for check in checks {
+                routes.insert(*check, self.routes(*check).await?);
+            }
+            return Ok(routes);
+        }
+        let ids: Vec<Option<Uuid>> = checks.iter().map(|check| Some(check.as_uuid())).collect();
+        for row in self.all(&ROUTES, &[ids.as_slice().into()]).await? {
+            let check = row.get("check_id")?;
+            let route = Route {
+                channel: row.get("id")?,
+                tells_down: row.get("tells_down")?,
+                tells_up: row.get("tells_up")?,
+                disabled: row.get::<Option<Timestamp>>("disabled_at")?.is_some(),
+            };
+            routes.entry(check).or_default().push(route);
+        }
+        Ok(routes)
+    }
+}
+
+impl Tx<'_> {
+    /// [`Tx::flip_insert`] for each. No check may be there twice; sorted by project, so that two nodes wait for each other
+    /// in one direction.
+    pub async fn flips_insert(&mut self, news: &[News<'_>]) -> Result<()> {
+        if !self.is_postgres() {
+            for one in news {
+                self.flip_insert(one.check, one.flip, one.noticed_at).await?;
+            }
+            return Ok(());
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut flips = Flips::default();
+        for of_project in news.chunk_by(|a, b| a.check.project == b.check.project) {
+            let last = self
+                .changes_take(of_project[0].check.project, of_project.len())
+                .await?;
+            let first = last - of_project.len() as i64 + 1;
+            for (one, change) in of_project.iter().zip(first..) {
+                flips.add(one, change);
+            }
+        }
+        let [seq, change, at, noticed_at, from, to, expected_at, effect] = &flips.numbers;
+        let codes: Vec<Option<&str>> = flips
+            .reasons
+            .iter()
+            .map(|(code, _)| Some(code.as_str()))
+            .collect();
+        let data: Vec<Option<&str>> = flips
+            .reasons
+            .iter()
+            .map(|(_, data)| Some(data.as_str()))
+            .collect();
+        let values = [
+            flips.checks.as_slice().into(),
+            seq.as_slice().into(),
+            flips.projects.as_slice().into(),
+            change.as_slice().into(),
+            at.as_slice().into(),
+            noticed_at.as_slice().into(),
+            from.as_slice().into(),
+            to.as_slice().into(),
+            expected_at.as_slice().into(),
+            codes.as_slice().into(),
+            data.as_slice().into(),
+            effect.as_slice().into(),
+        ];
+        self.all(&FLIPS, &values).await.map(drop)
+    }
+
+    /// Takes the next so many change numbers of a project; gives the last of them.
+    async fn changes_take(&mut self, project: ProjectId, count: usize) -> Result<i64> {
+        let row = self
+            .first(&CHANGES_TAKE, &[project.into(), (count as u64).into()])
+            .await?;
+        row.map_or(Ok(0), |row| row.get("seq"))
+    }
+
+    /// [`Tx::delivery_insert`] for each.
+    pub async fn deliveries_insert(&mut self, promises: &[Promise<'_>]) -> Result<()> {
+        if !self.is_postgres() {
+            for Promise { news, owed, id } in promises {
+                self.delivery_insert(news.check, news.flip, owed, *id, news.noticed_at)
+                    .await?;
+            }
+            return Ok(());
+        }
+        if promises.is_empty() {
+            return Ok(());
+        }
+        let ids = |of: fn(&Promise<'_>) -> Uuid| promises.iter().map(|one| Some(of(one))).collect::<Vec<_>>();
+        let numbers =
+            |of: fn(&Promise<'_>) -> Option<i64>| promises.iter().map(of).collect::<Vec<Option<i64>>>();
+        let classes: Vec<Option<&str>> = promises.iter().map(|one| Some(one.owed.class.word())).collect();
+        let (checks, projects) = (
+            ids(|one| one.news.check.id.as_uuid()),
+            ids(|one| one.news.check.project.as_uuid()),
+        );
+        let (channels, own) = (ids(|one| one.owed.channel.as_uuid()), ids(|one| one.id.as_uuid()));
+        let seqs = numbers(|one| signed(one.news.flip.seq));
+        let created = numbers(|one| Some(one.news.noticed_at.as_micros()));
+        let expires = numbers(|one| Some(one.owed.expires_at.as_micros()));
+        let values = [
+            checks.as_slice().into(),
+            seqs.as_slice().into(),
+            projects.as_slice().into(),
+            channels.as_slice().into(),
+            own.as_slice().into(),
+            classes.as_slice().into(),
+            created.as_slice().into(),
+            expires.as_slice().into(),
+        ];
+        self.nudge(NUDGE);
+        self.run(&DELIVERIES, &values).await.map(drop)
+    }
+}
+
+/// The columns of the flips.
+#[derive(Default)]
+struct Flips {
+    checks: Vec<Option<Uuid>>,
+    projects: Vec<Option<Uuid>>,
+    /// Number, change, instant, notice, from, to, expected, effect.
+    numbers: [Vec<Option<i64>>; 8],
+    reasons: Vec<(String, String)>,
+}
+
+impl Flips {
+    fn add(&mut self, news: &News<'_>, change: i64) {
+        let flip = news.flip;
+        self.checks.push(Some(news.check.id.as_uuid()));
+        self.projects.push(Some(news.check.project.as_uuid()));
+        let row = [
+            signed(flip.seq),
+            Some(change),
+            Some(flip.at.as_micros()),
+            Some(news.noticed_at.as_micros()),
+            Some(flip.from.number()),
+            Some(flip.to.number()),
+            flip.expected_at.map(Timestamp::as_micros),
+            incident::effect(flip).map(|effect| match effect {
+                Effect::Opens => 1,
+                Effect::Closes => 2,
+            }),
+        ];
+        for (column, value) in self.numbers.iter_mut().zip(row) {
+            column.push(value);
+        }
+        self.reasons.push(flip.reason.to_parts());
+    }
+}
