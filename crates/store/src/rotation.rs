@@ -464,8 +464,15 @@ impl Tx<'_> {
         let mut stale = Vec::new();
         for row in &rows {
             next.at = column.key_of(row)?;
+            let Some(sealed) = row.get::<Option<Vec<u8>>>("sealed")? else {
+                continue;
+            };
             next.values_seen += 1;
-            match self.sealed_anew(column, row, &next.at, &mut active, dice).await? {
+            let project = row.get("project_id")?;
+            match self
+                .sealed_anew(column, project, &next.at, sealed, &mut active, dice)
+                .await?
+            {
                 Value::Fresh => {}
                 Value::Stale { old, new } => stale.push((next.at, old, new)),
                 Value::Unreadable => next.values_unreadable += 1,
@@ -499,25 +506,29 @@ impl Tx<'_> {
     async fn sealed_anew(
         &mut self,
         column: &'static SealedColumn,
-        row: &Row,
+        project: Option<ProjectId>,
         key: &Key,
+        old: Vec<u8>,
         active: &mut HashMap<ProjectId, Arc<DataKey>>,
         dice: &mut Dice,
     ) -> Result<Value> {
         // Whatever the row belonged to is gone, and so will it be.
-        let Some(project) = row.get::<Option<ProjectId>>("project_id")? else {
+        let Some(project) = project else {
             return Ok(Value::Fresh);
         };
         let seals = match active.get(&project) {
             Some(key) => Arc::clone(key),
             // Not the one at hand: this process too may be behind.
-            None => {
-                let key = self.data_key_stored(project).await?;
-                active.insert(project, Arc::clone(&key));
-                key
-            }
+            None => match self.data_key_stored(project).await {
+                Ok(key) => {
+                    active.insert(project, Arc::clone(&key));
+                    key
+                }
+                // A project without a key that opens must not hold up the others.
+                Err(Error::Corrupt(_)) => return Ok(Value::Unreadable),
+                Err(error) => return Err(error),
+            },
         };
-        let old: Vec<u8> = row.get("sealed")?;
         if sealed_with(&old) == Some(seals.id) {
             return Ok(Value::Fresh);
         }

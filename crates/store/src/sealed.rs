@@ -27,7 +27,8 @@ pub(crate) struct SealedColumn {
     pub(crate) table: &'static str,
     pub(crate) column: &'static str,
     form: Form,
-    /// The rows behind a key, in its order: the key as `k1`, `k2`, `n`, then `project_id` and `sealed`.
+    /// The rows behind a key, in its order: the key as `k1`, `k2`, `n`, then `project_id` and `sealed`. Rows without a value
+    /// too: looking for the next one that has one could take as long as the table is.
     pub(crate) after: &'static Stmt,
     /// Puts a value in the place of the one that was read; its parameters are the key, the new and the old one.
     pub(crate) replace: &'static Stmt,
@@ -111,18 +112,17 @@ impl SealedColumn {
 macro_rules! sealed_columns {
     (@after $table:literal, $column:literal, $project:literal, $k1:literal) => {
         concat!("select t.", $k1, " as k1, ", $project, " as project_id, t.", $column, " as sealed from ", $table,
-                " t where t.", $k1, " > $1 and t.", $column, " is not null order by t.", $k1, " limit $2")
+                " t where t.", $k1, " > $1 order by t.", $k1, " limit $2")
     };
     (@after $table:literal, $column:literal, $project:literal, $k1:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $n, " as n, ", $project, " as project_id, t.", $column,
-                " as sealed from ", $table, " t where (t.", $k1, ", t.", $n, ") > ($1, $2) and t.", $column,
-                " is not null order by t.", $k1, ", t.", $n, " limit $3")
+                " as sealed from ", $table, " t where (t.", $k1, ", t.", $n, ") > ($1, $2) order by t.", $k1, ", t.",
+                $n, " limit $3")
     };
     (@after $table:literal, $column:literal, $project:literal, $k1:literal, $k2:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $k2, " as k2, t.", $n, " as n, ", $project, " as project_id, t.",
                 $column, " as sealed from ", $table, " t where (t.", $k1, ", t.", $k2, ", t.", $n,
-                ") > ($1, $2, $3) and t.", $column, " is not null order by t.", $k1, ", t.", $k2, ", t.", $n,
-                " limit $4")
+                ") > ($1, $2, $3) order by t.", $k1, ", t.", $k2, ", t.", $n, " limit $4")
     };
     (@replace $table:literal, $column:literal, $k1:literal) => {
         concat!("update ", $table, " set ", $column, " = $2 where ", $k1, " = $1 and ", $column, " = $3")

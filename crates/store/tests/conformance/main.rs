@@ -24,6 +24,7 @@ mod races;
 mod retention;
 mod rotation;
 mod schema;
+mod tally;
 mod tls;
 mod transactions;
 mod vault;
