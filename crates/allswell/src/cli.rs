@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
+use allswell_core::exchange::Class;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -56,12 +57,27 @@ pub enum Command {
     StartLink,
     /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
     /// 2 failures
-    Doctor,
+    Doctor {
+        /// Also judge whether this URL may be called, and why not
+        #[arg(long)]
+        url: Option<String>,
+        /// Who would call it: webhook, probe, job, channel, sign-on or operator
+        #[arg(long, default_value = "webhook", requires = "url", value_parser = class)]
+        class: Class,
+    },
     /// What a schedule will do
     #[command(subcommand)]
     Schedule(ScheduleCommand),
     /// Every route of the server, with who may use it
     Routes,
+    /// What this server may call, and why not
+    #[command(subcommand)]
+    Outbound(OutboundCommand),
+}
+
+fn class(word: &str) -> Result<Class, String> {
+    let known = || Class::ALL.map(Class::word).join(", ");
+    Class::from_word(word).ok_or_else(|| format!("it is one of {}", known()))
 }
 
 #[derive(Subcommand)]
@@ -290,5 +306,32 @@ pub enum ScheduleCommand {
         /// expression is written \n
         #[arg(long, conflicts_with_all = ["expr", "after"])]
         stdin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum OutboundCommand {
+    /// Judge a URL as a webhook's would be: its form, its name, every address, with the setting that would allow it
+    Check {
+        url: String,
+        /// Who aims the call: webhook, probe, job, channel, sign-on or operator
+        #[arg(long, default_value = "webhook")]
+        class: String,
+        /// Call it, through the same door as everything else, and show what came of it
+        #[arg(long)]
+        send: bool,
+        #[arg(long, default_value = "GET", requires = "send")]
+        method: String,
+        /// A header to send; may be given several times
+        #[arg(long = "header", value_name = "NAME:VALUE", requires = "send")]
+        headers: Vec<String>,
+        /// Redirects to follow; for probes only
+        #[arg(long, value_name = "N", default_value_t = 0, requires = "send",
+              value_parser = clap::value_parser!(u8).range(0..=i64::from(allswell_core::limits::REDIRECTS_MAX)))]
+        redirects: u8,
+        /// Call it this often, one after the other
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "send",
+              value_parser = clap::value_parser!(u16).range(1..=100))]
+        repeat: u16,
     },
 }

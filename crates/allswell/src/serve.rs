@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{keyring, system, telemetry, tzdata};
+use crate::{keyring, outward, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -67,6 +67,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
+    // Certificates or name servers that cannot be used end the start, not the first alert.
+    outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.
@@ -245,6 +247,16 @@ fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
         .build()
         .context("could not start the ingest loop")?;
     Ok(move || runtime.block_on(ingest.run(loops::now)))
+}
+
+/// Where we listen, so that nobody makes us call ourselves.
+fn own_ports(listener: &TcpListener, metrics: Option<&TcpListener>) -> Result<Vec<u16>> {
+    let ports = [Some(listener), metrics];
+    let ports = ports
+        .into_iter()
+        .flatten()
+        .map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect()
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
