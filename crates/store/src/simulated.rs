@@ -106,7 +106,7 @@ impl Simulated {
     pub fn new(now: Timestamp) -> Result<Self> {
         let mut conn = Connection::open_in_memory()?;
         configure(&conn)?;
-        migrate_sqlite(&mut conn, Schema::Migrate, now)?;
+        migrate_sqlite(&conn, Schema::Migrate, now)?;
         Ok(Simulated {
             conn,
             script: Arc::default(),
