@@ -104,7 +104,7 @@ pub struct Simulated {
 impl Simulated {
     /// A new database with the schema of today.
     pub fn new(now: Timestamp) -> Result<Self> {
-        let mut conn = Connection::open_in_memory()?;
+        let conn = Connection::open_in_memory()?;
         configure(&conn)?;
         migrate_sqlite(&conn, Schema::Migrate, now)?;
         Ok(Simulated {
