@@ -1,11 +1,17 @@
 //! The command line, as it is typed.
 
+mod channel;
+
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
 use allswell_core::exchange::Class;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use channel::{
+    ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, Status, WebhookFlags,
+};
 
 /// The night watch for your jobs: heartbeat checks that speak the Healthchecks protocol.
 #[derive(Parser)]
@@ -53,6 +59,9 @@ pub enum Command {
     /// Channels: where alerts go
     #[command(subcommand)]
     Channel(ChannelCommand),
+    /// Named secrets of a project, for its webhooks
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Make a link that shows the first steps; it opens for 30 minutes
     StartLink,
     /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
@@ -264,28 +273,6 @@ pub struct OneCheck {
     pub project: ProjectId,
     /// Id of the check
     pub check: CheckId,
-}
-
-#[derive(Subcommand)]
-pub enum ChannelCommand {
-    /// Make a channel
-    Create {
-        #[arg(long, value_name = "ID")]
-        project: ProjectId,
-        /// `log` writes a line into the server's log; `silent` sends nothing
-        #[arg(long)]
-        kind: String,
-        #[arg(long)]
-        name: String,
-        /// A field of the kind's configuration; may be given several times
-        #[arg(long = "set", value_name = "FIELD=VALUE")]
-        fields: Vec<String>,
-    },
-    /// The channels of a project
-    List {
-        #[arg(long, value_name = "ID")]
-        project: ProjectId,
-    },
 }
 
 #[derive(Subcommand)]

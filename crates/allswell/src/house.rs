@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::policy::Policy;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
+use allswell_engine::channels::Rules as ChannelRules;
 use allswell_engine::loops::now;
+use allswell_integrations::webhook::Sender;
 use allswell_store::{Place, Schema, Server, Serving, Store};
 use anyhow::{Context, Result};
 
@@ -107,6 +110,22 @@ pub fn server_of(settings: &Database, url: &Server) -> Server {
         }
     }
     server
+}
+
+/// What channels are judged by: the policy for webhooks, and names that are ours.
+pub fn channel_rules(config: &Config, webhooks: &Policy) -> ChannelRules {
+    ChannelRules {
+        webhooks: webhooks.clone(),
+        signature_header: config.webhooks.signature_header.clone(),
+    }
+}
+
+/// What this instance adds to each webhook.
+pub fn sender(config: &Config) -> Sender {
+    Sender {
+        signature_header: config.webhooks.signature_header.clone(),
+        signature_secret: config.webhooks.signature_secret.clone(),
+    }
 }
 
 /// Unlocks the vault with the ring of this configuration, or with a new one for a new database.

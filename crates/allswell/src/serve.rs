@@ -4,20 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allswell_core::exchange::{Class, Outcome, Request};
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
-use allswell_engine::deliver::Deliver;
+use allswell_engine::changes::Changes;
+use allswell_engine::deliver::{self, Deliver};
+use allswell_engine::failpoint::failpoint;
 use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::ports::Outbound;
 use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
 use allswell_engine::tally::Tally;
+use allswell_outbound::Client;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{About, App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -34,6 +40,7 @@ use crate::{keyring, outward, system, telemetry, tzdata};
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
 const WRITE_STALL_SECS: u64 = 30;
+const MINUTE: Span = Span::from_secs(60);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub async fn run(loaded: Loaded) -> Result<()> {
@@ -68,7 +75,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     };
     let site = site(&loaded, listener.local_addr()?);
     // Certificates or name servers that cannot be used end the start, not the first alert.
-    outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
+    let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
+    let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.
@@ -76,6 +84,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         store
             .write(async |tx| tx.deliveries_release_all(SystemScope::engine()).await)
             .await?;
+        failpoint("during_startup_recovery");
     }
 
     let flush = store.flush_time(loops::now).await?;
@@ -98,7 +107,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let node: NodeId = dice.id();
     let meters = Meters::default();
     let nudge = || Arc::new(Notify::new());
-    let (deliver_nudge, idle) = (nudge(), nudge());
+    let (deliver_nudge, changes_nudge, idle) = (nudge(), nudge(), nudge());
     let (inbox, ingest) = Ingest::new(
         store.clone(),
         InboxLimits {
@@ -122,7 +131,6 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         deliver_nudge.clone(),
         meters.clone(),
     );
-    let deliver = Deliver::new(store.clone(), node, log.lost(), meters.clone());
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
@@ -131,14 +139,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         let tally = Tally::new(store.clone(), meters.clone());
         tasks.spawn(loops::run(tally, idle.clone(), stopped.clone(), meters.clone()));
     }
-    let listen = Listen::new(store.clone(), deliver_nudge.clone());
+    let listen = Listen::new(store.clone(), deliver_nudge.clone(), changes_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
-    tasks.spawn(loops::run(
-        deliver,
-        deliver_nudge,
-        stopped.clone(),
-        meters.clone(),
-    ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
     let rekey = Rekey::new(
         store.clone(),
@@ -162,7 +164,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         log_lost: log.lost(),
     };
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone(), about);
-    let app = allswell_web::app(App::new(
+    let app = App::new(
         store.clone(),
         inbox,
         loops::now,
@@ -171,7 +173,43 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         network(config),
         web_limits(config),
         zones,
+        channel_rules,
+    );
+    let rules = deliver::Rules {
+        sender: house::sender(config),
+        permits: deliver::Permits {
+            max: config.delivery.max_in_flight,
+            per_project: config.delivery.max_per_project,
+        },
+        schedule: config.delivery.schedule.clone(),
+        coalesce: config.delivery.coalesce,
+    };
+    let parts = deliver::Parts {
+        node,
+        outbound: Door(outbound),
+        describe: allswell_web::describe(&app),
+        dice: dice.fork(),
+        nudge: deliver_nudge.clone(),
+        log_lost: log.lost(),
+        meters: meters.clone(),
+    };
+    let deliver = Deliver::new(store.clone(), rules, parts);
+    tasks.spawn(loops::run(
+        deliver,
+        deliver_nudge,
+        stopped.clone(),
+        meters.clone(),
     ));
+    let listeners = app.listeners().clone();
+    let changes = Changes::new(store.clone(), listeners.clone());
+    let telling = tokio::spawn(Changes::nudge_after_commits(store.clone(), changes_nudge.clone()));
+    tasks.spawn(loops::run(
+        changes,
+        changes_nudge,
+        stopped.clone(),
+        meters.clone(),
+    ));
+    let app = allswell_web::app(app);
     let limits = serve_limits(config);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         // An error means that the sender is gone, which is an end too.
@@ -209,6 +247,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
     };
+    // Who listens to events would listen for ever.
+    listeners.close();
+    telling.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
     tokio::select! {
@@ -247,6 +288,15 @@ fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
         .build()
         .context("could not start the ingest loop")?;
     Ok(move || runtime.block_on(ingest.run(loops::now)))
+}
+
+/// The door as the engine knows it.
+struct Door(Client);
+
+impl Outbound for Door {
+    fn send(&self, request: Request) -> impl Future<Output = Outcome> + Send {
+        self.0.send(request)
+    }
 }
 
 /// Where we listen, so that nobody makes us call ourselves.
@@ -324,6 +374,9 @@ fn web_limits(config: &Config) -> WebLimits {
         ping_drain_bytes: usize::try_from(config.limits.ping_drain_bytes).unwrap_or(usize::MAX / 2),
         api_body_bytes: config.limits.api_body_bytes,
         body_within: Duration::from_secs(config.limits.body_secs),
+        api_per_key: Quota::new(config.limits.api_per_key, MINUTE),
+        wrong_keys: Quota::new(config.limits.wrong_keys, MINUTE),
+        unknown_addresses: Quota::new(config.limits.unknown_addresses, MINUTE),
     }
 }
 

@@ -115,7 +115,12 @@ pub fn read_small_file(path: &Path, bytes_max: u64) -> Result<String> {
     read_bounded(file, path, bytes_max)
 }
 
-fn read_bounded(file: File, path: &Path, bytes_max: u64) -> Result<String> {
+/// Reads a small text from standard input, to its end.
+pub fn read_stdin(bytes_max: u64) -> Result<String> {
+    read_bounded(std::io::stdin().lock(), Path::new("standard input"), bytes_max)
+}
+
+fn read_bounded(file: impl Read, path: &Path, bytes_max: u64) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(bytes_max + 1)
         .read_to_end(&mut bytes)
@@ -124,6 +129,15 @@ fn read_bounded(file: File, path: &Path, bytes_max: u64) -> Result<String> {
         bail!("{} is larger than {bytes_max} bytes", path.display());
     }
     String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{} is not text in UTF-8", path.display()))
+}
+
+/// Waits a little. Only for commands that wait for what a running server does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command beside the server has no loop that could be nudged"
+)]
+pub async fn pause(length: std::time::Duration) {
+    tokio::time::sleep(length).await;
 }
 
 /// Raises the limit of open files as far as the system allows; gives the limit.

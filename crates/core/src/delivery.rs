@@ -7,17 +7,42 @@ use crate::limits;
 use crate::time::{Span, Timestamp};
 
 /// What a delivery is for. Classes have their own share of the sending (`delivery.md` section 5).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A check changed its status.
     Alert,
+    /// Somebody tries a channel and waits for the result.
+    Test,
+    /// A scheduled call.
+    Job,
+    /// What nobody waits for: a note about a channel that fails.
+    Report,
 }
 
 impl Class {
+    /// All of them, the most urgent first.
+    pub const ALL: [Class; 4] = [Class::Alert, Class::Test, Class::Job, Class::Report];
+
     /// The word stored.
     pub const fn word(self) -> &'static str {
         match self {
             Class::Alert => "alert",
+            Class::Test => "test",
+            Class::Job => "job",
+            Class::Report => "report",
+        }
+    }
+
+    /// The class of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.word() == word)
+    }
+
+    /// Tries at most, beside what time allows.
+    pub const fn tries_max(self) -> u64 {
+        match self {
+            Class::Test => 1,
+            Class::Alert | Class::Job | Class::Report => u64::MAX,
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn judge(name: &str, value: &str) -> Result<(), Refusal> {
 /// # Errors
 /// [`Rule::Header`].
 pub fn judge_name(name: &str) -> Result<(), Refusal> {
-    if name.is_empty() || !name.bytes().all(is_token) {
+    if !is_token(name) {
         return Err(Refusal::about(Rule::Header, "this is not the name of a header"));
     }
     let lower = name.to_ascii_lowercase();
@@ -53,8 +53,12 @@ pub fn judge_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9110 section 5.6.2.
-const fn is_token(byte: u8) -> bool {
+/// Whether this can be the name of a header: a token of HTTP (RFC 9110 section 5.6.2).
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(may_be_in_token)
+}
+
+const fn may_be_in_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -53,6 +53,12 @@ pub const KEY_OVERLAP_HOURS_MAX: i64 = 24;
 pub const KEY_USE_NOTED_SECS: i64 = 60;
 /// Networks to which a key may be bound.
 pub const KEY_NETWORKS_MAX: usize = 64;
+/// Channels of a project.
+pub const CHANNELS_MAX: usize = 500;
+/// Named secrets of a project.
+pub const SECRETS_MAX: usize = 100;
+/// Bytes of the value of a named secret.
+pub const SECRET_BYTES_MAX: usize = 4_096;
 /// Seconds of one attempt to call outward, with everything (`delivery.md` section 3).
 pub const ATTEMPT_SECS_MAX: i64 = 30;
 /// Seconds of it in which the name must have become addresses.
@@ -83,3 +89,19 @@ pub const REDIRECTS_MAX: u8 = 5;
 pub const ADDRESSES_MAX: usize = 32;
 /// Names that a name may lead through before its addresses.
 pub const CNAME_DEPTH_MAX: usize = 8;
+/// Subjects of which one quota remembers what they have used.
+pub const QUOTA_SUBJECTS_MAX: usize = 100_000;
+/// Items on a page of the native API, unless the caller asks for another number.
+pub const PAGE_DEFAULT: i64 = 100;
+/// Items on a page of the native API at most.
+pub const PAGE_MAX: i64 = 500;
+/// Hours for which the answer to a request with an `Idempotency-Key` is kept.
+pub const ONCE_HOURS: i64 = 24;
+/// Bytes of an `Idempotency-Key`.
+pub const ONCE_KEY_BYTES_MAX: usize = 255;
+/// Listeners to `/v1/events` at once, in one process.
+pub const LISTENERS_MAX: usize = 2_000;
+/// Listeners to `/v1/events` at once, in one process and of one project.
+pub const LISTENERS_PER_PROJECT_MAX: usize = 1_000;
+/// Pings whose bodies are opened for one page of a search.
+pub const SEARCH_PINGS_MAX: i64 = 1_000;

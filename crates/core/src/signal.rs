@@ -47,6 +47,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Success => "success",
+            Kind::Start => "start",
+            Kind::Fail => "fail",
+            Kind::Log => "log",
+            Kind::Ignored => "ignored",
+        }
+    }
+
     /// The number stored for this kind.
     pub const fn number(self) -> i64 {
         match self {

@@ -4,16 +4,21 @@
 //! due, act, record. Pings come in through [`ingest`], which answers them after their commit. [`record`] is the one
 //! place where a decision becomes rows. `loops` alone knows the clock.
 
+pub mod changes;
+pub mod channels;
 pub mod deliver;
+pub mod failpoint;
 pub mod ingest;
 pub mod listen;
 pub mod loops;
 pub mod meters;
 pub mod pending;
+pub mod ports;
 pub mod record;
 pub mod rekey;
 pub mod replan;
 pub mod retain;
+pub mod secrets;
 pub mod sweep;
 pub mod tally;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use allswell_core::time::Timestamp;
-use allswell_store::{Result, Store, outbox};
+use allswell_store::{Result, Store, feed, outbox};
 use tokio::sync::Notify;
 
 use crate::Due;
@@ -14,12 +14,17 @@ use crate::loops::Step;
 pub struct Listen {
     store: Store,
     deliver: Arc<Notify>,
+    changes: Arc<Notify>,
 }
 
 impl Listen {
-    /// `deliver` is nudged when any node has promised a delivery.
-    pub const fn new(store: Store, deliver: Arc<Notify>) -> Self {
-        Listen { store, deliver }
+    /// `deliver` is nudged when any node has promised a delivery, `changes` when one has changed a project.
+    pub const fn new(store: Store, deliver: Arc<Notify>, changes: Arc<Notify>) -> Self {
+        Listen {
+            store,
+            deliver,
+            changes,
+        }
     }
 }
 
@@ -33,6 +38,9 @@ impl Step for Listen {
             .listen(|word| {
                 if word == outbox::NUDGE {
                     self.deliver.notify_one();
+                }
+                if word == feed::NUDGE {
+                    self.changes.notify_one();
                 }
             })
             .await?;

@@ -26,6 +26,29 @@ pub trait Step {
 
     /// Looks what is due at `now`, acts, records. Takes no other input, so that it works the same after a crash.
     fn step(&self, now: Timestamp) -> impl Future<Output = Result<Due>> + Send;
+
+    /// Finishes what runs beside the steps, after the last of them.
+    fn end(&self, clock: fn() -> Timestamp) -> impl Future<Output = Result<()>> + Send {
+        let _ = clock;
+        std::future::ready(Ok(()))
+    }
+}
+
+/// Time that passes, however the clock is set.
+#[derive(Copy, Clone, Debug)]
+pub struct Stopwatch(tokio::time::Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock's home")]
+    pub fn start() -> Self {
+        Stopwatch(tokio::time::Instant::now())
+    }
+
+    /// What has passed since.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// The system's clock.
@@ -63,8 +86,14 @@ pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver
             () = pause(sleep) => {}
             () = nudge.notified() => {}
             // Nobody is left who could say stop: going on would mean a loop without any sleep.
-            changed = stop.changed() => if changed.is_err() { return },
+            changed = stop.changed() => if changed.is_err() { break },
         }
+    }
+    if let Err(error) = step.end(now).await {
+        tracing::error!(
+            "{} did not end in order; the next start goes on from rows: {error}",
+            S::NAME
+        );
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Meters {
     commit: Histogram,
     down: Counter,
     deliveries: Family<Outcome, Counter>,
+    retries: Counter,
+    in_flight: Gauge,
+    breakers_open: Gauge,
     errors: Family<Loop, Counter>,
     done_at: Family<Loop, Gauge<f64, AtomicU64>>,
     sweep_lag: Gauge<f64, AtomicU64>,
@@ -76,6 +79,9 @@ impl Default for Meters {
             ]),
             down: Counter::default(),
             deliveries: Family::default(),
+            retries: Counter::default(),
+            in_flight: Gauge::default(),
+            breakers_open: Gauge::default(),
             errors: Family::default(),
             done_at: Family::default(),
             sweep_lag: Gauge::default(),
@@ -119,6 +125,21 @@ impl Meters {
             "deliveries",
             "Deliveries by how they ended",
             self.deliveries.clone(),
+        );
+        registry.register(
+            "delivery_retries",
+            "Attempts that failed and are made again",
+            self.retries.clone(),
+        );
+        registry.register(
+            "deliveries_in_flight",
+            "Attempts under way",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "delivery_breakers_open",
+            "Targets that fail and are asked rarely",
+            self.breakers_open.clone(),
         );
         registry.register(
             "step_errors",
@@ -185,12 +206,18 @@ impl Meters {
     }
 
     pub(crate) fn delivered(&self, end: End) {
-        let outcome = match end {
-            End::Delivered => "delivered",
-            End::Expired => "expired",
-            End::Cancelled => "cancelled",
-        };
+        let outcome = end.word();
         self.deliveries.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
+    }
+
+    pub(crate) fn desk(&self, in_flight: u32, breakers_open: usize) {
+        self.in_flight.set(i64::from(in_flight));
+        self.breakers_open
+            .set(i64::try_from(breakers_open).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn step_failed(&self, step: &'static str) {

@@ -1,6 +1,8 @@
 //! Pruning: what is older or more than the operator keeps goes, in slices.
 
+use allswell_core::limits::ONCE_HOURS;
 use allswell_core::scope::SystemScope;
+use allswell_core::signed_call::WINDOW;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::retention::LogKept;
 use allswell_store::{Error, Result, Store};
@@ -12,6 +14,7 @@ use crate::loops::Step;
 const LOGS: i64 = 20;
 /// Rows of other kinds that one transaction deletes.
 const ROWS: i64 = 500;
+const ONCE: Span = Span::from_secs(ONCE_HOURS * 3_600);
 const PAUSE: Span = Span::from_secs(30);
 
 /// How long things are kept.
@@ -65,11 +68,22 @@ impl Step for Retain {
                 Ok::<_, Error>((history, audit, deleted))
             })
             .await?;
+        let api = self
+            .store
+            .write(async move |tx| {
+                let once = tx.once_prune(system, now - ONCE, ROWS).await?;
+                // A nonce counts for as long as its call would be taken, by a clock that is off either way.
+                let nonces = tx.nonces_prune(system, now - WINDOW - WINDOW, ROWS).await?;
+                let wrong = tx.wrong_keys_prune(system, now.as_secs() / 60 - 1, ROWS).await?;
+                Ok::<_, Error>(once.max(nonces).max(wrong))
+            })
+            .await?;
         self.store.shrink().await?;
         let more = logs >= LOGS as u64
             || others.0 >= ROWS as u64
             || others.1 >= ROWS as u64
-            || others.2 >= LOGS as u64;
+            || others.2 >= LOGS as u64
+            || api >= ROWS as u64;
         Ok(if more { Due::Now } else { Due::At(now + PAUSE) })
     }
 }

@@ -1,8 +1,13 @@
 //! Kinds of destinations, one file each: what they are configured with and how a message looks there.
 //!
-//! Pure: nothing here opens a connection. Two kinds exist today, and neither leaves the process: `silent` and `log`.
+//! Pure: nothing here opens a connection. Three kinds exist today: `webhook`, and two that do not leave the process,
+//! `silent` and `log`.
 
 pub mod log;
+mod message;
+pub mod webhook;
+
+pub use message::{About, AttemptInfo, LastPing, Message, Missed, Needs};
 
 /// A kind of destination.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -11,17 +16,20 @@ pub enum Kind {
     Silent,
     /// Writes a line into the server's own log, for those who already watch it.
     Log,
+    /// Calls a URL that its user wrote.
+    Webhook,
 }
 
 impl Kind {
     /// All kinds, in the order they are offered.
-    pub const ALL: [Kind; 2] = [Kind::Silent, Kind::Log];
+    pub const ALL: [Kind; 3] = [Kind::Webhook, Kind::Log, Kind::Silent];
 
     /// The word stored and typed.
     pub const fn word(self) -> &'static str {
         match self {
             Kind::Silent => "silent",
             Kind::Log => "log",
+            Kind::Webhook => "webhook",
         }
     }
 
@@ -34,7 +42,7 @@ impl Kind {
     pub const fn sends(self) -> bool {
         match self {
             Kind::Silent => false,
-            Kind::Log => true,
+            Kind::Log | Kind::Webhook => true,
         }
     }
 }

@@ -112,7 +112,7 @@ fn request(target: &Target, sent: &Sent<'_>) -> Result<http::Request<Full<Bytes>
     for header in sent.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| refused(&header.name))?;
         let mut value =
-            HeaderValue::from_bytes(header.value.reveal().as_bytes()).map_err(|_| refused(&header.name))?;
+            HeaderValue::from_bytes(&wire_bytes(header.value.reveal())).map_err(|_| refused(&header.name))?;
         value.set_sensitive(true);
         headers.append(name, value);
     }
@@ -127,6 +127,13 @@ fn request(target: &Target, sent: &Sent<'_>) -> Result<http::Request<Full<Bytes>
     builder
         .body(Full::new(sent.body.clone()))
         .map_err(|error| Failure::from(Refusal::about(Rule::Syntax, error.to_string())))
+}
+
+/// A value as bytes: Latin-1 where it fits, one byte for each character, as HTTP had it from the beginning and as
+/// receivers of Healthchecks' webhooks read it; else UTF-8.
+fn wire_bytes(value: &str) -> Vec<u8> {
+    let latin1: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    latin1.unwrap_or_else(|| value.as_bytes().to_vec())
 }
 
 /// Reads as much as is wanted; the rest stays unread, and the connection is closed. Gives a note for administrators.
@@ -201,5 +208,21 @@ impl<C: Future> Alongside<C> {
             work.as_mut().poll(context)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_goes_out_in_latin_1_where_it_fits() {
+        for (value, bytes) in [
+            ("a b", b"a b".as_slice()),
+            ("é½", b"\xe9\xbd"),
+            ("é☃", "é☃".as_bytes()),
+        ] {
+            assert_eq!(wire_bytes(value), bytes, "{value}");
+        }
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::exchange::{Outcome, Request};
 use allswell_core::id::NodeId;
 use allswell_core::schedule::Zones;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
-use allswell_engine::deliver::Deliver;
+use allswell_engine::deliver::{Deliver, Parts, Rules};
 use allswell_engine::ingest::{Answer, Arrival, Inbox, InboxLimits, Ingest, Refusal};
 use allswell_engine::loops::Step;
 use allswell_engine::meters::Meters;
+use allswell_engine::ports::Outbound;
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
@@ -62,7 +64,7 @@ pub(crate) struct Up {
     pub(crate) tasks: Vec<Task<Done>>,
     pub(crate) turns: [Turn; 4],
     sweep: Arc<Sweep>,
-    deliver: Arc<Deliver>,
+    deliver: Arc<Deliver<NoDoor>>,
     retain: Arc<Retain>,
     replan: Arc<Replan>,
 }
@@ -74,6 +76,15 @@ pub(crate) struct Node {
     pub(crate) up: Option<Up>,
     /// When it starts again.
     pub(crate) returns_at: Timestamp,
+}
+
+/// There is nobody outside of this world: all that it tells goes into the servers' own logs.
+pub(crate) struct NoDoor;
+
+impl Outbound for NoDoor {
+    async fn send(&self, _: Request) -> Outcome {
+        unreachable!("no channel of this world calls outward")
+    }
 }
 
 /// Not the clock of the world: the ingest loop uses it for its own counters and complaints alone.
@@ -115,7 +126,16 @@ impl Up {
             nudge,
             meters.clone(),
         );
-        let deliver = Deliver::new(store.clone(), id, told.lost(), meters);
+        let parts = Parts {
+            node: id,
+            outbound: NoDoor,
+            describe: Arc::new(|_, _, _| String::new()),
+            dice: dice.fork(),
+            nudge: Arc::default(),
+            log_lost: told.lost(),
+            meters,
+        };
+        let deliver = Deliver::new(store.clone(), Rules::default(), parts);
         let run = async move {
             ingest.run(no_clock).await;
             Done::Ingest

@@ -523,7 +523,8 @@ impl Tx<'_> {
             .run(&DELETE_SOFTLY, &[id.into(), project.into(), now.into()])
             .await?;
         if changed > 0 {
-            self.change_next(scope).await?;
+            let seq = self.change_next(scope).await?;
+            self.run(&SAVE_CHANGE_SEQ, &[id.into(), seq.into()]).await?;
         }
         Ok(changed > 0)
     }

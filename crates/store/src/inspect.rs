@@ -17,10 +17,17 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("badges", crate::badges::STATEMENTS),
         ("channels", crate::channels::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
+        ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),
         ("instance", crate::instance::STATEMENTS),
         ("keys", crate::keys::STATEMENTS),
+        ("once", crate::once::STATEMENTS),
         ("outbox", crate::outbox::STATEMENTS),
+        ("outbox/claim", crate::outbox::claim::STATEMENTS),
+        ("outbox/health", crate::outbox::health::STATEMENTS),
+        ("outbox/record", crate::outbox::record::STATEMENTS),
+        ("outbox/telling", crate::outbox::telling::STATEMENTS),
+        ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
@@ -28,12 +35,18 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("simulated", crate::simulated::STATEMENTS),
         ("rotation", crate::rotation::STATEMENTS),
         ("sealed", crate::sealed::STATEMENTS),
+        ("secrets", crate::secrets::STATEMENTS),
+        ("signing_keys", crate::signing_keys::STATEMENTS),
         ("tally", crate::tally::STATEMENTS),
+        ("wrong_keys", crate::wrong_keys::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
             ("news", crate::news::POSTGRES_STATEMENTS),
+            ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
+            ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
+            ("pages", crate::pages::POSTGRES_STATEMENTS),
         ]
     } else {
         &[]

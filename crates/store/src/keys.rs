@@ -19,7 +19,8 @@ statements! {
                                     networks)
               values ($1, $2, $3, $4, 'hmac-sha256', $5, $6, $7, $8, $9, $10)";
     BY_LOOKUP = "select k.id as id, k.project_id as project_id, k.kind as kind, k.hash as hash,
-                        k.expires_at as expires_at, k.networks as networks, k.last_used_at as last_used_at
+                        k.expires_at as expires_at, k.networks as networks, k.last_used_at as last_used_at,
+                        p.require_hmac as require_hmac
                  from api_keys k join projects p on p.id = k.project_id
                  where k.lookup = $1 and k.revoked_at is null and p.deleted_at is null";
     PING_KEY_SEALED = "select id, sealed from api_keys
@@ -55,6 +56,8 @@ pub struct Opened {
     pub networks: Vec<Cidr>,
     /// Its use was last noted then.
     pub last_used_at: Option<Timestamp>,
+    /// Its project takes only requests that are signed.
+    pub signed_only: bool,
 }
 
 /// A key as its owner sees it.
@@ -166,6 +169,7 @@ impl Reader<'_> {
                     known,
                     networks: networks_of(&row)?,
                     last_used_at: row.get("last_used_at")?,
+                    signed_only: row.get("require_hmac")?,
                 }));
             }
         }

@@ -169,6 +169,7 @@ impl Tx<'_> {
         let row = self
             .first(&CHANGES_TAKE, &[project.into(), (count as u64).into()])
             .await?;
+        self.mark_changed();
         row.map_or(Ok(0), |row| row.get("seq"))
     }
 

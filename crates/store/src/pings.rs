@@ -44,6 +44,13 @@ impl Source {
         }
     }
 
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Source::Http => "http",
+        }
+    }
+
     const fn from_number(number: i64) -> Option<Self> {
         match number {
             0 => Some(Source::Http),
@@ -99,7 +106,7 @@ impl<T: AsRef<str>> Ping<T> {
     }
 }
 
-fn from_row(row: &Row) -> Result<Ping> {
+pub(crate) fn from_row(row: &Row) -> Result<Ping> {
     let n = row.get("n")?;
     let at = row.get("at")?;
     let kind = Kind::from_number(row.get("kind")?);

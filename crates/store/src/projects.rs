@@ -24,6 +24,8 @@ statements! {
     CHECK_COUNT = "select count(*) as checks from checks
                    where deleted_at is null and project_id in
                        (select id from projects where owner_id = (select owner_id from projects where id = $1))";
+    OWN_CHECK_COUNT = "select count(*) as checks from checks where project_id = $1 and deleted_at is null";
+    RENAME = "update projects set name = $2 where id = $1 and deleted_at is null";
     DELETE_SOFTLY = "update projects set deleted_at = $2 where id = $1 and deleted_at is null";
     // With the same instant, by which an undo can tell them from checks that were deleted before.
     CHECKS_DELETE_SOFTLY = "update checks set deleted_at = $2, deadline = null, version = version + 1
@@ -84,7 +86,22 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// How many checks this project has.
+    pub async fn project_check_count(&mut self, scope: ProjectScope) -> Result<i64> {
+        let row = self.first(&OWN_CHECK_COUNT, &[scope.project().into()]).await?;
+        row.map_or(Ok(0), |row| row.get("checks"))
+    }
+}
+
 impl Tx<'_> {
+    /// Gives a project another name.
+    pub async fn project_rename(&mut self, scope: ProjectScope, name: &str) -> Result<()> {
+        self.run(&RENAME, &[scope.project().into(), name.into()])
+            .await
+            .map(drop)
+    }
+
     /// Writes a new project with its owner, its change sequence and its data key.
     pub async fn project_insert(&mut self, _: SystemScope, project: &Project, dice: &mut Dice) -> Result<()> {
         let now = project.created_at;
@@ -107,6 +124,7 @@ impl Tx<'_> {
     /// The next number of the project's change sequence: what a live page has seen, and what it has not.
     pub async fn change_next(&mut self, scope: ProjectScope) -> Result<i64> {
         let row = self.first(&CHANGES_NEXT, &[scope.project().into()]).await?;
+        self.mark_changed();
         row.map(|row| row.get("seq"))
             .transpose()
             .map(|seq| seq.unwrap_or(0))

@@ -50,8 +50,13 @@ statements! {
     CHECK_OCCASIONS = "delete from delivery_flips where check_id = $1";
     CHECK_DELIVERIES = "delete from deliveries where shard = $1";
     CHECK_ROW = "delete from checks where id = $1";
+    CHANNELS_DELETED = "delete from channels where id in
+        (select id from channels where deleted_at < $1 limit $2", skipping locked, then ")";
     PROJECTS_DELETED = "select id from projects p where deleted_at < $1
         and not exists (select 1 from checks c where c.project_id = p.id) limit $2";
+    // Tests and notes are of no check.
+    PROJECT_ATTEMPTS = "delete from attempts where shard in (select shard from deliveries where project_id = $1)";
+    PROJECT_DELIVERIES = "delete from deliveries where project_id = $1";
     PROJECT_CHANNELS = "delete from channels where project_id = $1";
     PROJECT_AUDIT = "delete from audit where project_id = $1";
     PROJECT_ROW = "delete from projects where id = $1";
@@ -158,8 +163,8 @@ impl Tx<'_> {
         self.run(&AUDIT_OLD, &[before.into(), limit.into()]).await
     }
 
-    /// Deletes what was marked as deleted before `before`, with everything that belonged to it. Gives how many checks
-    /// and projects went.
+    /// Deletes what was marked as deleted before `before`, with everything that belonged to it. Gives how many checks,
+    /// channels and projects went.
     pub async fn purge_deleted(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let mut gone = 0;
         for stmt in [&CHECKS_DELETED, &CHECKS_OF_DELETED_PROJECTS] {
@@ -168,12 +173,21 @@ impl Tx<'_> {
                 gone += 1;
             }
         }
+        gone += self
+            .run(&CHANNELS_DELETED, &[before.into(), limit.into()])
+            .await?;
         for row in self
             .all(&PROJECTS_DELETED, &[before.into(), limit.into()])
             .await?
         {
             let project: ProjectId = row.get("id")?;
-            for stmt in [&PROJECT_CHANNELS, &PROJECT_AUDIT, &PROJECT_ROW] {
+            for stmt in [
+                &PROJECT_ATTEMPTS,
+                &PROJECT_DELIVERIES,
+                &PROJECT_CHANNELS,
+                &PROJECT_AUDIT,
+                &PROJECT_ROW,
+            ] {
                 self.run(stmt, &[project.into()]).await?;
             }
             self.vault.forget(project);

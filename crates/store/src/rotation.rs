@@ -20,14 +20,14 @@ use crate::{Error, Result, Store};
 
 statements! {
     NEWEST = "select n, root_key, label, phase, step, started_at, keyed_at, finished_at, at_column, at_id, at_second,
-                     at_n, pass, keys_wrapped, keys_made, values_seen, values_sealed, values_unreadable
+                     at_n, at_name, pass, keys_wrapped, keys_made, values_seen, values_sealed, values_unreadable
               from rotations order by n desc limit 1";
     ROOTS_BEFORE = "select root_key, replaced from rotations";
     BEGIN = "insert into rotations (n, root_key, label, phase, step, started_at, replaced, pass, keys_wrapped, keys_made,
                                     values_seen, values_sealed, values_unreadable)
              values ($1, $2, $3, 'announced', 0, $4, $5, 0, 0, 0, 0, 0, 0)";
     GO_ON = "update rotations set step = step + 1, phase = $3, keyed_at = $4, finished_at = $5, at_column = $6,
-                    at_id = $7, at_second = $8, at_n = $9, pass = $10, keys_wrapped = $11, keys_made = $12,
+                    at_id = $7, at_second = $8, at_n = $9, at_name = $16, pass = $10, keys_wrapped = $11, keys_made = $12,
                     values_seen = $13, values_sealed = $14, values_unreadable = $15
              where n = $1 and step = $2";
     // The instance's key first: its root key is the one that new data keys are wrapped with.
@@ -205,7 +205,8 @@ fn from_row(row: &Row) -> Result<Rotation> {
         at: Key {
             id: id("at_id")?,
             second: id("at_second")?,
-            n: n.unwrap_or(Key::FIRST.n),
+            n: n.unwrap_or(-1),
+            name: row.get::<Option<String>>("at_name")?.unwrap_or_default(),
         },
         pass: row.get("pass")?,
         keys_wrapped: row.get("keys_wrapped")?,
@@ -331,6 +332,7 @@ impl Tx<'_> {
             rotation.values_seen.into(),
             rotation.values_sealed.into(),
             rotation.values_unreadable.into(),
+            in_column.then_some(rotation.at.name.as_str()).into(),
         ];
         Ok(self.run(&GO_ON, &values).await? == 1)
     }
@@ -474,7 +476,7 @@ impl Tx<'_> {
                 .await?
             {
                 Value::Fresh => {}
-                Value::Stale { old, new } => stale.push((next.at, old, new)),
+                Value::Stale { old, new } => stale.push((next.at.clone(), old, new)),
                 Value::Unreadable => next.values_unreadable += 1,
             }
         }

@@ -127,6 +127,7 @@ impl Simulated {
         let store = Store {
             database: Database::Sqlite(Sqlite::scripted(writer, reader, Arc::clone(&self.script))),
             vault: Arc::<Vault>::default(),
+            changed: tokio::sync::watch::Sender::default(),
         };
         (node, store)
     }

@@ -109,6 +109,8 @@ impl Serving {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) vault: Arc<Vault>,
+    /// Counts the commits of this process that moved a project's change sequence.
+    pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
 
 impl Store {
@@ -142,6 +144,7 @@ impl Store {
         Ok(Store {
             database,
             vault: Arc::default(),
+            changed: tokio::sync::watch::Sender::default(),
         })
     }
 
@@ -169,6 +172,11 @@ impl Store {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(unavailable(error)),
         }
+    }
+
+    /// Wakes whenever a transaction of this process moved a project's change sequence.
+    pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise. Nothing but
@@ -229,12 +237,14 @@ impl Store {
         E: From<Error> + Send + 'static,
     {
         let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
+        let listeners = self.changed.clone();
         sqlite
             .on_writer(move |conn| {
                 script.as_ref().map_or(Ok(()), |script| script.begin())?;
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
                 let mut tx = Tx::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
+                let changed = tx.changed;
                 let (keys, generation) = tx.into_keys();
                 let ended = match (&result, &script) {
                     (Ok(_), None) => conn.execute_batch("commit").map_err(Error::from),
@@ -248,6 +258,9 @@ impl Store {
                 }
                 if result.is_ok() {
                     vault.remember_all(keys, generation);
+                    if changed {
+                        listeners.send_modify(|commits| *commits += 1);
+                    }
                 }
                 result
             })
@@ -261,11 +274,15 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
+        let changed = tx.changed;
         let (keys, generation) = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
                 self.vault.remember_all(keys, generation);
+                if changed {
+                    self.changed.send_modify(|commits| *commits += 1);
+                }
                 Ok(value)
             }
             Ok(Err(error)) => {

@@ -11,6 +11,8 @@ pub(crate) enum Error {
     Json(StatusCode, String),
     /// A text, or nothing, where clients look only at the status.
     Text(StatusCode, &'static str),
+    /// Too many of something; another will do after so many seconds.
+    TooMany(i64),
     /// The database failed.
     Store(allswell_store::Error),
 }
@@ -41,6 +43,15 @@ impl IntoResponse for Error {
                 (status, [(CONTENT_TYPE, "application/json")], body).into_response()
             }
             Error::Text(status, text) => (status, text).into_response(),
+            Error::TooMany(secs) => {
+                let body = r#"{"error": "too many requests"}"#;
+                let json = [(CONTENT_TYPE, "application/json")];
+                let mut response = (StatusCode::TOO_MANY_REQUESTS, json, body).into_response();
+                response
+                    .headers_mut()
+                    .insert(RETRY_AFTER, HeaderValue::from(secs));
+                response
+            }
             Error::Store(error) => {
                 // A lost race is as passing as an outage: the same request may succeed when it comes again.
                 let passing = error.is_passing() || matches!(error, allswell_store::Error::Conflict(_));

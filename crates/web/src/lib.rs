@@ -9,11 +9,13 @@ mod client;
 mod error;
 mod headers;
 mod metrics;
+mod native;
 mod pages;
 mod path;
 mod ping;
 mod prometheus;
 mod query;
+mod quotas;
 mod state;
 
 pub mod auth;
@@ -24,6 +26,12 @@ pub use client::Network;
 pub use metrics::{About, metrics_app};
 pub use routes::app;
 pub use state::{App, Site, WebLimits};
+
+/// A check with its channels in the words of the compatible API, for those who tell others of it.
+pub fn describe(app: &App) -> allswell_engine::ports::Describe {
+    let app = app.clone();
+    std::sync::Arc::new(move |check, channels, now| api::described(check, channels, &app, now))
+}
 
 /// The hash under which the secret of a start link is kept.
 pub fn start_link_hash(secret: &str) -> [u8; 32] {

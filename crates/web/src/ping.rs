@@ -2,6 +2,7 @@
 //! (`healthchecks.md` section 1).
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use allswell_core::id::{self, CheckId};
 use allswell_core::limits;
@@ -18,6 +19,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 
+use crate::client::Client;
 use crate::error::{self, Error};
 use crate::headers;
 use crate::query::Query;
@@ -51,20 +53,36 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
             }
         }
     };
+    let client = Client::of(&parts, &app).0;
     let arrival = match read(&app, parts, body) {
         Ok(arrival) => arrival,
         Err(Away::With(answer)) => return answer.into_response(),
-        Err(Away::Flawed(address, flaw)) => return Box::pin(flawed(&app, address, flaw)).await,
+        Err(Away::Flawed(address, flaw)) => {
+            let answer = Box::pin(flawed(&app, address, flaw)).await;
+            return if answer.status() == StatusCode::NOT_FOUND {
+                nobody_s(&app, client)
+            } else {
+                answer
+            };
+        }
     };
     match app.inbox().put(arrival).await {
         Ok(Answer::Stored) => accepted(&app, StatusCode::OK, "OK"),
         Ok(Answer::Created) => accepted(&app, StatusCode::CREATED, "Created"),
-        Ok(Answer::NotFound) => NOT_FOUND.into_response(),
+        Ok(Answer::NotFound) => nobody_s(&app, client),
         Ok(Answer::Ambiguous) => AMBIGUOUS.into_response(),
         Err(Refusal::Full | Refusal::Busy) => error::try_again(),
         Err(Refusal::Failed) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "the ping could not be stored").into_response()
         }
+    }
+}
+
+/// The address is nobody's. Who tries many is not told any more which of them are somebody's.
+fn nobody_s(app: &App, client: Option<IpAddr>) -> Response {
+    match app.take_unknown_address(client) {
+        Ok(()) => NOT_FOUND.into_response(),
+        Err(secs) => Error::TooMany(secs).into_response(),
     }
 }
 

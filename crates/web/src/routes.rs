@@ -2,12 +2,12 @@
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use crate::api::resource::{resource, to_slash};
 use crate::api::{Version, badges, channels, checks, flips, instance, notifications, openapi, pings, status};
 use crate::state::App;
-use crate::{badge, headers, pages, ping, prometheus};
+use crate::{badge, headers, native, pages, ping, prometheus};
 
 /// Who may use a route.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,134 @@ fn table() -> Vec<Entry> {
         });
         all.extend(resources);
     }
+    all.extend(native());
     all
+}
+
+/// The native API, below `/v1/`.
+fn native() -> Vec<Entry> {
+    use crate::native::resource as noun;
+    vec![
+        entry("/v1/openapi.json", &[("GET", Anyone)], || {
+            noun("GET", get(native::openapi::document))
+        }),
+        entry("/v1/projects", &[("GET", ReadKey)], || {
+            noun("GET", get(native::projects::list))
+        }),
+        entry(
+            "/v1/projects/{project}",
+            &[("GET", ReadKey), ("PATCH", WriteKey)],
+            || {
+                noun(
+                    "GET, PATCH",
+                    get(native::projects::show).patch(native::projects::update),
+                )
+            },
+        ),
+        entry("/v1/checks", &[("GET", ReadKey), ("POST", WriteKey)], || {
+            noun(
+                "GET, POST",
+                get(native::checks::list).post(native::checks::create),
+            )
+        }),
+        entry(
+            "/v1/checks/{check}",
+            &[("GET", ReadKey), ("PATCH", WriteKey), ("DELETE", WriteKey)],
+            || {
+                let all = get(native::checks::show)
+                    .patch(native::checks::update)
+                    .delete(native::checks::delete);
+                noun("GET, PATCH, DELETE", all)
+            },
+        ),
+        entry("/v1/checks/{check}/pause", &[("POST", WriteKey)], || {
+            noun("POST", post(native::checks::pause))
+        }),
+        entry("/v1/checks/{check}/resume", &[("POST", WriteKey)], || {
+            noun("POST", post(native::checks::resume))
+        }),
+        entry("/v1/checks/{check}/pings", &[("GET", WriteKey)], || {
+            noun("GET", get(native::pings::list))
+        }),
+        entry("/v1/checks/{check}/pings/{n}/body", &[("GET", WriteKey)], || {
+            noun("GET", get(native::pings::body))
+        }),
+        entry("/v1/flips", &[("GET", ReadKey)], || {
+            noun("GET", get(native::history::flips))
+        }),
+        entry("/v1/incidents", &[("GET", ReadKey)], || {
+            noun("GET", get(native::history::incidents))
+        }),
+        entry("/v1/deliveries", &[("GET", ReadKey)], || {
+            noun("GET", get(native::history::deliveries))
+        }),
+        entry("/v1/deliveries/{delivery}", &[("GET", ReadKey)], || {
+            noun("GET", get(native::history::delivery))
+        }),
+        entry("/v1/events", &[("GET", ReadKey)], || {
+            noun("GET", get(native::events::listen))
+        }),
+        entry("/v1/channels", &[("GET", WriteKey), ("POST", WriteKey)], || {
+            noun(
+                "GET, POST",
+                get(native::channels::list).post(native::channels::create),
+            )
+        }),
+        entry(
+            "/v1/channels/{channel}",
+            &[("GET", WriteKey), ("PATCH", WriteKey), ("DELETE", WriteKey)],
+            || {
+                let all = get(native::channels::show)
+                    .patch(native::channels::update)
+                    .delete(native::channels::delete);
+                noun("GET, PATCH, DELETE", all)
+            },
+        ),
+        entry(
+            "/v1/channels/{channel}/rotate-secret",
+            &[("POST", WriteKey)],
+            || noun("POST", post(native::channels::rotate_secret)),
+        ),
+        entry("/v1/channels/{channel}/test", &[("POST", WriteKey)], || {
+            noun("POST", post(native::channels::test))
+        }),
+        entry("/v1/secrets", &[("GET", WriteKey)], || {
+            noun("GET", get(native::secrets::list))
+        }),
+        entry(
+            "/v1/secrets/{name}",
+            &[("PUT", WriteKey), ("DELETE", WriteKey)],
+            || {
+                noun(
+                    "PUT, DELETE",
+                    put(native::secrets::set).delete(native::secrets::delete),
+                )
+            },
+        ),
+        entry("/v1/keys", &[("GET", WriteKey), ("POST", WriteKey)], || {
+            noun("GET, POST", get(native::keys::list).post(native::keys::create))
+        }),
+        entry("/v1/keys/{key}", &[("DELETE", WriteKey)], || {
+            noun("DELETE", delete(native::keys::revoke))
+        }),
+        entry("/v1/keys/{key}/regenerate", &[("POST", WriteKey)], || {
+            noun("POST", post(native::keys::regenerate))
+        }),
+        entry(
+            "/v1/signing-keys",
+            &[("GET", WriteKey), ("POST", WriteKey)],
+            || {
+                noun(
+                    "GET, POST",
+                    get(native::keys::signing_list).post(native::keys::signing_create),
+                )
+            },
+        ),
+        entry("/v1/signing-keys/{key}", &[("DELETE", WriteKey)], || {
+            noun("DELETE", delete(native::keys::signing_revoke))
+        }),
+        entry("/v1/{*rest}", &[("*", Anyone)], || any(native::nothing)),
+    ]
 }
 
 /// The compatible API, below `/api/v1/`, `/api/v2/` and `/api/v3/`.
@@ -190,6 +317,10 @@ pub fn app(app: App) -> Router {
         let served = (row.serve)();
         let served = match row.version {
             Some(version) => served.layer(axum::Extension(version)),
+            None if row.path.starts_with("/v1/") => served.layer(middleware::from_fn_with_state(
+                app.clone(),
+                native::call::with_quota,
+            )),
             None => served,
         };
         router.route(&row.path, served)

@@ -1,21 +1,26 @@
 //! What handlers share: the store, the inbox, the clock, the settings they need. Built once, by the binary.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
 use allswell_core::id::KeyId;
 use allswell_core::limits::KEY_USE_NOTED_SECS;
+use allswell_core::quota::{Quota, Verdict};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
 use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
+use allswell_engine::changes::Listeners;
+use allswell_engine::channels::Rules as ChannelRules;
 use allswell_engine::ingest::Inbox;
 use allswell_store::Store;
 use allswell_store::keys::Opened;
 
 use crate::client::Network;
+use crate::quotas::{Quotas, client_of, retry_secs};
 
 /// The bounds of what a request may send.
 #[derive(Copy, Clone, Debug)]
@@ -28,6 +33,12 @@ pub struct WebLimits {
     pub api_body_bytes: usize,
     /// Time for a body to arrive.
     pub body_within: Duration,
+    /// Requests to the APIs with one key.
+    pub api_per_key: Quota,
+    /// Wrong keys and signatures from one client; then it may try none for a while.
+    pub wrong_keys: Quota,
+    /// Pings of one client to addresses that are nobody's; then they are refused.
+    pub unknown_addresses: Quota,
 }
 
 /// How the instance is reached, and what it says of itself.
@@ -65,6 +76,11 @@ struct Inner {
     limits: WebLimits,
     zones: Zones,
     key_uses: Mutex<HashMap<KeyId, Timestamp>>,
+    api: Quotas<KeyId>,
+    wrong_keys: Quotas<IpAddr>,
+    unknown_addresses: Quotas<IpAddr>,
+    listeners: Listeners,
+    channel_rules: Arc<ChannelRules>,
 }
 
 impl App {
@@ -82,6 +98,7 @@ impl App {
         network: Network,
         limits: WebLimits,
         zones: Zones,
+        channel_rules: ChannelRules,
     ) -> Self {
         App(Arc::new(Inner {
             store,
@@ -93,6 +110,11 @@ impl App {
             limits,
             zones,
             key_uses: Mutex::default(),
+            api: Quotas::new(limits.api_per_key),
+            wrong_keys: Quotas::new(limits.wrong_keys),
+            unknown_addresses: Quotas::new(limits.unknown_addresses),
+            listeners: Listeners::default(),
+            channel_rules: Arc::new(channel_rules),
         }))
     }
 
@@ -127,6 +149,64 @@ impl App {
 
     pub(crate) fn limits(&self) -> WebLimits {
         self.0.limits
+    }
+
+    /// What channels are judged by.
+    pub(crate) fn channel_rules(&self) -> &Arc<ChannelRules> {
+        &self.0.channel_rules
+    }
+
+    /// Those who listen to changes, for the loop that tells them.
+    pub fn listeners(&self) -> &Listeners {
+        &self.0.listeners
+    }
+
+    /// Takes one request of a key's quota. The error is the same verdict: it is not allowed.
+    pub(crate) fn take_api(&self, key: KeyId) -> Result<Verdict, Verdict> {
+        let verdict = self.0.api.take(&key, self.now());
+        if verdict.allowed {
+            Ok(verdict)
+        } else {
+            Err(verdict)
+        }
+    }
+
+    /// Whether this client may try a key: it may not after too many wrong ones, for as many seconds as the error says.
+    pub(crate) fn may_try_keys(&self, client: Option<IpAddr>) -> Result<(), i64> {
+        let verdict = self.0.wrong_keys.look(&client_of(client), self.now());
+        if verdict.allowed {
+            Ok(())
+        } else {
+            Err(retry_secs(verdict))
+        }
+    }
+
+    /// Counts a wrong key, here and for all nodes. A count that cannot be written down counts here alone.
+    pub(crate) async fn note_wrong_key(&self, client: Option<IpAddr>) {
+        let (client, now) = (client_of(client), self.now());
+        self.0.wrong_keys.take(&client, now);
+        let (name, minute) = (client.to_string(), now.as_secs() / 60);
+        let counted = self
+            .store()
+            .write(async move |tx| tx.wrong_key_count(SystemScope::engine(), &name, minute).await)
+            .await;
+        match counted {
+            Ok(tries) if tries >= i64::from(self.limits().wrong_keys.count) => {
+                self.0.wrong_keys.exhaust(&client, now);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("a wrong key could not be counted: {error}"),
+        }
+    }
+
+    /// Counts a ping to an address that is nobody's. The error: there were too many; seconds to wait.
+    pub(crate) fn take_unknown_address(&self, client: Option<IpAddr>) -> Result<(), i64> {
+        let verdict = self.0.unknown_addresses.take(&client_of(client), self.now());
+        if verdict.allowed {
+            Ok(())
+        } else {
+            Err(retry_secs(verdict))
+        }
     }
 
     /// Has it written down that a key was used, at most once a minute. Nobody waits for that, and if it fails nobody is

@@ -1,88 +1,289 @@
 //! `allswell channel`
 
+mod input;
+
+use std::time::Duration;
+
+use allswell_core::check::Status;
+use allswell_core::exchange::Class;
 use allswell_core::id::{ChannelId, ProjectId};
-use allswell_integrations::Kind;
-use allswell_store::channels::Channel;
+use allswell_core::scope::ProjectScope;
+use allswell_core::secret::Secret;
+use allswell_core::time::Timestamp;
+use allswell_engine::channels::{self, Errand, Made, Refused};
+use allswell_store::outbox::End;
 use anyhow::{Result, anyhow, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Answer, name_for_people, operators_act, printable, scope_of};
+use super::{Answer, printable, scope_of};
+use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
-use crate::house;
+use crate::{house, outward, system};
 
-/// `allswell channel create`
-pub async fn create(
-    config: &Config,
-    answer: Answer,
-    project: ProjectId,
-    kind: &str,
-    name: String,
-    fields: &[String],
-) -> Result<()> {
-    let known = || Kind::ALL.map(Kind::word).join(", ");
-    let kind = Kind::from_word(kind).ok_or_else(|| anyhow!("--kind: {kind:?} is not one of {}", known()))?;
-    if let Some(field) = fields.first() {
-        let field = field.split('=').next().unwrap_or_default();
-        bail!(
-            "--set {field}: a channel of the kind {} has no fields",
-            kind.word()
-        );
+/// How long to wait before looking again whether a test has ended, and how often to look: 40 s, longer than an attempt
+/// may take.
+const TEST_LOOK: Duration = Duration::from_millis(100);
+const TEST_LOOKS_MAX: u32 = 400;
+
+/// `allswell channel`
+pub async fn run(config: &Config, answer: Answer, command: ChannelCommand) -> Result<()> {
+    match command {
+        ChannelCommand::Create(flags) => create(config, answer, *flags).await,
+        ChannelCommand::List { project } => list(config, answer, project).await,
+        ChannelCommand::Show(one) => show(config, answer, &one).await,
+        ChannelCommand::Edit(flags) => edit(config, answer, *flags).await,
+        ChannelCommand::Test { channel, status } => test(config, answer, &channel, status).await,
+        ChannelCommand::RotateSecret {
+            channel,
+            overlap,
+            secret_file,
+        } => {
+            let secret = secret_file.as_deref().map(input::first_line).transpose()?;
+            rotate(config, answer, &channel, secret, overlap).await
+        }
+        ChannelCommand::Delete(one) => delete(config, answer, &one).await,
     }
-    let name = name_for_people("--name", &name)?;
+}
+
+/// An errand of whoever runs the binary.
+pub(super) fn errand(scope: ProjectScope, now: Timestamp) -> Errand {
+    Errand {
+        scope,
+        actor: "operator".to_owned(),
+        now,
+    }
+}
+
+/// Why nothing was changed, field by field. Whoever runs the binary may know what was refused and what would allow it.
+pub(super) fn said(refused: Refused) -> anyhow::Error {
+    let Refused::Faults(faults) = refused else {
+        return anyhow!("{refused}");
+    };
+    let lines: Vec<String> = faults
+        .iter()
+        .map(|fault| {
+            let told = fault.for_administrators.as_deref().unwrap_or(&fault.sentence);
+            format!(
+                "{}: {} ({})",
+                printable(&fault.field),
+                printable(told),
+                fault.rule
+            )
+        })
+        .collect();
+    anyhow!("{}", lines.join("\n"))
+}
+
+/// The rules of a server of this configuration.
+fn rules(config: &Config) -> Result<channels::Rules> {
+    let door = outward::client(config, &outward::ports_of(config))?;
+    Ok(house::channel_rules(config, door.policy(Class::Webhook)))
+}
+
+async fn create(config: &Config, answer: Answer, flags: CreateChannel) -> Result<()> {
+    let mut fields = input::fields(&flags.webhook, input::Has::default())?;
+    let kind = flags.kind_word.or(flags.kind).unwrap_or_default();
+    fields.insert("kind".to_owned(), kind.into());
+    fields.insert("name".to_owned(), flags.name.into());
+    let fields = Value::Object(fields);
+    let (project, rules) = (flags.project, rules(config)?);
     let mut house = house::open(config).await?;
     let (now, mut dice) = (house.now, house.dice.fork());
-    let id: ChannelId = house.dice.id();
-    let channel = Channel {
-        id,
-        kind: kind.word().to_owned(),
-        name: name.clone(),
-        tells_down: kind.sends(),
-        tells_up: kind.sends(),
-        created_at: now,
+    let made = house
+        .store
+        .write(async move |tx| {
+            let errand = errand(scope_of(tx, project).await?, now);
+            channels::create(tx, &errand, &rules, &fields, &mut dice)
+                .await
+                .map_err(said)
+        })
+        .await?;
+    let id = made.channel.id;
+    let next =
+        format!("Checks tell it once it is assigned: `allswell check create --channel {id}`, or the API.\n");
+    give(answer, &made, &format!("Channel {id}\n"), &next)
+}
+
+async fn edit(config: &Config, answer: Answer, flags: EditChannel) -> Result<()> {
+    let before = document_of(config, flags.channel.project, flags.channel.channel).await?;
+    let has = input::Has {
+        down: before["down"].is_object(),
+        up: before["up"].is_object(),
     };
-    house
+    let fields = Value::Object(input::patch(&flags, has)?);
+    let (OneChannel { project, channel }, rules) = (flags.channel, rules(config)?);
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    let made = house
+        .store
+        .write(async move |tx| {
+            let errand = errand(scope_of(tx, project).await?, now);
+            channels::edit(tx, &errand, &rules, channel, &fields, &mut dice)
+                .await
+                .map_err(said)
+        })
+        .await?;
+    give(answer, &made, "Changed.\n", "")
+}
+
+async fn rotate(
+    config: &Config,
+    answer: Answer,
+    one: &OneChannel,
+    secret: Option<Secret<String>>,
+    overlap_hours: i64,
+) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice, OneChannel { project, channel }) = (house.now, house.dice.fork(), one.clone());
+    let made = house
+        .store
+        .write(async move |tx| {
+            let errand = errand(scope_of(tx, project).await?, now);
+            channels::rotate(tx, &errand, channel, secret, overlap_hours, &mut dice)
+                .await
+                .map_err(said)
+        })
+        .await?;
+    let lines = format!("The old secret signs beside the new one for {overlap_hours} h.\n");
+    give(answer, &made, &lines, "")
+}
+
+/// Writes the test down, as the server's own page would, and waits for what the running server made of it.
+async fn test(config: &Config, answer: Answer, one: &OneChannel, status: cli::Status) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice, OneChannel { project, channel }) = (house.now, house.dice.fork(), one.clone());
+    let status = match status {
+        cli::Status::Down => Status::Down,
+        cli::Status::Up => Status::Up,
+    };
+    let (scope, id) = house
         .store
         .write(async move |tx| {
             let scope = scope_of(tx, project).await?;
-            tx.channel_insert(scope, &channel, b"{}", &mut dice).await?;
-            let act = operators_act(now, Some(project), "channel.create", format!("channel:{id}"));
-            tx.audit(dice.id_at(now), &act).await?;
-            Ok::<_, anyhow::Error>(())
+            let id = channels::test(tx, &errand(scope, now), channel, status, &mut dice)
+                .await
+                .map_err(said)?;
+            Ok::<_, anyhow::Error>((scope, id))
         })
         .await?;
-    answer.give(
-        &json!({ "id": id.to_string(), "kind": kind.word(), "name": name }),
-        &format!("Channel {id}\nChecks tell it once it is assigned: `allswell check create --channel {id}`, or the API.\n"),
-    )
+    let mut ended = None;
+    for _ in 0..TEST_LOOKS_MAX {
+        let delivery = house
+            .store
+            .read(async move |reader| reader.delivery(scope, id).await)
+            .await?;
+        ended = delivery.filter(|delivery| delivery.finished_at.is_some());
+        if ended.is_some() {
+            break;
+        }
+        system::pause(TEST_LOOK).await;
+    }
+    let Some(delivery) = ended else {
+        bail!(
+            "no server sent the test: is `allswell serve` running? It is tried for a minute, as delivery {id}"
+        );
+    };
+    let outcome = delivery.last_outcome.unwrap_or_default();
+    let value = json!({
+        "delivery": id.to_string(), "state": delivery.state, "outcome": outcome, "attempts": delivery.attempts,
+    });
+    answer.give(&value, &format!("{}: {}\n", delivery.state, printable(&outcome)))?;
+    if delivery.state == End::Delivered.word() {
+        Ok(())
+    } else {
+        bail!("the test was not delivered")
+    }
 }
 
-/// `allswell channel list`
-pub async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result<()> {
+async fn delete(config: &Config, answer: Answer, one: &OneChannel) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice, OneChannel { project, channel }) = (house.now, house.dice.fork(), one.clone());
+    house
+        .store
+        .write(async move |tx| {
+            let errand = errand(scope_of(tx, project).await?, now);
+            channels::delete(tx, &errand, channel, &mut dice)
+                .await
+                .map_err(said)
+        })
+        .await?;
+    answer.give(&json!({ "id": channel.to_string() }), "Deleted.\n")
+}
+
+/// Prints a channel that was made or changed, with its secret if there is a new one.
+fn give(answer: Answer, made: &Made, before: &str, after: &str) -> Result<()> {
+    let mut value = made.document.clone();
+    let mut lines = before.to_owned();
+    if let Some(secret) = &made.secret {
+        value["secret"] = secret.reveal().as_str().into();
+        lines.push_str(&format!(
+            "Signing secret {}\nThis is the only time the secret is shown. docs/webhooks.md says how receivers verify.\n",
+            secret.reveal()
+        ));
+    }
+    let shown = |(field, warning): &(&'static str, channels::Warning)| json!({ "field": field, "rule": warning.code(), "detail": warning.sentence() });
+    value["warnings"] = made.warnings.iter().map(shown).collect();
+    for (field, warning) in &made.warnings {
+        lines.push_str(&format!("Note on {field}: {}\n", warning.sentence()));
+    }
+    lines.push_str(after);
+    answer.give(&value, &lines)
+}
+
+async fn documents(config: &Config, project: ProjectId) -> Result<Vec<Value>> {
     let house = house::open(config).await?;
-    let channels = house
+    let now = house.now;
+    house
         .store
         .read(async move |reader| {
             let scope = scope_of(reader, project).await?;
-            Ok::<_, anyhow::Error>(reader.channels(scope).await?)
+            let mut documents = Vec::new();
+            for channel in reader.channels(scope).await? {
+                let config = reader
+                    .channel_config(scope, channel.id)
+                    .await?
+                    .unwrap_or_default();
+                documents.push(channels::document(&channel, &config, now));
+            }
+            Ok::<_, anyhow::Error>(documents)
         })
-        .await?;
-    let shown: Vec<_> = channels
-        .iter()
-        .map(|channel| json!({ "id": channel.id.to_string(), "kind": channel.kind, "name": channel.name }))
-        .collect();
-    let lines: String = match channels.as_slice() {
-        [] => "No channel yet. `allswell channel create` makes one.\n".to_owned(),
-        some => some
+        .await
+}
+
+async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result<()> {
+    let documents = documents(config, project).await?;
+    let text = |value: &Value| printable(value.as_str().unwrap_or_default());
+    let line = |channel: &Value| {
+        let urls: Vec<String> = ["down", "up"]
             .iter()
-            .map(|channel| {
-                format!(
-                    "{}  {:8}  {}\n",
-                    channel.id,
-                    channel.kind,
-                    printable(&channel.name)
-                )
-            })
-            .collect(),
+            .filter_map(|call| Some(format!("  {call} {}", text(channel.get(call)?.get("url")?))))
+            .collect();
+        let (id, kind, name) = (
+            text(&channel["id"]),
+            text(&channel["kind"]),
+            text(&channel["name"]),
+        );
+        format!("{id}  {kind:8}  {name}{}\n", urls.concat())
     };
-    answer.give(&json!({ "channels": shown }), &lines)
+    let lines: String = match documents.as_slice() {
+        [] => "No channel yet. `allswell channel create` makes one.\n".to_owned(),
+        some => some.iter().map(line).collect(),
+    };
+    answer.give(&json!({ "channels": documents }), &lines)
+}
+
+async fn show(config: &Config, answer: Answer, one: &OneChannel) -> Result<()> {
+    let document = document_of(config, one.project, one.channel).await?;
+    let lines = serde_json::to_string_pretty(&document)?;
+    answer.give(&document, &format!("{lines}\n"))
+}
+
+async fn document_of(config: &Config, project: ProjectId, channel: ChannelId) -> Result<Value> {
+    let id = channel.to_string();
+    let documents = documents(config, project).await?;
+    let found = documents
+        .into_iter()
+        .find(|document| document["id"] == id.as_str());
+    found
+        .ok_or_else(|| anyhow!("the project has no channel {id}; `allswell channel list` shows those it has"))
 }

@@ -11,6 +11,7 @@ mod outbound;
 mod project;
 mod routes;
 mod schedule;
+mod secret;
 pub mod start_link;
 mod user;
 
@@ -23,8 +24,8 @@ use allswell_store::{Error, Reader};
 use anyhow::{Result, anyhow};
 
 use crate::cli::{
-    ApiKeyCommand, Arguments, ChannelCommand, CheckCommand, Command, ConfigCommand, KeysCommand,
-    ProjectCommand, ScheduleCommand, UserCommand,
+    ApiKeyCommand, Arguments, CheckCommand, Command, ConfigCommand, KeysCommand, ProjectCommand,
+    ScheduleCommand, UserCommand,
 };
 use crate::config::{Config, Loaded, config_check, config_example, config_show};
 use crate::{serve, system, tzdata};
@@ -154,15 +155,8 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
             Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
-            Command::Channel(ChannelCommand::Create {
-                project,
-                kind,
-                name,
-                fields,
-            }) => channel::create(config, answer, project, &kind, name, &fields).await,
-            Command::Channel(ChannelCommand::List { project }) => {
-                channel::list(config, answer, project).await
-            }
+            Command::Channel(command) => channel::run(config, answer, command).await,
+            Command::Secret(command) => secret::run(config, answer, command).await,
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
             Command::Config(_) | Command::Doctor { .. } | Command::Routes | Command::Schedule(_) => {

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
 use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::retry::Schedule;
 use allswell_core::secret::Secret;
 use allswell_outbound::Proxy;
 use allswell_store::TlsMode;
@@ -54,6 +55,8 @@ pub struct Config {
     pub keys: Keys,
     pub log: Log,
     pub metrics: Metrics,
+    pub webhooks: Webhooks,
+    pub delivery: Delivery,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
@@ -78,6 +81,26 @@ pub struct Database {
     pub sslrootcert: Option<PathBuf>,
     pub sslcert: Option<PathBuf>,
     pub sslkey: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct Webhooks {
+    /// The header with the HMAC of the body; empty for none.
+    pub signature_header: String,
+    /// Its secret; `None`: each channel's own.
+    pub signature_secret: Option<Secret<String>>,
+}
+
+#[derive(Debug)]
+pub struct Delivery {
+    /// Attempts at a time.
+    pub max_in_flight: u32,
+    /// Of one project while others wait.
+    pub max_per_project: u32,
+    /// Between tries.
+    pub schedule: Schedule,
+    /// A newer alert overtakes an older one that did not arrive.
+    pub coalesce: bool,
 }
 
 #[derive(Debug)]
@@ -160,6 +183,12 @@ pub struct Limits {
     pub inbox_wait_ms: u64,
     /// Pings in one transaction.
     pub batch: usize,
+    /// Requests to the APIs with one key, a minute.
+    pub api_per_key: u32,
+    /// Wrong keys from one client, a minute.
+    pub wrong_keys: u32,
+    /// Pings of one client to addresses of no check, a minute.
+    pub unknown_addresses: u32,
 }
 
 /// Where the rules of time zones come from.

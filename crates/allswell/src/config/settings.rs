@@ -53,7 +53,10 @@ pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
 /// Names that other software gives to the same setting, in the environment only.
 pub const ALIASES: &[(&str, &str)] = &[
     ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
+    ("API_PING_LIMIT", "limits.api_per_key"),
     ("METRICS_KEY", "metrics.key"),
+    ("WEBHOOK_SIGNATURE_HEADER", "webhooks.signature_header"),
+    ("WEBHOOK_SECRET", "webhooks.signature_secret"),
     ("MASTER_BADGE_LABEL", "badges.label"),
     ("INTEGRATIONS_ALLOW_PRIVATE_IPS", "outbound.audience"),
 ];
@@ -67,6 +70,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("log", "What is written to standard error."),
     ("metrics", "Figures about this server."),
+    ("webhooks", "What webhooks carry beside what their users wrote."),
+    ("delivery", "How alerts are sent, tried again, and kept apart."),
     ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
@@ -236,6 +241,56 @@ pub const SETTINGS: &[Setting] = &[
         ],
     },
     Setting {
+        name: "webhooks.signature_header",
+        kind: Kind::HeaderNameOrNone,
+        default: r#""X-Webhook-Signature""#,
+        doc: &[
+            "Header with sha256= and the HMAC-SHA256 of the body in hex, beside the signature that each webhook has: for",
+            "receivers that know no better, since it covers neither time nor id. Empty: none. Also WEBHOOK_SIGNATURE_HEADER.",
+        ],
+    },
+    Setting {
+        name: "webhooks.signature_secret",
+        kind: Kind::SecretText,
+        default: r#""""#,
+        doc: &[
+            "The secret for that header, for all channels. Empty: each channel's own. Also WEBHOOK_SECRET.",
+        ],
+    },
+    Setting {
+        name: "delivery.max_in_flight",
+        kind: Kind::Number { min: 10, max: 65_536 },
+        default: "1024",
+        doc: &["Attempts at a time. Each takes at most 64 KiB of memory and one open file."],
+    },
+    Setting {
+        name: "delivery.max_per_project",
+        kind: Kind::Number { min: 1, max: 65_536 },
+        default: "256",
+        doc: &[
+            "Of these for one project while others wait, and never more than a quarter of them; one target gets 16 at most,",
+            "and fewer while it is slow.",
+        ],
+    },
+    Setting {
+        name: "delivery.schedule",
+        kind: Kind::Waits,
+        default: r#""2s 10s 60s 5m 30m 2h 6h""#,
+        doc: &[
+            "Waits before the second try and those that follow; the last one repeats until 24 hours after the alert was",
+            "promised. Each is made longer or shorter by up to a fifth. A receiver may ask for longer ones, up to 1h.",
+        ],
+    },
+    Setting {
+        name: "delivery.coalesce",
+        kind: Kind::Switch,
+        default: "true",
+        doc: &[
+            "A newer alert of a check overtakes one that a channel did not take within its first three tries or 95 seconds,",
+            "and tells what was missed. false: every alert is told, in order, however late.",
+        ],
+    },
+    Setting {
         name: "badges.label",
         kind: Kind::Label,
         default: r#""Allswell""#,
@@ -336,6 +391,39 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 1, max: 65_536 },
         default: "1024",
         doc: &["Pings that are stored in one transaction."],
+    },
+    Setting {
+        name: "limits.api_per_key",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "6000",
+        doc: &[
+            "Requests to the APIs with one key in a minute, all of them at once if need be. Beyond: 429 with Retry-After.",
+            "Counted by each server for itself. Also API_PING_LIMIT in the environment.",
+        ],
+    },
+    Setting {
+        name: "limits.wrong_keys",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "600",
+        doc: &[
+            "Wrong keys and signatures from one client in a minute, over all servers of a database. Beyond: 429 to every",
+            "key from there, right or wrong, until the minute is over.",
+        ],
+    },
+    Setting {
+        name: "limits.unknown_addresses",
+        kind: Kind::Number {
+            min: 1,
+            max: 10_000_000,
+        },
+        default: "600",
+        doc: &["Pings of one client to addresses of no check, in a minute. Beyond: 429 instead of 404."],
     },
     Setting {
         name: "tzdata.dir",

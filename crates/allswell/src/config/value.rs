@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::retry::Schedule;
 use allswell_outbound::{Proxy, ProxyMode};
 
 use super::show::shown;
@@ -52,7 +53,11 @@ pub enum Kind {
     SecretText,
     /// A few words that people read.
     Label,
+    /// The name of a header that we add, or empty for "none".
+    HeaderNameOrNone,
     Word(&'static [&'static str]),
+    /// Waits between tries.
+    Waits,
     /// true or false.
     Switch,
     /// true or false, or empty for "as elsewhere".
@@ -83,6 +88,7 @@ pub enum Value {
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
+    Waits(Schedule),
     Switch(bool),
     SwitchOrNone(Option<bool>),
     Number(u64),
@@ -129,6 +135,7 @@ impl Kind {
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
             Self::Switch => "true or false".to_owned(),
+            Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::SwitchOrNone => "true or false, or nothing".to_owned(),
             Self::Hosts => {
                 format!("up to {NETWORKS_MAX} names, such as [\"wiki.example.com\", \"*.corp.example\"]")
@@ -150,6 +157,9 @@ impl Kind {
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
             ),
             Self::Label => format!("1 to {LABEL_CHARS_MAX} characters that can be seen"),
+            Self::HeaderNameOrNone => {
+                format!("the name of a header of at most {LABEL_CHARS_MAX} characters, or nothing for none")
+            }
             Self::Word(["", words @ ..]) => format!("{}, or nothing", words.join(", ")),
             Self::Word(words) => words.join(", "),
             Self::Number { min, max } => format!("a whole number from {min} to {max}"),
@@ -214,11 +224,16 @@ impl Kind {
                 text => secret_text(text).map(|text| Value::SecretText(Some(text))),
             },
             Self::Label => label(raw.text()?).map(Value::Label),
+            Self::HeaderNameOrNone => header_name(raw.text()?).map(Value::Label),
             Self::Word(words) => {
                 let text = raw.text()?;
                 let word = words.iter().find(|word| **word == text);
                 word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
             }
+            Self::Waits => match Schedule::parse(raw.text()?) {
+                Ok(schedule) => Ok(Value::Waits(schedule)),
+                Err(error) => Err(Cow::Owned(error.to_string())),
+            },
             Self::Switch => match raw {
                 Raw::Variable(text) if text == "true" => Ok(Value::Switch(true)),
                 Raw::Variable(text) if text == "false" => Ok(Value::Switch(false)),
@@ -329,6 +344,20 @@ fn label(text: &str) -> Result<String, Why> {
     let visible = !text.trim().is_empty() && !text.chars().any(char::is_control);
     if !visible || text.chars().count() > LABEL_CHARS_MAX {
         return Err(Cow::Borrowed(""));
+    }
+    Ok(text.to_owned())
+}
+
+/// A name that webhooks may carry beside the headers that say which delivery it is.
+fn header_name(text: &str) -> Result<String, Why> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    if allswell_core::header::judge_name(text).is_err() || text.len() > LABEL_CHARS_MAX {
+        return Err(Cow::Borrowed(""));
+    }
+    if allswell_integrations::webhook::is_ours(text) {
+        return Err(Cow::Borrowed("webhooks carry a header of that name already"));
     }
     Ok(text.to_owned())
 }

@@ -8,8 +8,8 @@ use allswell_store::TlsMode;
 
 use super::value::Value;
 use super::{
-    Badges, Cidr, Config, Database, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
-    OutboundClass, Retention, Tzdata,
+    Badges, Cidr, Config, Database, Delivery, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
+    OutboundClass, Retention, Tzdata, Webhooks,
 };
 
 /// A valid value for each setting, by name.
@@ -75,6 +75,25 @@ impl Values {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),
+            },
+            webhooks: Webhooks {
+                signature_header: self.take("webhooks.signature_header", |value| match value {
+                    Value::Label(it) => Some(it),
+                    _ => None,
+                }),
+                signature_secret: self.take("webhooks.signature_secret", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            delivery: Delivery {
+                max_in_flight: self.number("delivery.max_in_flight"),
+                max_per_project: self.number("delivery.max_per_project"),
+                schedule: self.take("delivery.schedule", |value| match value {
+                    Value::Waits(it) => Some(it),
+                    _ => None,
+                }),
+                coalesce: self.switch("delivery.coalesce"),
             },
             badges: Badges {
                 label: self.take("badges.label", |value| match value {
@@ -189,6 +208,9 @@ impl Values {
             inbox: self.number("limits.inbox"),
             inbox_wait_ms: self.number("limits.inbox_wait_ms"),
             batch: self.number("limits.batch"),
+            api_per_key: self.number("limits.api_per_key"),
+            wrong_keys: self.number("limits.wrong_keys"),
+            unknown_addresses: self.number("limits.unknown_addresses"),
         }
     }
 

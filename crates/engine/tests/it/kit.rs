@@ -101,6 +101,24 @@ impl House {
         }
     }
 
+    /// Another project of alice's.
+    pub(crate) async fn second_project(&mut self) -> ProjectId {
+        let mut project = Project {
+            id: self.dice.id(),
+            owner: self.dice.id(),
+            name: "bob".to_owned(),
+            created_at: NOW,
+        };
+        let (id, mut fork) = (project.id, self.dice.fork());
+        let write = async move |tx: &mut Tx<'_>| {
+            let owner = tx.user_by_email(SYSTEM, "alice@example.org").await?;
+            project.owner = owner.expect("alice").id;
+            tx.project_insert(SYSTEM, &project, &mut fork).await
+        };
+        self.store.write(write).await.expect("a project");
+        id
+    }
+
     /// A connection behind the store's back, which looks at no constraint.
     pub(crate) fn raw(&self) -> rusqlite::Connection {
         let (_, path) = self.disk.as_ref().expect("a house on disk");
@@ -146,6 +164,21 @@ impl House {
     }
 
     pub(crate) async fn channel(&mut self, kind: &str, tells_down: bool, tells_up: bool) -> Channel {
+        self.channel_with(kind, b"", tells_down, tells_up).await
+    }
+
+    /// A webhook whose calls go to this URL, with the event as body, unsigned.
+    pub(crate) async fn webhook(&mut self, url: &str) -> Channel {
+        let call =
+            serde_json::json!({ "method": "POST", "url": url, "headers": {}, "body": "${json:EVENT}" });
+        let signing =
+            serde_json::json!({ "form": "none", "key_id": "k", "header_prefix": "X-Health", "keys": [] });
+        let config = serde_json::json!({ "down": call, "up": call, "signing": signing });
+        self.channel_with("webhook", config.to_string().as_bytes(), true, true)
+            .await
+    }
+
+    async fn channel_with(&mut self, kind: &str, config: &[u8], tells_down: bool, tells_up: bool) -> Channel {
         let channel = Channel {
             id: self.dice.id(),
             kind: kind.to_owned(),
@@ -155,7 +188,8 @@ impl House {
             created_at: NOW,
         };
         let (new, scope, mut dice) = (channel.clone(), self.scope(), self.dice.fork());
-        let write = async move |tx: &mut Tx<'_>| tx.channel_insert(scope, &new, b"", &mut dice).await;
+        let config = config.to_vec();
+        let write = async move |tx: &mut Tx<'_>| tx.channel_insert(scope, &new, &config, &mut dice).await;
         self.store.write(write).await.expect("a channel");
         channel
     }

@@ -2,6 +2,10 @@
 
 mod absence;
 mod deliver;
+mod deliver_order;
+mod deliver_retry;
+mod deliver_share;
+mod deliver_trouble;
 mod ingest;
 mod ingest_trouble;
 mod kit;
@@ -9,4 +13,5 @@ mod loops;
 mod rekey;
 mod replan;
 mod retain;
+mod script;
 mod sweep;

@@ -37,6 +37,24 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0003_rotation.sql"),
         postgres: include_str!("../migrations/postgres/0003_rotation.sql"),
     },
+    Migration {
+        version: 4,
+        name: "delivery",
+        sqlite: include_str!("../migrations/sqlite/0004_delivery.sql"),
+        postgres: include_str!("../migrations/postgres/0004_delivery.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "secrets",
+        sqlite: include_str!("../migrations/sqlite/0005_secrets.sql"),
+        postgres: include_str!("../migrations/postgres/0005_secrets.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "native",
+        sqlite: include_str!("../migrations/sqlite/0006_native.sql"),
+        postgres: include_str!("../migrations/postgres/0006_native.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (

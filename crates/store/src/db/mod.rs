@@ -15,7 +15,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_sqlite};
-pub(crate) use row::{Columns, FromColumns, Param, Row};
+pub(crate) use row::{Columns, FromColumns, FromValue, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use crate::Result;
@@ -42,7 +42,11 @@ pub struct Reader<'c> {
 }
 
 /// A transaction that reads and writes.
-pub struct Tx<'c>(Reader<'c>);
+pub struct Tx<'c> {
+    reader: Reader<'c>,
+    /// It moved a project's change sequence: listeners are told after the commit.
+    pub(crate) changed: bool,
+}
 
 impl<'c> Reader<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
@@ -105,24 +109,27 @@ impl<'c> Reader<'c> {
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
-        Tx(Reader::new(conn, vault))
+        Tx {
+            reader: Reader::new(conn, vault),
+            changed: false,
+        }
     }
 
     /// See [`Reader::into_keys`].
     pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
-        self.0.into_keys()
+        self.reader.into_keys()
     }
 
     /// Wakes a loop of the other nodes when this transaction commits. On SQLite there are none.
     pub(crate) fn nudge(&mut self, word: &'static str) {
-        if let Conn::Postgres(session) = &mut self.0.conn {
+        if let Conn::Postgres(session) = &mut self.reader.conn {
             session.nudge(word);
         }
     }
 
     /// Runs a statement; gives the number of rows it changed.
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
-        match &mut self.0.conn {
+        match &mut self.reader.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
             Conn::Scripted(conn, script) => {
                 script.before(conn, stmt)?;
@@ -141,7 +148,7 @@ impl Tx<'_> {
         stmt: &'static Stmt,
         sets: &[[Param<'_>; N]],
     ) -> Result<Vec<u64>> {
-        match &mut self.0.conn {
+        match &mut self.reader.conn {
             Conn::Sqlite(conn) => sqlite::run_each(conn, stmt, sets),
             _ => {
                 let mut changed = Vec::new();
@@ -157,12 +164,12 @@ impl Tx<'_> {
 impl<'c> Deref for Tx<'c> {
     type Target = Reader<'c>;
     fn deref(&self) -> &Reader<'c> {
-        &self.0
+        &self.reader
     }
 }
 
 impl<'c> DerefMut for Tx<'c> {
     fn deref_mut(&mut self) -> &mut Reader<'c> {
-        &mut self.0
+        &mut self.reader
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use allswell_core::check::{Check, Event};
 use allswell_core::key::KeyKind;
+use allswell_core::secret::Secret;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::audit::Act;
+use allswell_store::once::Once;
 use allswell_store::outbox::End;
 use allswell_store::people::User;
 use allswell_store::{Error, Store, Tx};
@@ -21,7 +23,7 @@ on_each_database!(
 );
 
 /// Tables that no project owns.
-const OF_THE_INSTANCE: [&str; 7] = [
+const OF_THE_INSTANCE: [&str; 8] = [
     "absences",
     "awake",
     "instance",
@@ -29,6 +31,7 @@ const OF_THE_INSTANCE: [&str; 7] = [
     "rotations",
     "schema_versions",
     "start_links",
+    "wrong_keys",
 ];
 
 /// A check with a row in every table that can hold one of it.
@@ -92,12 +95,27 @@ async fn dora(house: &mut House<'_>) -> Person {
         target: dora.project.to_string(),
         data: String::new(),
     };
-    let id = house.dice.id();
+    let (id, scope, mut dice) = (house.dice.id(), dora.scope(), house.dice.fork());
     house
         .store
-        .write(async move |tx| tx.audit(id, &act).await)
+        .write(async move |tx| {
+            tx.audit(id, &act).await?;
+            let value = Secret::new("hunter2".to_owned());
+            tx.secret_set(scope, "token", &value, &mut dice, NOW).await?;
+            let once = Once {
+                id: uuid::Uuid::from_bytes([1; 16]),
+                body_hash: [2; 32],
+                since: NOW,
+            };
+            tx.once_begin(scope, &once, NOW).await?;
+            let kind = KeyKind::ReadWrite;
+            let key = tx
+                .signing_key_insert(scope, kind, "", b"secret", None, &mut dice, NOW)
+                .await?;
+            tx.nonce_take(SYSTEM, key, "n", NOW).await
+        })
         .await
-        .expect("an act");
+        .expect("an act and a secret");
     dora
 }
 
@@ -143,9 +161,13 @@ async fn a_deleted_check_leaves_nothing(store: &Store) {
         "api_keys",
         "audit",
         "data_keys",
+        "idempotency",
         "members",
+        "nonces",
         "project_changes",
+        "project_secrets",
         "projects",
+        "signing_keys",
         "users",
     ];
     let mut expected: Vec<&str> = OF_THE_INSTANCE.into_iter().chain(others).collect();

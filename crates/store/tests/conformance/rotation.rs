@@ -342,6 +342,7 @@ fn what_a_sleeper_seals_is_read_and_found() {
 const NOT_SEALED: &[(&str, &str)] = &[
     ("api_keys", "hash"),
     ("data_keys", "wrapped"),
+    ("idempotency", "body_hash"),
     ("start_links", "hash"),
 ];
 

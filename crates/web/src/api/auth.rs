@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::Version;
 use crate::client::{Client, network_of};
 use crate::error::Error;
+use crate::quotas::retry_secs;
 use crate::serve::body::{BodyError, read_whole};
 use crate::state::App;
 
@@ -61,11 +62,34 @@ async fn recognise(app: &App, client: Client, text: Option<String>) -> Result<Kn
     let text = text
         .filter(|text| text.chars().count() == key::API_KEY_CHARS)
         .ok_or_else(missing)?;
-    known(app, client, &text).await?.ok_or_else(wrong)
+    let address = client.0;
+    app.may_try_keys(address).map_err(Error::TooMany)?;
+    let Some(opened) = opened(app, client, &text).await? else {
+        app.note_wrong_key(address).await;
+        return Err(wrong());
+    };
+    if opened.signed_only {
+        return Err(Error::Json(
+            StatusCode::UNAUTHORIZED,
+            "this project takes only signed requests".to_owned(),
+        ));
+    }
+    app.take_api(opened.known.id)
+        .map_err(|verdict| Error::TooMany(retry_secs(verdict)))?;
+    Ok(opened.known)
 }
 
 /// The key with this text, if it opens anything for this client.
 pub(crate) async fn known(app: &App, client: Client, text: &str) -> Result<Option<Known>, Error> {
+    Ok(opened(app, client, text).await?.map(|opened| opened.known))
+}
+
+/// Like [`known`], with what else there is to know of the key.
+pub(crate) async fn opened(
+    app: &App,
+    client: Client,
+    text: &str,
+) -> Result<Option<Opened>, allswell_store::Error> {
     // A typing error in one of our keys shows in its checksum: the database is not asked.
     let misspelt = key::has_our_prefix(text) && !key::is_well_formed(text);
     // Nor for what PostgreSQL does not take for text.
@@ -81,7 +105,7 @@ pub(crate) async fn known(app: &App, client: Client, text: &str) -> Result<Optio
         return Ok(None);
     };
     app.note_key_use(&opened, client.0.map(network_of), now);
-    Ok(Some(opened.known))
+    Ok(Some(opened))
 }
 
 /// A key bound to networks is of no use to a client of whom we do not know where it is.

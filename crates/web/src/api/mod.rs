@@ -16,10 +16,16 @@ pub(crate) mod pings;
 pub(crate) mod resource;
 pub(crate) mod status;
 
+use allswell_core::check::Check;
+use allswell_core::id::ChannelId;
+use allswell_core::key::KeyKind;
+use allswell_core::time::Timestamp;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
+
+use crate::state::App;
 
 /// Which version of the API a request speaks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,4 +44,12 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     // Our own types have text for names and no numbers that JSON lacks.
     let body = serde_json::to_vec(value).expect("what we answer can be written as JSON");
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// A check as version 3 shows it to a key that may write, as compact JSON: what webhooks call `$JSON`.
+pub(crate) fn described(check: &Check, channels: &[ChannelId], app: &App, now: Timestamp) -> String {
+    let mut channels = channels.to_vec();
+    channels.sort_unstable();
+    let shown = compat::check(check, &channels, KeyKind::ReadWrite, Version::V3, app, now);
+    serde_json::to_string(&shown).expect("what we show can be written as JSON")
 }

@@ -6,4 +6,5 @@
 )]
 
 mod api;
+mod native;
 mod serve;

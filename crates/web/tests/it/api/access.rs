@@ -55,7 +55,42 @@ const ELSEWHERE: &[Case] = &[
     case("GET", "/checks/metrics/{key}", [403, 200, 403, 403, 400]),
     case("GET", "/metrics/", [401, 200, 403, 403, 400]),
     open("*", "/metrics", 301),
+    open("GET", "/v1/openapi.json", 200),
+    open("*", "/v1/{*rest}", 404),
+    case("GET", "/v1/projects", [401, 200, 200, 200, 401]),
+    case("GET", "/v1/projects/{project}", [401, 200, 200, 404, 401]),
+    case("PATCH", "/v1/projects/{project}", [401, 403, 200, 404, 401]),
+    case("GET", "/v1/checks", [401, 200, 200, 200, 401]),
+    case("POST", "/v1/checks", [401, 403, 201, 201, 401]),
+    // A read-only key does not know a check by its id, but is not told less for it.
+    case("GET", "/v1/checks/{check}", [401, 200, 200, 404, 401]),
+    case("PATCH", "/v1/checks/{check}", [401, 403, 200, 404, 401]),
+    case("DELETE", "/v1/checks/{check}", [401, 403, 204, 404, 401]),
+    case("POST", "/v1/checks/{check}/pause", [401, 403, 200, 404, 401]),
+    case("POST", "/v1/checks/{check}/resume", [401, 403, 200, 404, 401]),
+    case("GET", "/v1/checks/{check}/pings", [401, 403, 200, 404, 401]),
+    case(
+        "GET",
+        "/v1/checks/{check}/pings/{n}/body",
+        [401, 403, 200, 404, 401],
+    ),
+    case("GET", "/v1/flips", [401, 200, 200, 200, 401]),
+    case("GET", "/v1/incidents", [401, 200, 200, 200, 401]),
+    case("GET", "/v1/deliveries", [401, 200, 200, 200, 401]),
+    case("GET", "/v1/deliveries/{delivery}", [401, 404, 404, 404, 401]),
+    // It goes on for ever: who may is asked in the tests of the native API.
+    case("GET", "/v1/channels", [401, 403, 200, 200, 401]),
+    case("GET", "/v1/keys", [401, 403, 200, 200, 401]),
+    case("POST", "/v1/keys", [401, 403, 201, 201, 401]),
+    case("DELETE", "/v1/keys/{key}", [401, 403, 404, 404, 401]),
+    case("POST", "/v1/keys/{key}/regenerate", [401, 403, 404, 404, 401]),
+    case("GET", "/v1/signing-keys", [401, 403, 200, 200, 401]),
+    case("POST", "/v1/signing-keys", [401, 403, 201, 201, 401]),
+    case("DELETE", "/v1/signing-keys/{key}", [401, 403, 404, 404, 401]),
 ];
+
+/// Answers that never end: who may is asked without waiting for their end.
+const ENDLESS: &[(&str, &str)] = &[("GET", "/v1/events")];
 
 const API: &[Case] = &[
     case("GET", "checks/", [401, 200, 200, 200, 401]),
@@ -100,6 +135,7 @@ fn every_route_has_an_access_case_and_every_case_a_route() {
     let known: BTreeSet<(String, &str)> = cases()
         .into_iter()
         .map(|(path, case)| (path, case.method))
+        .chain(ENDLESS.iter().map(|(method, path)| ((*path).to_owned(), *method)))
         .collect();
     let served: BTreeSet<(String, &str)> = routes()
         .into_iter()
@@ -181,6 +217,9 @@ async fn filled(house: &House, path: &str, key: &str) -> String {
             .replace("{project}", &house.alice.project.to_string())
             .replace("{key}", key)
             .replace("{code}", id)
+            .replace("{check}", id)
+            .replace("{delivery}", id)
+            .replace("{*rest}", "nowhere")
             .replace("{n}", "1"),
     }
 }

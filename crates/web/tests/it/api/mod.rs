@@ -4,7 +4,7 @@
 //! never happen.
 
 mod access;
-mod house;
+pub mod house;
 mod keys;
 mod manners;
 mod odd_input;

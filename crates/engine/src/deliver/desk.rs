@@ -1,0 +1,366 @@
+//! Who may send how much at a time: permits, what each project and origin has in flight, breakers and paces.
+//!
+//! In the memory of this node alone. It only delays: what is owed stands in rows, and a restart begins with an empty desk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use allswell_core::breaker::{Breaker, Gate};
+use allswell_core::delivery::Class;
+use allswell_core::exchange::Outcome;
+use allswell_core::id::{ChannelId, ProjectId};
+use allswell_core::pace::Pace;
+use allswell_core::retry::target_fails;
+use allswell_core::time::Timestamp;
+
+/// Channels whose origin is remembered; with more, all are learnt anew.
+const CHANNELS_MAX: usize = 100_000;
+/// Origins above which those are forgotten of which nothing matters any more.
+const ORIGINS_SWEPT_AT: usize = 1_024;
+
+/// How much may be in flight.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Permits {
+    /// Attempts at a time, in all.
+    pub max: u32,
+    /// Of one project, while others wait.
+    pub per_project: u32,
+}
+
+impl Permits {
+    /// What a project may have in flight. A tenth is left for those that have nothing in flight.
+    fn of_project(self, others_wait: bool) -> u32 {
+        let unreserved = self.unreserved();
+        if others_wait {
+            self.per_project.min(self.max / 4).clamp(1, unreserved)
+        } else {
+            unreserved
+        }
+    }
+
+    fn unreserved(self) -> u32 {
+        (self.max - self.max / 10).max(1)
+    }
+}
+
+/// A target as it is counted: scheme, host and port.
+pub(crate) type Origin = Arc<str>;
+
+#[derive(Default)]
+struct OriginDesk {
+    in_flight: u32,
+    breaker: Breaker,
+    pace: Pace,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: u32,
+    /// Of those what is no alert and no test.
+    patient: u32,
+    projects: HashMap<ProjectId, u32>,
+    origins: HashMap<(ProjectId, Origin), OriginDesk>,
+    channels: HashMap<ChannelId, Origin>,
+}
+
+/// The desk. Cheap to clone; clones are the same desk.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    permits: Permits,
+    state: Arc<Mutex<State>>,
+}
+
+/// What a channel may send now.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Attempts at a time that its origin still takes.
+    pub(crate) attempts: u32,
+    pub(crate) gate: Gate,
+}
+
+fn is_patient(class: Class) -> bool {
+    matches!(class, Class::Job | Class::Report)
+}
+
+impl Desk {
+    pub(crate) fn new(permits: Permits) -> Self {
+        Desk {
+            permits,
+            state: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.lock().in_flight
+    }
+
+    /// Attempts that may begin now of this class, all projects together.
+    pub(crate) fn free(&self, class: Class) -> u32 {
+        let state = self.lock();
+        let free = self.permits.max.saturating_sub(state.in_flight);
+        if is_patient(class) {
+            // The other half is for alerts.
+            free.min((self.permits.max / 2).saturating_sub(state.patient))
+        } else {
+            free
+        }
+    }
+
+    /// Attempts that this project may begin now, if `planned` of it and `planned_in_all` are about to begin.
+    pub(crate) fn project_room(
+        &self,
+        project: ProjectId,
+        others_wait: bool,
+        planned: u32,
+        planned_in_all: u32,
+    ) -> u32 {
+        let state = self.lock();
+        let own = state.projects.get(&project).copied().unwrap_or(0) + planned;
+        let all = state.in_flight + planned_in_all;
+        let reserve_is_open = own == 0;
+        let free = if reserve_is_open {
+            // The reserve is for a first attempt.
+            self.permits.max.saturating_sub(all).min(1)
+        } else {
+            self.permits.unreserved().saturating_sub(all)
+        };
+        free.min(self.permits.of_project(others_wait).saturating_sub(own))
+    }
+
+    /// The origin of a channel, if an attempt has shown it.
+    pub(crate) fn origin(&self, channel: ChannelId) -> Option<Origin> {
+        self.lock().channels.get(&channel).cloned()
+    }
+
+    /// Notes where a channel goes whose deliveries need no permit, since they stay in this process.
+    pub(crate) fn stays_inside(&self, channel: ChannelId) {
+        self.lock().learn(channel, "inside".into());
+    }
+
+    pub(crate) fn room(&self, project: ProjectId, origin: &Origin, now: Timestamp) -> Room {
+        let state = self.lock();
+        match state.origins.get(&(project, Arc::clone(origin))) {
+            None => Room {
+                attempts: Pace::default().width(),
+                gate: Gate::Closed,
+            },
+            Some(desk) => Room {
+                attempts: desk.pace.width().saturating_sub(desk.in_flight),
+                gate: desk.breaker.gate(now),
+            },
+        }
+    }
+
+    /// Takes a permit for an attempt; `None` if the origin has no room, which only now may have come out.
+    /// `beyond_fast_phase`: it is one that an open breaker holds back, so it decides.
+    pub(crate) fn begin(
+        &self,
+        place: (ProjectId, ChannelId, Class),
+        origin: Origin,
+        beyond_fast_phase: bool,
+        now: Timestamp,
+    ) -> Option<Permit> {
+        let (project, channel, class) = place;
+        let mut state = self.lock();
+        state.learn(channel, Arc::clone(&origin));
+        let desk = state.origins.entry((project, Arc::clone(&origin))).or_default();
+        if desk.in_flight >= desk.pace.width() {
+            return None;
+        }
+        desk.in_flight += 1;
+        if beyond_fast_phase && desk.breaker.gate(now) == Gate::HalfOpen {
+            desk.breaker.ask(now);
+        }
+        state.in_flight += 1;
+        state.patient += u32::from(is_patient(class));
+        *state.projects.entry(project).or_default() += 1;
+        drop(state);
+        Some(Permit {
+            desk: self.clone(),
+            project,
+            class,
+            origin,
+        })
+    }
+
+    /// Breakers that are not closed at `now`.
+    pub(crate) fn breakers_open(&self, now: Timestamp) -> usize {
+        let state = self.lock();
+        let open = |desk: &&OriginDesk| desk.breaker.gate(now) != Gate::Closed;
+        state.origins.values().filter(open).count()
+    }
+}
+
+impl State {
+    fn learn(&mut self, channel: ChannelId, origin: Origin) {
+        if self.channels.len() >= CHANNELS_MAX {
+            self.channels.clear();
+        }
+        self.channels.insert(channel, origin);
+    }
+
+    fn forget_idle(&mut self, now: Timestamp) {
+        if self.origins.len() > ORIGINS_SWEPT_AT {
+            self.origins
+                .retain(|_, desk| desk.in_flight > 0 || !desk.pace.is_idle() || !desk.breaker.is_idle(now));
+        }
+    }
+}
+
+/// The right to one attempt. Given back when it is dropped, however the attempt ends.
+pub(crate) struct Permit {
+    desk: Desk,
+    project: ProjectId,
+    class: Class,
+    origin: Origin,
+}
+
+impl Permit {
+    /// Notes what came of the attempt, and gives the permit back: now that the answer is there, not when it is stored
+    /// (DECISIONS 20).
+    pub(crate) fn give_back(self, outcome: &Outcome, ended_at: Timestamp) {
+        let mut state = self.desk.lock();
+        if let Some(desk) = state.origins.get_mut(&(self.project, Arc::clone(&self.origin))) {
+            desk.pace.note(outcome.phases.total);
+            if let Some(failed) = target_fails(outcome) {
+                desk.breaker.note(failed, ended_at);
+            }
+        }
+        state.forget_idle(ended_at);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.desk.lock();
+        state.in_flight -= 1;
+        state.patient -= u32::from(is_patient(self.class));
+        if let Some(own) = state.projects.get_mut(&self.project) {
+            *own -= 1;
+            if *own == 0 {
+                state.projects.remove(&self.project);
+            }
+        }
+        if let Some(desk) = state.origins.get_mut(&(self.project, Arc::clone(&self.origin))) {
+            desk.in_flight -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use allswell_core::chance::Dice;
+    use allswell_core::exchange::{End, Phases};
+    use allswell_core::time::Span;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+    fn outcome(secs: i64) -> Outcome {
+        Outcome {
+            end: End::NoConnection,
+            phases: Phases {
+                total: Span::from_secs(secs),
+                ..Phases::default()
+            },
+            peer: None,
+            detail: String::new(),
+        }
+    }
+
+    struct Office {
+        desk: Desk,
+        dice: Dice,
+    }
+
+    impl Office {
+        fn new(max: u32, per_project: u32) -> Self {
+            Office {
+                desk: Desk::new(Permits { max, per_project }),
+                dice: Dice::from_number(3),
+            }
+        }
+
+        fn begin(&mut self, project: ProjectId, origin: &str, class: Class) -> Option<Permit> {
+            let channel = self.dice.id();
+            self.desk
+                .begin((project, channel, class), origin.into(), false, NOW)
+        }
+    }
+
+    #[test]
+    fn a_project_has_a_quarter_while_others_wait_and_never_the_reserve() {
+        let mut office = Office::new(100, 256);
+        let [a, b]: [ProjectId; 2] = [office.dice.id(), office.dice.id()];
+        let mut held: Vec<_> = (0..20)
+            .map(|n| office.begin(a, &format!("http://{n}"), Class::Alert))
+            .collect();
+        assert_eq!(office.desk.project_room(a, true, 0, 0), 5);
+        assert_eq!(office.desk.project_room(a, true, 5, 5), 0);
+        assert_eq!(office.desk.project_room(a, false, 0, 0), 70);
+        held.extend((0..70).map(|n| office.begin(a, &format!("http://x{n}"), Class::Alert)));
+        assert_eq!(office.desk.project_room(a, false, 0, 0), 0);
+        assert_eq!(office.desk.free(Class::Alert), 10);
+        // Nothing of b is in flight: the reserve is open to it, for one.
+        assert_eq!(office.desk.project_room(b, true, 0, 0), 1);
+        assert_eq!(office.desk.project_room(b, true, 1, 1), 0);
+        held.clear();
+        assert_eq!(
+            (office.desk.in_flight(), office.desk.free(Class::Alert)),
+            (0, 100)
+        );
+    }
+
+    #[test]
+    fn what_is_patient_leaves_half_to_alerts() {
+        let mut office = Office::new(20, 20);
+        let project = office.dice.id();
+        let jobs: Vec<_> = (0..10)
+            .map(|n| {
+                office
+                    .begin(project, &format!("http://{n}"), Class::Job)
+                    .expect("room")
+            })
+            .collect();
+        assert_eq!(
+            (office.desk.free(Class::Job), office.desk.free(Class::Alert)),
+            (0, 10)
+        );
+        drop(jobs);
+        assert_eq!(office.desk.free(Class::Report), 10);
+    }
+
+    #[test]
+    fn an_origin_has_sixteen_and_fewer_when_it_is_slow() {
+        let mut office = Office::new(1_000, 1_000);
+        let [a, b]: [ProjectId; 2] = [office.dice.id(), office.dice.id()];
+        let origin: Origin = "http://slow".into();
+        let permits: Vec<_> = (0..16)
+            .map(|_| office.begin(a, &origin, Class::Alert).expect("room"))
+            .collect();
+        assert!(office.begin(a, &origin, Class::Alert).is_none());
+        // Another project is not held up by it.
+        assert!(office.begin(b, &origin, Class::Alert).is_some());
+        for permit in permits {
+            permit.give_back(&outcome(30), NOW);
+        }
+        let room = office.desk.room(a, &origin, NOW);
+        assert_eq!(room.attempts, 4);
+        assert!(matches!(room.gate, Gate::Open(_)), "{room:?}");
+        assert_eq!(office.desk.breakers_open(NOW), 1);
+        assert_eq!(office.desk.room(b, &origin, NOW).gate, Gate::Closed);
+    }
+
+    #[test]
+    fn a_permit_that_is_lost_is_given_back() {
+        let mut office = Office::new(10, 10);
+        let project = office.dice.id();
+        drop(office.begin(project, "http://x", Class::Alert));
+        assert_eq!(office.desk.in_flight(), 0);
+        assert_eq!(office.desk.room(project, &"http://x".into(), NOW).attempts, 16);
+    }
+}

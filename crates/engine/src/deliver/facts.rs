@@ -1,0 +1,279 @@
+//! From rows to what is sent: the facts of claimed deliveries are read together, and become messages one by one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use allswell_core::check::{Check, Settings, State, Status};
+use allswell_core::delivery::Class;
+use allswell_core::exchange::Request;
+use allswell_core::flip::{Flip, Reason};
+use allswell_core::id::{ChannelId, ProjectId};
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::secret::Secret;
+use allswell_core::signal::Cause;
+use allswell_core::time::Timestamp;
+use allswell_integrations::webhook::{RenderError, Webhook};
+use allswell_integrations::{About, AttemptInfo, Kind, LastPing, Message, Missed, Needs, log};
+use allswell_store::outbox::{Claimed, End, Target, Told};
+use allswell_store::{Error, Reader, Result};
+
+use super::note::Note;
+
+/// The note of a test that tells that a check came back up. One without a note tells that it went down.
+pub(crate) const TEST_UP: &str = "up";
+
+/// Named secrets of a project.
+pub(super) type Secrets = Arc<BTreeMap<String, Secret<String>>>;
+
+/// What a claimed delivery is about, as it was read.
+pub(super) struct Facts {
+    pub(super) claimed: Claimed,
+    /// `None`: the channel or the project is gone.
+    target: Option<Arc<Target>>,
+    /// `None`: the check or the flip is gone, or it is about none.
+    told: Option<Result<Told>>,
+    last_ping: Option<LastPing>,
+    /// The channels of the check, where somebody wants to know them.
+    channels: Option<Vec<ChannelId>>,
+    secrets: Secrets,
+}
+
+/// What is to be done for a delivery.
+pub(super) enum Work {
+    /// Send this; beside it what its owner should know.
+    Send(Box<Request>, Vec<String>),
+    /// Write this into the log.
+    Line(String),
+    /// Nothing more: it ends, and why.
+    End(End, String),
+    /// It waits for a server that can read its flip.
+    Unreadable(String),
+}
+
+/// Reads the facts of deliveries that were just claimed.
+pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Result<Vec<Facts>> {
+    let system = SystemScope::engine();
+    let places: HashSet<(ProjectId, ChannelId)> = claimed
+        .iter()
+        .map(|claimed| (claimed.project, claimed.channel))
+        .collect();
+    let mut targets: HashMap<ChannelId, (Arc<Target>, Needs, Secrets)> = HashMap::new();
+    for (project, channel) in places {
+        let Some(target) = reader.delivery_target(system, project, channel).await? else {
+            continue;
+        };
+        let needs = Needs::of(target.config.reveal());
+        let secrets = secrets(reader, project, &target).await?;
+        targets.insert(channel, (Arc::new(target), needs, secrets));
+    }
+    let mut told = reader
+        .deliveries_told(system, &claimed.iter().collect::<Vec<_>>())
+        .await?;
+    let mut facts = Vec::with_capacity(claimed.len());
+    for claimed in claimed {
+        let told = told.remove(&claimed.id);
+        let (target, needs, secrets) = match targets.get(&claimed.channel) {
+            Some((target, needs, secrets)) => (Some(Arc::clone(target)), *needs, Arc::clone(secrets)),
+            None => (None, Needs::default(), Secrets::default()),
+        };
+        // A test tells a check that no channel is assigned to.
+        let (mut last_ping, mut channels) = (None, needs.check_json.then(Vec::new));
+        if let Some(Ok(told)) = &told {
+            if needs.last_ping
+                && let Some(flip) = told.flips.last()
+            {
+                let before = reader.ping_before(system, &told.check, flip.at).await?;
+                last_ping = before.map(|(n, exit_status, body)| LastPing { n, exit_status, body });
+            }
+            if needs.check_json {
+                channels = Some(reader.check_channel_ids(system, told.check.id).await?);
+            }
+        }
+        facts.push(Facts {
+            claimed,
+            target,
+            told,
+            last_ping,
+            channels,
+            secrets,
+        });
+    }
+    Ok(facts)
+}
+
+/// The project's secrets, if the channel's templates name any.
+async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -> Result<Secrets> {
+    const NAMED: &[u8] = b"${secret:";
+    if !target
+        .config
+        .reveal()
+        .windows(NAMED.len())
+        .any(|part| part == NAMED)
+    {
+        return Ok(Secrets::default());
+    }
+    reader
+        .secret_values(ProjectScope::granted(project))
+        .await
+        .map(Arc::new)
+}
+
+impl Facts {
+    /// What is to be done at `now`.
+    pub(super) fn work(&self, trade: &super::Trade, now: Timestamp) -> Work {
+        let claimed = &self.claimed;
+        if claimed.expires_at <= now {
+            return Work::End(End::Expired, "expired".to_owned());
+        }
+        if let Some(Err(error)) = &self.told {
+            return match error {
+                Error::Corrupt(why) => Work::Unreadable(why.clone()),
+                other => Work::Unreadable(other.to_string()),
+            };
+        }
+        let gone = || Work::End(End::Cancelled, "gone".to_owned());
+        let Some(target) = &self.target else { return gone() };
+        // A test shows whether it works again.
+        if target.disabled && claimed.class != Class::Test {
+            return Work::End(End::Cancelled, "the channel is switched off".to_owned());
+        }
+        let Some(message) = self.message(target, trade, now) else {
+            return gone();
+        };
+        let attempt = AttemptInfo {
+            delivery: claimed.id,
+            n: claimed.attempts + 1,
+            now,
+            redelivery: claimed.redelivery,
+        };
+        match Kind::from_word(&target.kind) {
+            Some(Kind::Log) => Work::Line(line(&message)),
+            Some(Kind::Silent) => Work::End(End::Cancelled, "this kind sends nothing".to_owned()),
+            Some(Kind::Webhook) => self.webhook(target, &message, &attempt, trade),
+            None => Work::End(End::Cancelled, "a kind this version does not know".to_owned()),
+        }
+    }
+
+    fn webhook(
+        &self,
+        target: &Target,
+        message: &Message,
+        attempt: &AttemptInfo,
+        trade: &super::Trade,
+    ) -> Work {
+        let Some(webhook) = Webhook::from_bytes(target.config.reveal()) else {
+            return Work::Unreadable("its channel's configuration is of a later version".to_owned());
+        };
+        let mut dice = trade.dice();
+        match webhook.render(message, attempt, &self.secrets, &trade.rules.sender, &mut dice) {
+            Ok(rendered) => {
+                let warnings = rendered
+                    .warnings
+                    .iter()
+                    .map(|warning| warning.code().to_owned())
+                    .collect();
+                Work::Send(Box::new(rendered.request), warnings)
+            }
+            Err(RenderError::NoCall) => Work::End(
+                End::Cancelled,
+                "the channel sends nothing for this status".to_owned(),
+            ),
+            Err(error) => Work::End(End::Blocked, format!("the request cannot be made: {error}")),
+        }
+    }
+
+    fn message(&self, target: &Target, trade: &super::Trade, now: Timestamp) -> Option<Message> {
+        let claimed = &self.claimed;
+        let (about, check, flip, missed) = if claimed.seq == 0 {
+            let (about, check, flip) = self.made_up(target, now);
+            (about, check, flip, Vec::new())
+        } else {
+            let told = self.told.as_ref()?.as_ref().ok()?;
+            let (flip, before) = told.flips.split_last()?;
+            let missed = before.iter().map(|flip| Missed {
+                seq: flip.seq,
+                status: flip.to,
+                at: flip.at,
+            });
+            let mut check = told.check.clone();
+            // As the flip left it, and not as a later one did: all of a message tells of one status.
+            check.state.status = flip.to;
+            (About::Flip, check, flip.clone(), missed.collect())
+        };
+        let json = |channels: &Vec<ChannelId>| (trade.describe)(&check, channels, now);
+        Some(Message {
+            check_json: self.channels.as_ref().map(json).unwrap_or_default(),
+            about,
+            project: claimed.project,
+            project_name: target.project_name.clone(),
+            channel: claimed.channel,
+            channel_name: target.name.clone(),
+            check,
+            flip,
+            missed,
+            last_ping: self.last_ping.clone(),
+        })
+    }
+
+    /// What a test or a note tells: a check that nobody has, whose name says what it is.
+    fn made_up(&self, target: &Target, now: Timestamp) -> (About, Check, Flip) {
+        let claimed = &self.claimed;
+        let note = claimed.note.as_deref().and_then(Note::from_json);
+        let (about, name) = match note {
+            Some(note) => {
+                let sentence = note.sentence();
+                (About::Note(sentence.clone()), sentence)
+            }
+            None => (About::Test, format!("TEST of {}", target.name)),
+        };
+        let at = claimed.created_at.min(now);
+        let status = match claimed.note.as_deref() {
+            Some(TEST_UP) => Status::Up,
+            _ => Status::Down,
+        };
+        let check = Check {
+            // Of no check, but an id that stays over all attempts.
+            id: claimed.id.as_uuid().into(),
+            project: claimed.project,
+            badge: claimed.id.as_uuid(),
+            settings: Settings {
+                name,
+                ..Settings::default()
+            },
+            state: State {
+                status,
+                ..State::new(at)
+            },
+            deadline: None,
+            version: 1,
+            created_at: at,
+        };
+        let flip = Flip {
+            seq: 0,
+            from: if status == Status::Up {
+                Status::Down
+            } else {
+                Status::Up
+            },
+            to: status,
+            at,
+            expected_at: None,
+            reason: Reason::Fail {
+                ping: 0,
+                cause: Cause::Address,
+            },
+        };
+        (about, check, flip)
+    }
+}
+
+fn line(message: &Message) -> String {
+    match &message.about {
+        About::Flip => {
+            let check = &message.check;
+            log::line(&check.settings.name, &check.id.to_string(), &message.flip)
+        }
+        About::Test => format!("a test of channel {:?}", message.channel_name),
+        About::Note(text) => text.escape_debug().collect(),
+    }
+}

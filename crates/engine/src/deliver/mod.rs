@@ -1,0 +1,614 @@
+//! Deliveries that are due: claimed with a lease, attempted, recorded.
+//!
+//! A step records what came back, looks what is due, plans who is next (`plan.rs`, within what `desk.rs` leaves), takes
+//! leases, and begins the attempts, which run beside it and hold no database connection. What an attempt found waits in
+//! memory for the next step, which a nudge brings about at once; so results are stored in batches without a timer. A crash
+//! between answer and commit means that the receiver sees the same id again: the one case that cannot be avoided.
+//!
+//! A lease lasts for twice the longest attempt, and none starts when less is left than an attempt may take: so two owners
+//! never overlap.
+
+mod desk;
+mod facts;
+mod note;
+mod plan;
+mod result;
+mod trouble;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use allswell_core::chance::Dice;
+use allswell_core::delivery::Class;
+use allswell_core::exchange::{End as CallEnd, Outcome, Phase, Phases, Request};
+use allswell_core::id::{ChannelId, NodeId, ProjectId};
+use allswell_core::retry::{FAST_PHASE, FAST_TRIES, Schedule, fast_phase_is_over};
+use allswell_core::scope::SystemScope;
+use allswell_core::time::{Span, Timestamp};
+use allswell_integrations::webhook::Sender;
+use allswell_store::outbox::{Claimed, End, Found, Next, Ready, Recorded, Wanted};
+use allswell_store::{Error, Result, Store, Tx};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+pub use desk::Permits;
+
+use crate::Due;
+use crate::failpoint::failpoint;
+use crate::loops::{Step, Stopwatch};
+use crate::meters::Meters;
+use crate::ports::{Describe, Outbound};
+use desk::Desk;
+pub(crate) use facts::TEST_UP;
+use facts::{Facts, Work};
+use result::Answered;
+use trouble::Seens;
+
+/// At least twice the longest attempt, so that two owners never overlap.
+const LEASE: Span = Span::from_secs(60);
+/// Of the lease this must be left when an attempt starts: its budget, and five seconds for what surrounds it.
+const LEASE_LEFT: Duration = Duration::from_secs(35);
+/// No attempt is waited for longer: its budget, and what closing takes.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(33);
+/// Results that one transaction stores.
+const RESULTS_MAX: usize = 200;
+/// Deliveries that are looked at to see where some are due. With more it is a crowd, and asked project by project.
+const LOOKED_AT: u64 = 512;
+/// Projects of a crowd that one step asks, and channels of each.
+const PROJECTS_ASKED: u64 = 64;
+const CHANNELS_ASKED: u64 = 64;
+/// Lapsed leases that one step gives back, and deliveries that it looks at for those that may be overtaken.
+const LAPSED_MAX: i64 = 200;
+const OVERTAKEN_MAX: u64 = 200;
+/// How long the end waits for attempts under way (`delivery.md` section 4).
+const END_WITHIN: Duration = Duration::from_secs(35);
+/// When to look again at what is due and could not begin.
+const HELD_UP: Span = Span::from_secs(1);
+
+/// The rules of delivering.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How much may be in flight.
+    pub permits: Permits,
+    /// The waits between tries.
+    pub schedule: Schedule,
+    /// A newer alert of a lane overtakes one that is over its fast phase. `false`: each is told, in order, however late.
+    pub coalesce: bool,
+    /// What this instance adds to each webhook.
+    pub sender: Sender,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            permits: Permits {
+                max: 1_024,
+                per_project: 256,
+            },
+            schedule: Schedule::default(),
+            coalesce: true,
+            sender: Sender::default(),
+        }
+    }
+}
+
+/// What making a message needs beside its rows.
+struct Trade {
+    rules: Rules,
+    describe: Describe,
+    dice: Mutex<Dice>,
+}
+
+impl Trade {
+    fn dice(&self) -> Dice {
+        lock(&self.dice).fork()
+    }
+}
+
+/// Where the next step of a crowd goes on.
+#[derive(Default)]
+struct Cursors {
+    project: HashMap<Class, ProjectId>,
+    channels: HashMap<ProjectId, ChannelId>,
+    /// The project that had the last turn.
+    served: Option<ProjectId>,
+}
+
+/// Keeps the promises of the outbox.
+pub struct Deliver<O> {
+    store: Store,
+    node: NodeId,
+    outbound: Arc<O>,
+    trade: Trade,
+    desk: Desk,
+    cursors: Mutex<Cursors>,
+    answered: Arc<Mutex<VecDeque<Answered>>>,
+    attempts: Mutex<JoinSet<()>>,
+    nudge: Arc<Notify>,
+    log_lost: Arc<AtomicU64>,
+    meters: Meters,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a [`Deliver`] is given beside the store.
+pub struct Parts<O> {
+    /// Who owns the leases.
+    pub node: NodeId,
+    /// The door outward.
+    pub outbound: O,
+    /// The words of the compatible API.
+    pub describe: Describe,
+    /// For ids, jitter and nonces.
+    pub dice: Dice,
+    /// Nudged when a delivery was promised; the attempts nudge it too.
+    pub nudge: Arc<Notify>,
+    /// Counts the lines that the log had to drop.
+    pub log_lost: Arc<AtomicU64>,
+    /// Where it is counted.
+    pub meters: Meters,
+}
+
+impl<O: Outbound> Deliver<O> {
+    /// Delivers by these rules.
+    pub fn new(store: Store, rules: Rules, parts: Parts<O>) -> Self {
+        Deliver {
+            store,
+            node: parts.node,
+            outbound: Arc::new(parts.outbound),
+            desk: Desk::new(rules.permits),
+            trade: Trade {
+                rules,
+                describe: parts.describe,
+                dice: Mutex::new(parts.dice),
+            },
+            cursors: Mutex::default(),
+            answered: Arc::default(),
+            attempts: Mutex::default(),
+            nudge: parts.nudge,
+            log_lost: parts.log_lost,
+            meters: parts.meters,
+        }
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> u32 {
+        self.desk.in_flight()
+    }
+
+    /// Attempts that have ended and wait to be stored.
+    pub fn waiting(&self) -> usize {
+        lock(&self.answered).len()
+    }
+
+    /// Stores what came back since the last step.
+    async fn record(&self, now: Timestamp) -> Result<()> {
+        loop {
+            let batch: Vec<Answered> = {
+                let mut answered = lock(&self.answered);
+                let count = answered.len().min(RESULTS_MAX);
+                answered.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let mut seens = Seens::default();
+            let mut dice = self.trade.dice();
+            let mut recorded = Vec::with_capacity(batch.len());
+            for answered in batch {
+                let (row, bearing) = answered.judged(&self.trade.rules.schedule, now, &mut dice);
+                seens.note((row.claimed.project, row.claimed.channel), bearing, &row.outcome);
+                recorded.push(row);
+            }
+            self.write_results(recorded, seens, now).await?;
+        }
+    }
+
+    async fn write_results(&self, recorded: Vec<Recorded>, seens: Seens, now: Timestamp) -> Result<()> {
+        failpoint("before_result_commit");
+        let (node, mut dice) = (self.node, self.trade.dice());
+        let (recorded, ours, said) = self
+            .store
+            .write(async move |tx| {
+                let ours = tx.deliveries_record(&recorded, node, now, &mut dice).await?;
+                failpoint("mid_result_batch");
+                let said = seens.write(tx, now, &mut dice).await?;
+                Ok::<_, Error>((recorded, ours, said))
+            })
+            .await?;
+        for Recorded { claimed, next, .. } in &recorded {
+            if !ours.contains(&claimed.id) {
+                tracing::warn!(delivery.id = %claimed.id, "the lease of delivery {} had lapsed when its attempt ended; it is tried again", claimed.id);
+            } else if let Next::Ended(end) = next {
+                self.meters.delivered(*end);
+            } else {
+                self.meters.retried();
+            }
+        }
+        for note in said {
+            tracing::warn!(channel.id = note.channel, "{}", note.sentence());
+        }
+        Ok(())
+    }
+
+    /// Where deliveries are due. Of a crowd the projects and channels whose turn it is to be asked.
+    async fn due(&self, now: Timestamp) -> Result<(Vec<Ready>, Option<Timestamp>, Option<Timestamp>)> {
+        let system = SystemScope::engine();
+        let (ready, crowded, next, lapse) = self
+            .store
+            .read(async move |reader| {
+                let (ready, crowded) = reader.deliveries_due(system, now, LOOKED_AT).await?;
+                let (next, lapse) = reader.deliveries_next(system, now).await?;
+                Ok::<_, Error>((ready, crowded, next, lapse))
+            })
+            .await?;
+        if !crowded {
+            return Ok((ready, next, lapse));
+        }
+        Ok((self.crowd(now).await?, next, lapse))
+    }
+
+    async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
+        let mut ready = Vec::new();
+        for class in Class::ALL {
+            if self.desk.free(class) == 0 {
+                continue;
+            }
+            let after = lock(&self.cursors).project.get(&class).copied();
+            let projects = self.projects(class, after, now).await?;
+            let asked: Vec<(ProjectId, Option<ChannelId>)> = {
+                let mut cursors = lock(&self.cursors);
+                if let Some((last, _)) = projects.last() {
+                    cursors.project.insert(class, *last);
+                }
+                let others = projects.len() > 1;
+                let due = projects
+                    .iter()
+                    .filter(|(_, due)| *due)
+                    .map(|(project, _)| *project);
+                due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
+                    .map(|project| (project, cursors.channels.get(&project).copied()))
+                    .collect()
+            };
+            let channels = self.channels(class, asked, now).await?;
+            let mut cursors = lock(&self.cursors);
+            for (project, channels) in channels {
+                if let Some((last, _)) = channels.last() {
+                    cursors.channels.insert(project, *last);
+                }
+                let due = channels.into_iter().filter(|(_, due)| *due);
+                ready.extend(due.map(|(channel, _)| Ready {
+                    class,
+                    project,
+                    channel,
+                    ready: LOOKED_AT,
+                }));
+            }
+            if cursors.channels.len() > 10_000 {
+                cursors.channels.clear();
+            }
+        }
+        Ok(ready)
+    }
+
+    /// The next projects after `after`, and at the end of them those from the beginning.
+    async fn projects(
+        &self,
+        class: Class,
+        after: Option<ProjectId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ProjectId, bool)>> {
+        let system = SystemScope::engine();
+        self.store
+            .read(async move |reader| {
+                let nil = ProjectId::from(uuid::Uuid::nil());
+                let from = after.unwrap_or(nil);
+                let mut walked = reader
+                    .deliveries_projects(system, class, from, now, PROJECTS_ASKED)
+                    .await?;
+                if (walked.len() as u64) < PROJECTS_ASKED && after.is_some() {
+                    let rest = PROJECTS_ASKED - walked.len() as u64;
+                    let again = reader.deliveries_projects(system, class, nil, now, rest).await?;
+                    walked.extend(again.into_iter().filter(|(project, _)| *project <= from));
+                }
+                Ok(walked)
+            })
+            .await
+    }
+
+    async fn channels(
+        &self,
+        class: Class,
+        asked: Vec<(ProjectId, Option<ChannelId>)>,
+        now: Timestamp,
+    ) -> Result<Vec<(ProjectId, Vec<(ChannelId, bool)>)>> {
+        let system = SystemScope::engine();
+        self.store
+            .read(async move |reader| {
+                let nil = ChannelId::from(uuid::Uuid::nil());
+                let mut all = Vec::with_capacity(asked.len());
+                for (project, after) in asked {
+                    let from = after.unwrap_or(nil);
+                    let mut walked = reader
+                        .deliveries_channels(system, class, project, from, now, CHANNELS_ASKED)
+                        .await?;
+                    if (walked.len() as u64) < CHANNELS_ASKED && after.is_some() {
+                        let rest = CHANNELS_ASKED - walked.len() as u64;
+                        let again = reader
+                            .deliveries_channels(system, class, project, nil, now, rest)
+                            .await?;
+                        walked.extend(again.into_iter().filter(|(channel, _)| *channel <= from));
+                    }
+                    all.push((project, walked));
+                }
+                Ok(all)
+            })
+            .await
+    }
+
+    /// Takes leases, lets newer alerts overtake older ones, and reads what is to be told.
+    async fn claim(&self, wanted: Vec<Wanted>, now: Timestamp) -> Result<(Vec<Facts>, u64)> {
+        let (system, node, coalesce) = (SystemScope::engine(), self.node, self.trade.rules.coalesce);
+        let (claimed, overtaken) = self
+            .store
+            .write(async move |tx| {
+                let (mut claimed, mut overtaken) = (Vec::new(), 0);
+                for wanted in wanted {
+                    overtaken += claim_of(tx, wanted, (node, coalesce), now, &mut claimed).await?;
+                }
+                Ok::<_, Error>((claimed, overtaken))
+            })
+            .await?;
+        if claimed.is_empty() {
+            return Ok((Vec::new(), overtaken));
+        }
+        failpoint("after_claim");
+        let facts = self
+            .store
+            .read(async move |reader| {
+                let _ = system;
+                facts::read(reader, claimed).await
+            })
+            .await?;
+        Ok((facts, overtaken))
+    }
+
+    /// Begins the attempts of what was claimed, and stores at once what needs none.
+    async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
+        let mut ended = Vec::new();
+        let mut returned = Vec::new();
+        for facts in facts {
+            match facts.work(&self.trade, now) {
+                Work::Send(request, warnings) => {
+                    // Of a claim that waited long for its commit too little may be left. Monotonic: the clock may jump.
+                    let lease_left =
+                        Duration::from_secs(LEASE.as_secs() as u64).saturating_sub(claimed_for.elapsed());
+                    if lease_left < LEASE_LEFT || !self.spawn(&facts.claimed, request, warnings, now) {
+                        returned.push(facts.claimed);
+                    }
+                }
+                // One that the log had no room for stays leased, and is written when the lease lapses.
+                Work::Line(line) => {
+                    self.desk.stays_inside(facts.claimed.channel);
+                    ended.extend(self.write_line(&facts.claimed, &line, now));
+                }
+                Work::End(end, why) => ended.push(Recorded {
+                    claimed: facts.claimed,
+                    found: None,
+                    next: Next::Ended(end),
+                    outcome: why,
+                }),
+                Work::Unreadable(why) => {
+                    // Its lease lapses, and it is tried again: it must not hold up the others.
+                    let id = facts.claimed.id;
+                    tracing::error!(delivery.id = %id, "delivery {id} cannot be read: {why}");
+                }
+            }
+        }
+        if !returned.is_empty() {
+            let node = self.node;
+            self.store
+                .write(async move |tx| {
+                    for claimed in &returned {
+                        tx.delivery_release(claimed, node, now).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+                .await?;
+        }
+        if !ended.is_empty() {
+            self.write_results(ended, Seens::default(), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins one attempt; `false` if its origin has no room.
+    fn spawn(&self, claimed: &Claimed, request: Box<Request>, warnings: Vec<String>, now: Timestamp) -> bool {
+        let origin = origin_of(request.url.reveal());
+        let place = (claimed.project, claimed.channel, claimed.class);
+        let Some(permit) = self
+            .desk
+            .begin(place, origin.into(), claimed.attempts >= FAST_TRIES, now)
+        else {
+            return false;
+        };
+        let (outbound, answered) = (Arc::clone(&self.outbound), Arc::clone(&self.answered));
+        let (nudge, claimed) = (Arc::clone(&self.nudge), claimed.clone());
+        lock(&self.attempts).spawn(async move {
+            failpoint("before_connect");
+            let outcome = within_budget(outbound.send(*request)).await;
+            failpoint("after_response");
+            permit.give_back(&outcome, now + outcome.phases.total);
+            lock(&answered).push_back(Answered {
+                claimed,
+                started_at: now,
+                outcome,
+                warnings,
+            });
+            nudge.notify_one();
+        });
+        true
+    }
+
+    fn write_line(&self, claimed: &Claimed, line: &str, now: Timestamp) -> Option<Recorded> {
+        let lost = self.log_lost.load(Ordering::Relaxed);
+        tracing::warn!(delivery.id = %claimed.id, "{line}");
+        // Another's line may have been the lost one; then this one is written twice, which is the better error.
+        let written = self.log_lost.load(Ordering::Relaxed) == lost;
+        written.then(|| Recorded {
+            claimed: claimed.clone(),
+            found: Some(Found {
+                started_at: now,
+                duration: Span::ZERO,
+                outcome: "ok".to_owned(),
+                http_status: None,
+                phases: None,
+                detail: Vec::new(),
+            }),
+            next: Next::Ended(End::Delivered),
+            outcome: "written to the log".to_owned(),
+        })
+    }
+
+    /// Forgets tasks that have ended. One that panicked keeps its delivery until the lease lapses.
+    fn reap(&self) {
+        let mut attempts = lock(&self.attempts);
+        while let Some(ended) = attempts.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(
+                    "an attempt broke off; its delivery is tried again when the lease lapses: {error}"
+                );
+            }
+        }
+    }
+}
+
+async fn claim_of(
+    tx: &mut Tx<'_>,
+    wanted: Wanted,
+    (node, coalesce): (NodeId, bool),
+    now: Timestamp,
+    claimed: &mut Vec<Claimed>,
+) -> Result<u64> {
+    let system = SystemScope::engine();
+    let mut got = tx.deliveries_claim(system, &wanted, now, node, LEASE).await?;
+    let mut overtaken = 0;
+    if coalesce {
+        let mut kept = Vec::with_capacity(got.len());
+        for delivery in got {
+            let is_over = fast_phase_is_over(delivery.attempts, delivery.created_at, now);
+            if is_over && tx.delivery_overtake(&delivery, node, now).await? {
+                overtaken += 1;
+            } else {
+                kept.push(delivery);
+            }
+        }
+        got = kept;
+        let missing = wanted.limit.saturating_sub(got.len() as u64);
+        if missing > 0 {
+            // Something is due and stands behind another.
+            let before = now - FAST_PHASE;
+            overtaken += tx
+                .deliveries_overtake(system, &wanted, now, before, FAST_TRIES, OVERTAKEN_MAX)
+                .await?;
+        }
+        if missing > 0 && overtaken > 0 {
+            let rest = Wanted {
+                limit: missing,
+                ..wanted
+            };
+            got.extend(tx.deliveries_claim(system, &rest, now, node, LEASE).await?);
+        }
+    }
+    claimed.extend(got);
+    Ok(overtaken)
+}
+
+/// The door keeps the budget; this is for one that does not, so that no attempt outlives its lease.
+async fn within_budget(call: impl Future<Output = Outcome>) -> Outcome {
+    let timed_out = |_| Outcome {
+        end: CallEnd::TimedOut {
+            phase: Phase::FirstByte,
+            status: None,
+        },
+        phases: Phases {
+            total: Span::from_secs(ATTEMPT_WITHIN.as_secs() as i64),
+            ..Phases::default()
+        },
+        peer: None,
+        detail: "the call did not end within its budget".to_owned(),
+    };
+    tokio::time::timeout(ATTEMPT_WITHIN, call)
+        .await
+        .unwrap_or_else(timed_out)
+}
+
+/// Scheme, host and port of a URL, as far as it can be told apart: the words before the path.
+fn origin_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{}://{}", scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
+}
+
+impl<O: Outbound> Step for Deliver<O> {
+    const NAME: &'static str = "deliver";
+
+    async fn step(&self, now: Timestamp) -> Result<Due> {
+        self.reap();
+        self.record(now).await?;
+        let (ready, next, lapse) = self.due(now).await?;
+        self.meters
+            .desk(self.desk.in_flight(), self.desk.breakers_open(now));
+        if lapse.is_some_and(|at| at <= now) {
+            let system = SystemScope::engine();
+            self.store
+                .write(async move |tx| tx.deliveries_release(system, now, LAPSED_MAX).await)
+                .await?;
+            return Ok(Due::Now);
+        }
+        let held_up = !ready.is_empty();
+        if held_up {
+            let served = lock(&self.cursors).served;
+            let wanted = plan::plan(&ready, &self.desk, served, now);
+            if let Some(last) = wanted.last() {
+                lock(&self.cursors).served = Some(last.project);
+                let claimed_for = Stopwatch::start();
+                let (facts, overtaken) = self.claim(wanted, now).await?;
+                if !facts.is_empty() || overtaken > 0 {
+                    self.begin(facts, claimed_for, now).await?;
+                    return Ok(Due::Now);
+                }
+            }
+        }
+        let held_up = held_up.then(|| now + HELD_UP);
+        let due = [next, lapse, held_up].into_iter().flatten().min();
+        Ok(due.map_or(Due::WhenNudged, Due::At))
+    }
+
+    /// Waits for the attempts under way, stores what they found, and gives leases back.
+    async fn end(&self, clock: fn() -> Timestamp) -> Result<()> {
+        let finish = async {
+            while self.desk.in_flight() > 0 {
+                self.nudge.notified().await;
+                self.record(clock()).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Ok(ended) = tokio::time::timeout(END_WITHIN, finish).await {
+            ended?;
+        }
+        self.record(clock()).await?;
+        let node = self.node;
+        self.store
+            .write(async move |tx| tx.deliveries_release_mine(SystemScope::engine(), node).await)
+            .await?;
+        Ok(())
+    }
+}

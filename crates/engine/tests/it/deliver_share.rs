@@ -1,0 +1,147 @@
+//! Whoever floods the outbox waits for himself.
+
+use allswell_core::exchange::{End, Phase};
+use allswell_core::id::CheckId;
+use allswell_core::retry::Schedule;
+use allswell_core::signal::Action;
+use allswell_engine::Due;
+use allswell_engine::deliver::{Permits, Rules};
+
+use crate::kit::{House, NOW, after};
+use crate::script::{Script, after_secs, deliver_with, ended, quiet, status};
+
+async fn failed(house: &mut House, url: &str, checks: usize) -> Vec<CheckId> {
+    let channel = house.webhook(url).await;
+    let mut ids = Vec::new();
+    for _ in 0..checks {
+        let id = house.check(|_| {}).await;
+        house.tell(id, &[&channel]).await;
+        house.ping(id, Action::Fail, NOW).await.expect("a ping");
+        ids.push(id);
+    }
+    ids
+}
+
+fn permits(max: u32) -> Rules {
+    Rules {
+        permits: Permits {
+            max,
+            per_project: 256,
+        },
+        ..Rules::default()
+    }
+}
+
+#[tokio::test]
+async fn a_slow_project_leaves_room_for_another_at_once() {
+    let mut house = House::in_memory().await;
+    for n in 0..10 {
+        failed(&mut house, &format!("https://slow{n}.example.com/"), 12).await;
+    }
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, permits(64));
+    quiet(&deliver, &script, NOW).await;
+    // Nobody else waits: all but the reserve.
+    assert_eq!(deliver.in_flight(), 58);
+    let bob = house.second_project().await;
+    let alice = std::mem::replace(&mut house.project, bob);
+    failed(&mut house, "https://bob.example.com/", 1).await;
+    quiet(&deliver, &script, NOW).await;
+    assert!(script.held().contains(&"https://bob.example.com/".to_owned()));
+    house.project = alice;
+    // What is answered does not go back to alice while somebody waits with less.
+    assert_eq!(deliver.in_flight(), 59);
+}
+
+#[tokio::test]
+async fn an_origin_gets_sixteen_at_a_time_and_gives_its_place_back_with_the_answer() {
+    let mut house = House::in_memory().await;
+    failed(&mut house, "https://one.example.com/a", 40).await;
+    failed(&mut house, "https://one.example.com/b", 40).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Rules::default());
+    quiet(&deliver, &script, NOW).await;
+    assert_eq!(deliver.in_flight(), 16);
+    script.release(status(200));
+    quiet(&deliver, &script, NOW).await;
+    assert_eq!((deliver.in_flight(), script.sent().len()), (16, 17));
+}
+
+#[tokio::test]
+async fn more_than_anybody_looks_at_is_served_all_the_same() {
+    let mut house = House::in_memory().await;
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        ids.extend(failed(&mut house, &format!("https://x{n}.example.com/"), 100).await);
+    }
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Rules::default());
+    quiet(&deliver, &script, NOW).await;
+    assert_eq!(script.sent().len(), 700);
+    let mut told: Vec<String> = script
+        .sent()
+        .iter()
+        .map(|call| call.body["check"].to_string())
+        .collect();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), 700);
+}
+
+/// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
+#[tokio::test]
+async fn a_breaker_holds_back_what_is_beyond_its_fast_phase() {
+    let mut house = House::in_memory().await;
+    failed(&mut house, "https://down.example.com/", 30).await;
+    let script = Script::default();
+    script.otherwise(ended(End::NoConnection));
+    let rules = Rules {
+        // All come due together, again and again.
+        schedule: Schedule::parse("1s").expect("a schedule"),
+        ..Rules::default()
+    };
+    let deliver = deliver_with(&mut house, &script, rules);
+    for secs in [0, 2, 4] {
+        quiet(&deliver, &script, after(secs)).await;
+    }
+    assert_eq!(script.sent().len(), 90, "the breaker never stops the fast phase");
+    assert_eq!(house.metric("delivery_breakers_open"), 1.0);
+    // Asked while it is open: nothing.
+    assert_eq!(quiet(&deliver, &script, after(20)).await, Due::At(after(21)));
+    assert_eq!(script.sent().len(), 90);
+    // Half open: one, which fails, so the pause doubles.
+    quiet(&deliver, &script, after(35)).await;
+    assert_eq!(script.sent().len(), 91);
+    quiet(&deliver, &script, after(90)).await;
+    assert_eq!(script.sent().len(), 91);
+    // One that arrives opens the way for all.
+    script.otherwise(status(200));
+    quiet(&deliver, &script, after(96)).await;
+    assert_eq!(script.sent().len(), 121);
+    quiet(&deliver, &script, after(97)).await;
+    assert_eq!(house.metric("delivery_breakers_open"), 0.0);
+    assert_eq!(house.metric("deliveries_total{outcome=\"delivered\"}"), 30.0);
+}
+
+#[tokio::test]
+async fn a_slow_origin_is_given_fewer_at_a_time() {
+    let mut house = House::in_memory().await;
+    failed(&mut house, "https://slow.example.com/", 60).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Rules::default());
+    quiet(&deliver, &script, NOW).await;
+    let phase = Phase::FirstByte;
+    let timed_out = after_secs(ended(End::TimedOut { phase, status: None }), 30);
+    let mut widths = Vec::new();
+    for round in 1..=4 {
+        while !script.held().is_empty() {
+            script.release(timed_out.clone());
+        }
+        quiet(&deliver, &script, after(round * 31)).await;
+        widths.push(deliver.in_flight());
+    }
+    assert_eq!(widths, [4, 4, 2, 2]);
+}

@@ -1,0 +1,153 @@
+//! A channel that fails: said, and at last switched off, never in silence.
+
+use allswell_core::exchange::End;
+use allswell_core::id::{ChannelId, CheckId};
+use allswell_core::refusal::{Refusal, Rule};
+use allswell_core::signal::Action;
+use allswell_core::time::Timestamp;
+use allswell_engine::Due;
+use allswell_store::outbox::Health;
+
+use crate::kit::{House, Log, NOW, SYSTEM, after};
+use crate::script::{Script, deliver_with, ended, quiet, status};
+
+async fn health(house: &House, channel: ChannelId) -> Health {
+    let read = house
+        .store
+        .read(async move |reader| reader.channel_health(SYSTEM, channel).await);
+    read.await.expect("a read").expect("the channel")
+}
+
+async fn acts(house: &House) -> Vec<(String, String)> {
+    let read = house.store.read(async |reader| reader.acts(SYSTEM, 99).await);
+    let acts = read.await.expect("acts");
+    acts.into_iter()
+        .filter(|(.., action, _)| action.starts_with("channel."))
+        .map(|(_, actor, action, target)| (format!("{actor} {action}"), target))
+        .collect()
+}
+
+/// Alice's check with a hook and, beside it, a channel that works.
+async fn build() -> (House, CheckId, ChannelId) {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let hook = house.webhook("https://hooks.example.com/x").await;
+    house.channel("silent", true, true).await;
+    house.channel("log", true, true).await;
+    house.tell(id, &[&hook]).await;
+    (house, id, hook.id)
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_switched_off_and_that_is_told() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    script.otherwise(status(410));
+    let (log, _guard) = Log::listen();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    quiet(&deliver, &script, NOW).await;
+    let health = health(&house, hook).await;
+    assert_eq!(health.disabled, Some((NOW, "gone".to_owned())));
+    assert_eq!(
+        acts(&house).await,
+        [("engine channel.disable".to_owned(), hook.to_string())]
+    );
+    // In the log once by the engine itself, once through the channel that works.
+    assert_eq!(
+        log.lines_with("was switched off").len(),
+        2,
+        "{:?}",
+        log.lines_with("")
+    );
+
+    house.ping(id, Action::Success, after(1)).await.expect("a ping");
+    assert_eq!(quiet(&deliver, &script, after(1)).await, Due::WhenNudged);
+    assert_eq!(script.sent().len(), 1, "nothing more is sent to it");
+
+    let scope = house.scope();
+    let enable = house
+        .store
+        .write(async move |tx| tx.channel_enable(scope, hook).await);
+    assert!(enable.await.expect("an answer"));
+    script.otherwise(status(200));
+    house.ping(id, Action::Fail, after(2)).await.expect("a ping");
+    quiet(&deliver, &script, after(2)).await;
+    assert_eq!(script.sent().len(), 2);
+    assert_eq!(self::health(&house, hook).await.disabled, None);
+}
+
+#[tokio::test]
+async fn a_target_that_our_rules_refuse_is_said_once() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    script.otherwise(ended(End::Blocked(Refusal::of(Rule::Address))));
+    let (log, _guard) = Log::listen();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    for (secs, action) in [(0, Action::Fail), (1, Action::Success), (2, Action::Fail)] {
+        house.ping(id, action, after(secs)).await.expect("a ping");
+        quiet(&deliver, &script, after(secs)).await;
+    }
+    assert_eq!(script.sent().len(), 3);
+    assert_eq!(log.lines_with("cannot be called").len(), 2);
+    let health = health(&house, hook).await;
+    assert_eq!(
+        (health.disabled, health.last_error.as_deref()),
+        (None, Some("blocked: address"))
+    );
+}
+
+/// Flips twice a day for a week to a receiver that refuses: warned after one day and three, switched off after five.
+#[tokio::test]
+async fn a_channel_that_fails_for_five_days_is_warned_about_and_switched_off() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    script.otherwise(status(404));
+    let (log, _guard) = Log::listen();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    let mut told = Vec::new();
+    for half_day in 0..14 {
+        let at = after(half_day * 43_200);
+        let action = if half_day % 2 == 0 {
+            Action::Fail
+        } else {
+            Action::Success
+        };
+        house.ping(id, action, at).await.expect("a ping");
+        for secs in [0, 4, 20] {
+            quiet(&deliver, &script, at + allswell_core::time::Span::from_secs(secs)).await;
+        }
+        told.push(log.lines_with("does not get its alerts").len());
+    }
+    // Each is in the log twice: said by the engine, and through the channel that works.
+    assert_eq!(told, [0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4]);
+    assert_eq!(log.lines_with("was switched off").len(), 2);
+    let health = health(&house, hook).await;
+    let (at, reason) = health.disabled.expect("switched off");
+    assert_eq!(reason, "failing");
+    assert!(at >= after(5 * 86_400) && at < after(5 * 86_400 + 60), "{at}");
+    assert_eq!(
+        script.sent().len(),
+        31,
+        "three tries of ten alerts, and one of the eleventh"
+    );
+    assert_eq!(acts(&house).await.len(), 1);
+}
+
+#[tokio::test]
+async fn one_that_arrives_makes_all_well() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    script.then(status(500));
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    quiet(&deliver, &script, NOW).await;
+    let failing: Option<Timestamp> = health(&house, hook).await.failing_since;
+    assert_eq!(failing, Some(NOW));
+    quiet(&deliver, &script, after(5)).await;
+    let health = health(&house, hook).await;
+    assert_eq!(
+        (health.failing_since, health.given_up, health.last_error),
+        (None, 0, None)
+    );
+}

@@ -1,0 +1,385 @@
+//! Whose turn it is, and the leases.
+//!
+//! A lane is a check and a channel. What stands before a delivery in its lane is looked up when it is claimed, not kept
+//! in a column: an earlier flip's delivery is committed before a later one's, so whoever sees the later one sees the
+//! earlier one too, and no lock is needed. At most one of a lane is open at its head, so at most one is in flight.
+
+use allswell_core::delivery::Class;
+use allswell_core::id::{ChannelId, DeliveryId, NodeId, ProjectId};
+use allswell_core::scope::SystemScope;
+use allswell_core::time::{Span, Timestamp};
+use uuid::Uuid;
+
+use crate::db::{FromValue, Reader, Row, Tx, statements};
+use crate::{Error, Result};
+
+macro_rules! claimed {
+    () => {
+        "shard, id, project_id, channel_id, class, seq, redelivery, note, attempts, next_at, expires_at, created_at"
+    };
+}
+
+statements! {
+    CLAIM = concat!("update deliveries set state = 'leased', lease_owner = $5, lease_until = $6
+             where (shard, id) in
+                 (select d.shard, d.id from deliveries d
+                  where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id = $3
+                    and d.next_at <= $4 and d.attempts < $7
+                    and not exists (select 1 from deliveries o
+                                    where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
+                                      and o.finished_at is null)
+                  order by d.next_at limit $8"), skipping locked, then concat!(")
+               and state = 'ready'
+             returning ", claimed!());
+    // Of those that stand behind another which is over its fast phase and waits for its next try: that other.
+    OVERTAKEN = "select distinct o.shard as shard, o.id as id, o.seq as seq
+             from (select shard, channel_id, seq from deliveries
+                   where state = 'ready' and class = $1 and project_id = $2 and channel_id = $3 and next_at <= $4
+                   order by next_at limit $6) d
+             join deliveries o on o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
+                              and o.finished_at is null
+             where o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5)
+             order by o.shard, o.seq";
+    NEXT_IN_LANE = "select id from deliveries
+             where shard = $1 and channel_id = $2 and seq > $3 and finished_at is null order by seq limit 1";
+    SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
+                        lease_until = null
+             where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
+    // What the overtaken one told, and what it had overtaken itself, is told by the newer one: as a further occasion.
+    HAND_OVER = "insert into delivery_flips (check_id, flip_seq, channel_id, occasion, delivery_id)
+             select check_id, flip_seq, channel_id, occasion + 1, $3 from delivery_flips
+             where check_id = $1 and delivery_id = $2
+             on conflict (check_id, flip_seq, channel_id, occasion) do nothing";
+    RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                      where (shard, id) in
+                          (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
+                      skipping locked, then ")";
+    RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                   where state = 'leased'";
+    RELEASE_MINE = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                   where state = 'leased' and lease_owner = $1";
+    RELEASE_ONE = "update deliveries set state = 'ready', lease_owner = null, lease_until = null, next_at = $4
+                   where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
+    DUE = "select class, project_id, channel_id, count(*) as ready from
+               (select class, project_id, channel_id from deliveries where state = 'ready' and next_at <= $1
+                order by next_at limit $2) due
+           group by class, project_id, channel_id order by class, project_id, channel_id";
+    // Crowded: a walk over the index from project to project, which reads one entry of each.
+    PROJECTS = "with recursive p (id, n) as (
+            select (select project_id from deliveries where state = 'ready' and class = $1 and project_id > $2
+                    order by project_id limit 1), 1
+            union all
+            select (select d.project_id from deliveries d
+                    where d.state = 'ready' and d.class = $1 and d.project_id > p.id
+                    order by d.project_id limit 1), p.n + 1
+            from p where p.id is not null and p.n < cast($4 as bigint))
+        select p.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
+                                   and d.project_id = p.id and d.next_at <= $3) as due
+        from p where p.id is not null";
+    CHANNELS = "with recursive c (id, n) as (
+            select (select channel_id from deliveries where state = 'ready' and class = $1 and project_id = $2
+                      and channel_id > $3 order by channel_id limit 1), 1
+            union all
+            select (select d.channel_id from deliveries d
+                    where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id > c.id
+                    order by d.channel_id limit 1), c.n + 1
+            from c where c.id is not null and c.n < cast($5 as bigint))
+        select c.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
+                                   and d.project_id = $2 and d.channel_id = c.id and d.next_at <= $4) as due
+        from c where c.id is not null";
+    NEXT_AT = "select next_at from deliveries where state = 'ready' and next_at > $1 order by next_at limit 1";
+    NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
+}
+
+/// A delivery that this process has claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The check it is about, or its own id if it is about none; part of its key.
+    pub shard: Uuid,
+    /// Its id, constant over all attempts.
+    pub id: DeliveryId,
+    /// The project.
+    pub project: ProjectId,
+    /// The channel it goes to.
+    pub channel: ChannelId,
+    /// What it is for.
+    pub class: Class,
+    /// The number of the flip it tells of; 0 if it tells none.
+    pub seq: u64,
+    /// Somebody asked to send it again.
+    pub redelivery: bool,
+    /// Of a note of our own: its code and data, as JSON.
+    pub note: Option<String>,
+    /// Attempts made before this one.
+    pub attempts: u64,
+    /// Since when it was due.
+    pub next_at: Timestamp,
+    /// After this instant it is no longer sent.
+    pub expires_at: Timestamp,
+    /// When it was promised.
+    pub created_at: Timestamp,
+}
+
+/// Where deliveries are due.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// What they are for.
+    pub class: Class,
+    /// The project.
+    pub project: ProjectId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// How many, at least: behind some may be others.
+    pub ready: u64,
+}
+
+/// What is to be claimed of one channel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What they are for.
+    pub class: Class,
+    /// The project.
+    pub project: ProjectId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// How many at most.
+    pub limit: u64,
+    /// Only those with fewer attempts: the others wait for a target that fails.
+    pub attempts_below: u64,
+}
+
+fn from_row(row: &Row) -> Result<Claimed> {
+    let (shard, id) = (row.get("shard")?, row.get("id")?);
+    Ok(Claimed {
+        shard,
+        id,
+        project: row.get("project_id")?,
+        channel: row.get("channel_id")?,
+        class: class(row)?,
+        seq: row.get("seq")?,
+        redelivery: row.get("redelivery")?,
+        note: row.get("note")?,
+        attempts: row.get("attempts")?,
+        next_at: row.get("next_at")?,
+        expires_at: row.get("expires_at")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+fn walked<T: FromValue + Ord>(rows: &[Row]) -> Result<Vec<(T, bool)>> {
+    let pair = |row: &Row| Ok((row.get("id")?, row.get("due")?));
+    let mut pairs = rows.iter().map(pair).collect::<Result<Vec<_>>>()?;
+    pairs.sort_unstable();
+    Ok(pairs)
+}
+
+fn class(row: &Row) -> Result<Class> {
+    let word: String = row.get("class")?;
+    Class::from_word(&word)
+        .ok_or_else(|| Error::Corrupt(format!("a delivery has the unknown class {word:?}")))
+}
+
+impl Reader<'_> {
+    /// Where deliveries are due at `now`, looking at no more than `limit` of them; `true` if there are more.
+    pub async fn deliveries_due(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<(Vec<Ready>, bool)> {
+        let rows = self.all(&DUE, &[now.into(), limit.into()]).await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            due.push(Ready {
+                class: class(row)?,
+                project: row.get("project_id")?,
+                channel: row.get("channel_id")?,
+                ready: row.get("ready")?,
+            });
+        }
+        let seen: u64 = due.iter().map(|ready| ready.ready).sum();
+        Ok((due, seen >= limit))
+    }
+
+    /// The next `limit` projects after `after` with open deliveries of a class, in the order of their ids, each with
+    /// whether one is due at `now`.
+    pub async fn deliveries_projects(
+        &mut self,
+        _: SystemScope,
+        class: Class,
+        after: ProjectId,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<(ProjectId, bool)>> {
+        let values = [class.word().into(), after.into(), now.into(), limit.into()];
+        let rows = self.all(&PROJECTS, &values).await?;
+        walked(&rows)
+    }
+
+    /// The next `limit` channels after `after` of a project with open deliveries of a class, in the order of their ids,
+    /// each with whether one is due at `now`.
+    pub async fn deliveries_channels(
+        &mut self,
+        _: SystemScope,
+        class: Class,
+        project: ProjectId,
+        after: ChannelId,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<(ChannelId, bool)>> {
+        let values = [
+            class.word().into(),
+            project.into(),
+            after.into(),
+            now.into(),
+            limit.into(),
+        ];
+        let rows = self.all(&CHANNELS, &values).await?;
+        walked(&rows)
+    }
+
+    /// The next instant after `now` at which a delivery becomes due, and the next at which a lease lapses.
+    pub async fn deliveries_next(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+        let due = self.first(&NEXT_AT, &[now.into()]).await?;
+        let lapse = self.first(&NEXT_LAPSE, &[]).await?;
+        Ok((
+            due.map(|row| row.get("next_at")).transpose()?,
+            lapse.map(|row| row.get("lease_until")).transpose()?,
+        ))
+    }
+}
+
+impl Tx<'_> {
+    /// Claims deliveries of a channel that are due and at the head of their lane, the longest due first, for `lease`.
+    pub async fn deliveries_claim(
+        &mut self,
+        _: SystemScope,
+        wanted: &Wanted,
+        now: Timestamp,
+        owner: NodeId,
+        lease: Span,
+    ) -> Result<Vec<Claimed>> {
+        let values = [
+            wanted.class.word().into(),
+            wanted.project.into(),
+            wanted.channel.into(),
+            now.into(),
+            owner.into(),
+            (now + lease).into(),
+            wanted.attempts_below.into(),
+            wanted.limit.into(),
+        ];
+        let rows = self.all(&CLAIM, &values).await?;
+        let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
+        // What RETURNING gives has no order.
+        claimed.sort_by_key(|claimed| (claimed.next_at, claimed.id));
+        Ok(claimed)
+    }
+
+    /// Lets newer deliveries of a channel overtake those that are over their fast phase (`tries` attempts, or promised
+    /// before `promised_before`) and wait for their next try. Gives how many were overtaken.
+    pub async fn deliveries_overtake(
+        &mut self,
+        _: SystemScope,
+        wanted: &Wanted,
+        now: Timestamp,
+        promised_before: Timestamp,
+        tries: u64,
+        limit: u64,
+    ) -> Result<u64> {
+        let values = [
+            wanted.class.word().into(),
+            wanted.project.into(),
+            wanted.channel.into(),
+            now.into(),
+            promised_before.into(),
+            limit.into(),
+            tries.into(),
+        ];
+        let mut overtaken = 0;
+        for row in &self.all(&OVERTAKEN, &values).await? {
+            let (shard, id, seq): (Uuid, DeliveryId, u64) =
+                (row.get("shard")?, row.get("id")?, row.get("seq")?);
+            let lane = (shard, wanted.channel, seq);
+            overtaken += u64::from(self.supersede(lane, id, None, now).await?);
+        }
+        Ok(overtaken)
+    }
+
+    /// Lets the next delivery of its lane overtake a claimed one, if there is one. `false` if there is none.
+    pub async fn delivery_overtake(
+        &mut self,
+        delivery: &Claimed,
+        owner: NodeId,
+        now: Timestamp,
+    ) -> Result<bool> {
+        if delivery.seq == 0 {
+            return Ok(false);
+        }
+        let lane = (delivery.shard, delivery.channel, delivery.seq);
+        self.supersede(lane, delivery.id, Some(owner), now).await
+    }
+
+    async fn supersede(
+        &mut self,
+        (shard, channel, seq): (Uuid, ChannelId, u64),
+        id: DeliveryId,
+        owner: Option<NodeId>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let lane = [shard.into(), channel.into(), seq.into()];
+        let Some(next) = self.first(&NEXT_IN_LANE, &lane).await? else {
+            return Ok(false);
+        };
+        let next: DeliveryId = next.get("id")?;
+        let outcome = format!("overtaken by {next}");
+        let values = [
+            shard.into(),
+            id.into(),
+            now.into(),
+            owner.into(),
+            (&outcome).into(),
+        ];
+        if self.run(&SUPERSEDE, &values).await? == 0 {
+            return Ok(false);
+        }
+        self.run(&HAND_OVER, &[shard.into(), id.into(), next.into()])
+            .await?;
+        Ok(true)
+    }
+
+    /// Gives deliveries back whose lease has lapsed: their owner is gone.
+    pub async fn deliveries_release(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
+        self.run(&RELEASE_LAPSED, &[now.into(), limit.into()]).await
+    }
+
+    /// Gives all leased deliveries back. Only for the one server of a database, at its start.
+    pub async fn deliveries_release_all(&mut self, _: SystemScope) -> Result<u64> {
+        self.run(&RELEASE_ALL, &[]).await
+    }
+
+    /// Gives the deliveries back that this node has claimed: at its end.
+    pub async fn deliveries_release_mine(&mut self, _: SystemScope, owner: NodeId) -> Result<u64> {
+        self.run(&RELEASE_MINE, &[owner.into()]).await
+    }
+
+    /// Gives one back that was claimed and not tried, to be due at `next_at`.
+    pub async fn delivery_release(
+        &mut self,
+        delivery: &Claimed,
+        owner: NodeId,
+        next_at: Timestamp,
+    ) -> Result<u64> {
+        let values = [
+            delivery.shard.into(),
+            delivery.id.into(),
+            owner.into(),
+            next_at.into(),
+        ];
+        self.run(&RELEASE_ONE, &values).await
+    }
+}

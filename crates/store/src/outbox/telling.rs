@@ -1,0 +1,175 @@
+//! What claimed deliveries tell and where to: read for a whole batch, so that a claim costs few journeys.
+
+use std::collections::HashMap;
+
+use allswell_core::check::Check;
+use allswell_core::flip::Flip;
+use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::secret::Secret;
+use allswell_core::time::Timestamp;
+use uuid::Uuid;
+
+use super::Claimed;
+use crate::db::{Reader, Row, postgres_statements, statements};
+use crate::{Error, Result};
+
+macro_rules! flips {
+    () => {
+        "select df.delivery_id as delivery_id, f.seq as seq, f.from_status as from_status, f.to_status as to_status,
+                f.at as at, f.expected_at as expected_at, f.reason_code as reason_code, f.reason_data as reason_data
+         from delivery_flips df join flips f on f.check_id = df.check_id and f.seq = df.flip_seq "
+    };
+}
+
+statements! {
+    FLIPS = concat!(flips!(), "where df.check_id = $1 and df.delivery_id = $2 order by f.seq");
+    TARGET = "select ch.kind as kind, ch.name as name, ch.disabled_at as disabled_at, p.name as project_name
+              from channels ch join projects p on p.id = ch.project_id
+              where ch.id = $1 and ch.project_id = $2 and ch.deleted_at is null and p.deleted_at is null";
+    CHANNELS_OF = "select cc.channel_id as id from check_channels cc join channels ch on ch.id = cc.channel_id
+                   where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
+    PING_BEFORE = "select n, exit_status from pings where check_id = $1 and at <= $2 order by n desc limit 1";
+}
+
+postgres_statements! {
+    FLIPS_OF_MANY = concat!(flips!(), "where (df.check_id, df.delivery_id) in
+            (select * from unnest($1::uuid[], $2::uuid[])) order by f.seq");
+}
+
+/// Where a delivery goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The word for the channel's kind.
+    pub kind: String,
+    /// What people call the channel.
+    pub name: String,
+    /// It was switched off.
+    pub disabled: bool,
+    /// What people call the project.
+    pub project_name: String,
+    /// The channel's configuration, as it was given.
+    pub config: Secret<Vec<u8>>,
+}
+
+/// What a delivery tells.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The check, as it is now.
+    pub check: Check,
+    /// Its flip, and before it those that it overtook, in their order. Never empty.
+    pub flips: Vec<Flip>,
+}
+
+impl Reader<'_> {
+    /// Where a channel's deliveries go; `None` if the channel or its project is gone.
+    pub async fn delivery_target(
+        &mut self,
+        _: SystemScope,
+        project: ProjectId,
+        channel: ChannelId,
+    ) -> Result<Option<Target>> {
+        let row = self.first(&TARGET, &[channel.into(), project.into()]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let config = self
+            .channel_config(ProjectScope::granted(project), channel)
+            .await?;
+        Ok(Some(Target {
+            kind: row.get("kind")?,
+            name: row.get("name")?,
+            disabled: row.get::<Option<Timestamp>>("disabled_at")?.is_some(),
+            project_name: row.get("project_name")?,
+            config: Secret::new(config.unwrap_or_default()),
+        }))
+    }
+
+    /// What each of these deliveries tells. Left out are those whose check or flip is gone, and those about no flip. A
+    /// flip that cannot be read, as when a later version wrote it, is an error of its delivery alone.
+    pub async fn deliveries_told(
+        &mut self,
+        system: SystemScope,
+        claimed: &[&Claimed],
+    ) -> Result<HashMap<DeliveryId, Result<Told>>> {
+        let about: Vec<&Claimed> = claimed
+            .iter()
+            .filter(|claimed| claimed.seq > 0)
+            .copied()
+            .collect();
+        let mut ids: Vec<CheckId> = about.iter().map(|claimed| claimed.shard.into()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let checks = self.checks_any(system, &ids).await?;
+        let checks: HashMap<CheckId, Check> = checks.into_iter().map(|check| (check.id, check)).collect();
+        let mut flips = self.delivery_flip_rows(&about).await?;
+        let mut told = HashMap::with_capacity(about.len());
+        for claimed in about {
+            let Some(check) = checks.get(&claimed.shard.into()) else {
+                continue;
+            };
+            let rows = flips.remove(&claimed.id).unwrap_or_default();
+            let read = rows
+                .iter()
+                .map(crate::flips::from_row)
+                .collect::<Result<Vec<_>>>();
+            let entry = match read {
+                Ok(mut flips) => {
+                    flips.dedup_by_key(|flip| flip.seq);
+                    if flips.last().is_none_or(|flip| flip.seq != claimed.seq) {
+                        continue;
+                    }
+                    Ok(Told {
+                        check: check.clone(),
+                        flips,
+                    })
+                }
+                Err(Error::Corrupt(why)) => Err(Error::Corrupt(why)),
+                Err(error) => return Err(error),
+            };
+            told.insert(claimed.id, entry);
+        }
+        Ok(told)
+    }
+
+    async fn delivery_flip_rows(&mut self, about: &[&Claimed]) -> Result<HashMap<DeliveryId, Vec<Row>>> {
+        let mut rows: HashMap<DeliveryId, Vec<Row>> = HashMap::new();
+        if self.is_postgres() {
+            let shards: Vec<Option<Uuid>> = about.iter().map(|claimed| Some(claimed.shard)).collect();
+            let ids: Vec<Option<Uuid>> = about.iter().map(|claimed| Some(claimed.id.as_uuid())).collect();
+            let values = [shards.as_slice().into(), ids.as_slice().into()];
+            for row in self.all(&FLIPS_OF_MANY, &values).await? {
+                rows.entry(row.get("delivery_id")?).or_default().push(row);
+            }
+            return Ok(rows);
+        }
+        for claimed in about {
+            let found = self
+                .all(&FLIPS, &[claimed.shard.into(), claimed.id.into()])
+                .await?;
+            rows.insert(claimed.id, found);
+        }
+        Ok(rows)
+    }
+
+    /// The channels that a check tells.
+    pub async fn check_channel_ids(&mut self, _: SystemScope, check: CheckId) -> Result<Vec<ChannelId>> {
+        let rows = self.all(&CHANNELS_OF, &[check.into()]).await?;
+        rows.iter().map(|row| row.get("id")).collect()
+    }
+
+    /// Number, exit status and kept body of the last ping of a check that arrived at `at` or before.
+    pub async fn ping_before(
+        &mut self,
+        _: SystemScope,
+        check: &Check,
+        at: Timestamp,
+    ) -> Result<Option<(u64, Option<u8>, Vec<u8>)>> {
+        let Some(row) = self.first(&PING_BEFORE, &[check.id.into(), at.into()]).await? else {
+            return Ok(None);
+        };
+        let n = row.get("n")?;
+        let body = self
+            .ping_body(ProjectScope::granted(check.project), check.id, n)
+            .await?;
+        Ok(Some((n, row.get("exit_status")?, body.unwrap_or_default())))
+    }
+}

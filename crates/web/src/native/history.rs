@@ -1,0 +1,140 @@
+//! `/v1/flips`, `/v1/incidents`, `/v1/deliveries`: what happened, why, and who was told. Newest first; `?check=` for one
+//! check.
+
+use allswell_core::id::{CheckId, DeliveryId};
+use allswell_core::key::KeyKind;
+use allswell_core::scope::ProjectScope;
+use allswell_store::Reader;
+use allswell_store::pages::Position;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::call::ReadCall;
+use super::checks::find;
+use super::problem::Problem;
+use super::{Page, json, page, view};
+use crate::path::Segments;
+use crate::state::App;
+
+/// The check that `?check=` names.
+async fn named(
+    reader: &mut Reader<'_>,
+    scope: ProjectScope,
+    kind: KeyKind,
+    name: Option<&str>,
+) -> Result<Option<CheckId>, Problem> {
+    match name {
+        None => Ok(None),
+        Some(name) => match find(reader, scope, kind, name).await {
+            Ok(check) => Ok(Some(check.id)),
+            Err(problem) if problem.is_not_found() => {
+                Err(Problem::field("check", "is no check of this project"))
+            }
+            Err(problem) => Err(problem),
+        },
+    }
+}
+
+/// GET `/v1/flips`
+pub(crate) async fn flips(State(app): State<App>, ReadCall(call): ReadCall) -> Result<Response, Problem> {
+    let query = call.query();
+    let limit = page::limit(&query)?;
+    let before = page::number(&query, i64::MAX)?;
+    let name = query.last("check").map(str::to_owned);
+    let of_one = name.is_some();
+    let (scope, kind) = (call.scope, call.kind);
+    let mut flips = app
+        .store()
+        .read(async move |reader| {
+            let check = named(reader, scope, kind, name.as_deref()).await?;
+            Ok::<_, Problem>(reader.flips_page(scope, check, before, limit + 1).await?)
+        })
+        .await?;
+    let next = page::cut(&mut flips, limit, |flip| {
+        let seq = i64::try_from(flip.flip.seq).unwrap_or(i64::MAX);
+        page::base36(if of_one { seq } else { flip.change })
+    });
+    let items = flips
+        .iter()
+        .map(|flip| view::flip(flip.check, &flip.flip, kind))
+        .collect();
+    Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+/// GET `/v1/incidents`
+pub(crate) async fn incidents(State(app): State<App>, ReadCall(call): ReadCall) -> Result<Response, Problem> {
+    let query = call.query();
+    let limit = page::limit(&query)?;
+    let before = page::position(&query, Position::LAST)?;
+    let name = query.last("check").map(str::to_owned);
+    let (scope, kind) = (call.scope, call.kind);
+    let mut incidents = app
+        .store()
+        .read(async move |reader| {
+            let check = named(reader, scope, kind, name.as_deref()).await?;
+            Ok::<_, Problem>(reader.incidents_page(scope, check, before, limit + 1).await?)
+        })
+        .await?;
+    let next = page::cut(&mut incidents, limit, |(check, incident)| {
+        page::cursor(Position {
+            at: incident.opened_at,
+            id: check.as_uuid(),
+        })
+    });
+    let items = incidents
+        .iter()
+        .map(|(check, incident)| view::incident(*check, incident, kind))
+        .collect();
+    Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+/// GET `/v1/deliveries`
+pub(crate) async fn deliveries(
+    State(app): State<App>,
+    ReadCall(call): ReadCall,
+) -> Result<Response, Problem> {
+    let query = call.query();
+    let limit = page::limit(&query)?;
+    let before = page::position(&query, Position::LAST)?;
+    let name = query.last("check").map(str::to_owned);
+    let (scope, kind) = (call.scope, call.kind);
+    let mut deliveries = app
+        .store()
+        .read(async move |reader| {
+            let check = named(reader, scope, kind, name.as_deref()).await?;
+            Ok::<_, Problem>(reader.deliveries_page(scope, check, before, limit + 1).await?)
+        })
+        .await?;
+    let next = page::cut(&mut deliveries, limit, |delivery| {
+        page::cursor(Position {
+            at: delivery.created_at,
+            id: delivery.id.as_uuid(),
+        })
+    });
+    let items = deliveries
+        .iter()
+        .map(|delivery| view::delivery(delivery, kind))
+        .collect();
+    Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+/// GET `/v1/deliveries/{delivery}`: with its attempts.
+pub(crate) async fn delivery(
+    State(app): State<App>,
+    Segments(name): Segments<String>,
+    ReadCall(call): ReadCall,
+) -> Result<Response, Problem> {
+    let id: DeliveryId = name.parse().map_err(|_| Problem::not_found("delivery"))?;
+    let scope = call.scope;
+    let found = app
+        .store()
+        .read(async move |reader| reader.delivery_with_attempts(scope, id).await)
+        .await?;
+    let (delivery, attempts) = found.ok_or_else(|| Problem::not_found("delivery"))?;
+    let mut shown = view::delivery(&delivery, call.kind);
+    let attempts: Vec<Value> = attempts.iter().map(view::attempt).collect();
+    shown["tries"] = Value::from(attempts);
+    Ok(json(StatusCode::OK, &shown))
+}

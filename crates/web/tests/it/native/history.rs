@@ -1,0 +1,138 @@
+//! What happened and why: flips, incidents, pings and their bodies.
+
+use serde_json::{Value, json};
+
+use crate::api::house::{Ask, House};
+
+fn v1<'h>(house: &'h House, path: &str) -> Ask<'h> {
+    house.ask("GET", &format!("/v1/{path}")).key(&house.alice.write)
+}
+
+async fn items(house: &House, path: &str) -> Vec<Value> {
+    let answer = v1(house, path).send().await;
+    assert!(answer.status.is_success(), "{path}: {}", answer.text());
+    answer.json()["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn each_flip_says_why() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    house.ping(&id, "").await;
+    house.ping(&format!("{id}/3"), "").await;
+    house.ping(&id, "").await;
+    for path in ["flips".to_owned(), format!("flips?check={id}")] {
+        let flips = items(&house, &path).await;
+        let told: Vec<_> = flips
+            .iter()
+            .map(|flip| (flip["from"].as_str().unwrap(), flip["to"].as_str().unwrap()))
+            .collect();
+        assert_eq!(told, [("down", "up"), ("up", "down"), ("new", "up")], "{path}");
+        assert_eq!(flips[1]["reason"]["code"], "fail");
+        assert_eq!(
+            flips[1]["reason"]["data"],
+            json!({ "ping": 2, "cause": { "exit_status": 3 } })
+        );
+        assert!(
+            flips[1]["reason"]["sentence"]
+                .as_str()
+                .unwrap()
+                .contains("exit status 3")
+        );
+    }
+    for path in ["incidents".to_owned(), format!("incidents?check={id}")] {
+        let incidents = items(&house, &path).await;
+        assert_eq!(incidents.len(), 1, "{path}");
+        assert_eq!(
+            (&incidents[0]["opened_by_flip"], &incidents[0]["closed_by_flip"]),
+            (&json!(2), &json!(3))
+        );
+    }
+    let wrong = v1(&house, "flips?check=5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70")
+        .send()
+        .await;
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.json()["field"]),
+        (422, &json!("check"))
+    );
+}
+
+#[tokio::test]
+async fn histories_come_in_pages() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    for _ in 0..5 {
+        house.ping(&id, "").await;
+        house.ping(&format!("{id}/fail"), "").await;
+    }
+    for list in ["flips", "incidents"] {
+        for query in [String::new(), format!("&check={id}")] {
+            let whole = items(&house, &format!("{list}?limit=500{query}")).await;
+            let mut seen = Vec::new();
+            let mut path = format!("{list}?limit=2{query}");
+            loop {
+                let page = v1(&house, &path).send().await.json();
+                seen.extend(page["items"].as_array().unwrap().clone());
+                match page["next"].as_str() {
+                    Some(next) => path = format!("{list}?limit=2{query}&cursor={next}"),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, whole, "{list}{query}");
+            assert!(whole.len() >= 4);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_paged_and_searched() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    for n in 1..=6 {
+        house
+            .ping(
+                &id,
+                if n % 2 == 0 {
+                    "all fine"
+                } else {
+                    "disk almost full"
+                },
+            )
+            .await;
+    }
+    let numbers = |items: &[Value]| {
+        items
+            .iter()
+            .map(|ping| ping["n"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let page = v1(&house, &format!("checks/{id}/pings?limit=4"))
+        .send()
+        .await
+        .json();
+    assert_eq!(numbers(page["items"].as_array().unwrap()), [6, 5, 4, 3]);
+    let next = page["next"].as_str().unwrap();
+    let rest = items(&house, &format!("checks/{id}/pings?limit=4&cursor={next}")).await;
+    assert_eq!(numbers(&rest), [2, 1]);
+    let found = items(&house, &format!("checks/{id}/pings?q=almost")).await;
+    assert_eq!(numbers(&found), [5, 3, 1]);
+    let two = v1(&house, &format!("checks/{id}/pings?q=almost&limit=2"))
+        .send()
+        .await
+        .json();
+    assert_eq!(numbers(two["items"].as_array().unwrap()), [5, 3]);
+    let next = two["next"].as_str().unwrap();
+    assert_eq!(
+        numbers(
+            &items(
+                &house,
+                &format!("checks/{id}/pings?q=almost&limit=2&cursor={next}")
+            )
+            .await
+        ),
+        [1]
+    );
+    let body = v1(&house, &format!("checks/{id}/pings/5/body")).send().await;
+    assert_eq!(body.text(), "disk almost full");
+    assert_eq!(body.header("content-disposition"), "attachment");
+}

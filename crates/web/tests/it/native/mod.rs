@@ -1,0 +1,7 @@
+//! The native API from outside: pages, answers given once, tags, signatures, events, quotas.
+
+mod calls;
+mod events;
+mod history;
+mod openapi;
+mod shapes;
