@@ -11,8 +11,8 @@ use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
 
 use super::{Claimed, End};
-use crate::db::{Reader, Tx, postgres_statements, statements};
 use crate::Result;
+use crate::db::{Reader, Tx, postgres_statements, statements};
 
 statements! {
     RECORD = "update deliveries set state = $4, attempts = $5, next_at = $6, finished_at = $7, last_outcome = $8,

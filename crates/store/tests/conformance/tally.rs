@@ -1,10 +1,12 @@
 //! Counts for gauges.
 
 use allswell_core::check::Status;
+use allswell_core::delivery::Class;
 use allswell_core::id::NodeId;
 use allswell_core::signal::Kind;
 use allswell_core::time::Span;
 use allswell_store::Store;
+use allswell_store::outbox::Wanted;
 use allswell_store::tally::Waiting;
 
 use crate::kit::{House, NOW, SYSTEM, after, on_each_database};
@@ -38,7 +40,15 @@ async fn deliveries_that_wait_are_counted_by_state(store: &Store) {
     assert_eq!(waiting().await, two);
     let node: NodeId = house.node();
     let lease = Span::from_secs(60);
-    let claim = store.write(async move |tx| tx.deliveries_claim(SYSTEM, after(6), 1, node, lease).await);
+    let wanted = Wanted {
+        class: Class::Alert,
+        project: house.alice.project,
+        channel: channel.id,
+        limit: 1,
+        attempts_below: 99,
+    };
+    let claim =
+        store.write(async move |tx| tx.deliveries_claim(SYSTEM, &wanted, after(6), node, lease).await);
     assert_eq!(claim.await.expect("a claim").len(), 1);
     let one_each = Waiting {
         ready: 1,
