@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,7 +31,7 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, outbound, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, outbound, operate, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
@@ -43,6 +43,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) postgres-18
 	$(MAKE) garbage
 	$(MAKE) outbound
+	$(MAKE) operate
 	$(MAKE) api
 	$(MAKE) webhooks
 	$(MAKE) clients
@@ -96,6 +97,13 @@ OWN_MOUNTS := unshare $(if $(filter 0,$(shell id -u)),--mount,--mount --map-root
 trouble: build-debug ## kill -9 under load, and a disk that is full, on both databases: the short rounds
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_crash.py $(ARGS)
 	$(OWN_MOUNTS) $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_disk_full.py $(ARGS)
+
+operate: build-debug ## doctor, metrics, and keys that are replaced under load, on both databases
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_doctor.py tests/test_metrics.py tests/test_rotation.py \
+	  -k "not kill_9" $(ARGS)
+
+rotation: build-debug ## keys that are replaced under load, with kill -9 of server and command in the midst
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_rotation.py $(ARGS)
 
 api: build-debug ## keys by the command line, and the native API, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_api_keys.py tests/test_native_api.py $(ARGS)

@@ -138,6 +138,19 @@ def test_plain_http_to_the_world_is_told(house):
     assert of(doctor(house, SITE_URL="https://up.example.org")[1], "site_url", "OK")
 
 
+def test_a_url_is_judged_and_the_setting_that_would_allow_it_is_named(house):
+    status, answer = doctor(house, "--url", "https://10.1.2.3/hook")
+    refused = of(answer, "url", "FAIL")
+    assert status == 2 and "10.1.2.3" in refused[0]["found"] and "outbound" in refused[0]["advice"], answer
+    assert of(doctor(house, "--url", "https://10.1.2.3/hook", OUTBOUND_ALLOW_CIDRS="10.0.0.0/8")[1], "url", "OK")
+    assert of(doctor(house, "--url", "https://93.184.216.34/")[1], "url", "OK")
+    assert of(doctor(house, "--url", "http://93.184.216.34/")[1], "url", "FAIL")
+    assert of(doctor(house, "--url", "http://93.184.216.34/", "--class", "probe")[1], "url", "OK")
+    for metadata in ("https://169.254.169.254/", "https://[::ffff:169.254.169.254]/"):
+        assert of(doctor(house, "--url", metadata, OUTBOUND_AUDIENCE="us")[1], "url", "FAIL"), metadata
+    assert house.run("doctor", "--url", "https://example.org/", "--class", "nobody").returncode == 2
+
+
 def test_postgres_is_asked_what_it_keeps_and_what_our_role_may():
     with Cluster({"full_page_writes": "on", "fsync": "on"}) as cluster:
         name = cluster.database()
@@ -147,7 +160,7 @@ def test_postgres_is_asked_what_it_keeps_and_what_our_role_may():
             assert of(answer, "durability", "OK") and of(answer, "postgres", "OK") and of(answer, "clocks", "OK")
             assert "superuser" in of(answer, "role", "WARN")[0]["found"]
             assert of(answer, "connections", "OK") and of(answer, "tls", "OK")
-            assert "1 servers" in of(answer, "server", "OK")[0]["found"]
+            assert "1 server was seen" in of(answer, "server", "OK")[0]["found"]
 
             cluster.sql("create role careful login")
             cluster.sql("grant pg_write_all_data, pg_read_all_data to careful")

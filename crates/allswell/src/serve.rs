@@ -22,9 +22,10 @@ use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
+use allswell_engine::tally::Tally;
 use allswell_outbound::Client;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
-use allswell_web::{App, Network, Site, WebLimits};
+use allswell_web::{About, App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -136,6 +137,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(loops::run(sweep, idle.clone(), stopped.clone(), meters.clone()));
+    if metrics.is_some() {
+        let tally = Tally::new(store.clone(), meters.clone());
+        tasks.spawn(loops::run(tally, idle.clone(), stopped.clone(), meters.clone()));
+    }
     let listen = Listen::new(store.clone(), deliver_nudge.clone(), changes_nudge.clone());
     let listening = tokio::spawn(loops::run(listen, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
@@ -155,7 +160,12 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
     let gauges = Arc::new(Gauges::default());
-    let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
+    let about = About {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: loops::now(),
+        log_lost: log.lost(),
+    };
+    let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone(), about);
     let app = App::new(
         store.clone(),
         inbox,

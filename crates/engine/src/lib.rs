@@ -21,6 +21,7 @@ pub mod retain;
 pub mod secrets;
 mod set_back;
 pub mod sweep;
+pub mod tally;
 
 /// When a step wants to be run again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

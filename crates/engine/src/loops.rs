@@ -62,8 +62,13 @@ pub fn now() -> Timestamp {
 
 /// Runs a step until `stop` says so. A step that fails is logged once and run again a little later.
 pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver<bool>, meters: Meters) {
+    meters.step_begins(S::NAME);
     while !*stop.borrow() {
-        let sleep = match step.step(now()).await {
+        let done = step.step(now()).await;
+        if done.is_ok() {
+            meters.step_done(S::NAME, now());
+        }
+        let sleep = match done {
             Ok(Due::Now) => {
                 // Others wait for the database too.
                 tokio::task::yield_now().await;

@@ -1,7 +1,11 @@
 //! What the engine counts, for `/metrics`.
 
-use allswell_core::time::Span;
+use std::sync::atomic::AtomicU64;
+
+use allswell_core::check::Status;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::End;
+use allswell_store::tally::Waiting;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -28,7 +32,37 @@ pub struct Meters {
     in_flight: Gauge,
     breakers_open: Gauge,
     errors: Family<Loop, Counter>,
+    done_at: Family<Loop, Gauge<f64, AtomicU64>>,
+    sweep_lag: Gauge<f64, AtomicU64>,
+    absences: Counter,
+    absent: Counter<f64, AtomicU64>,
+    waiting: Family<State, Gauge>,
+    delivery_lag: Gauge<f64, AtomicU64>,
+    checks: Family<StatusLabel, Gauge>,
 }
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+/// What can become of a ping. All are told from the first scrape on, since a rise from nothing is not seen as one.
+const PING_OUTCOMES: [&str; 7] = [
+    "stored",
+    "created",
+    "not_found",
+    "ambiguous",
+    "inbox_full",
+    "busy",
+    "failed",
+];
+/// How a delivery can end.
+const DELIVERY_OUTCOMES: [&str; 3] = ["delivered", "expired", "cancelled"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Loop {
@@ -37,7 +71,7 @@ struct Loop {
 
 impl Default for Meters {
     fn default() -> Self {
-        Meters {
+        let meters = Meters {
             pings: Family::default(),
             batch_pings: Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0]),
             commit: Histogram::new([
@@ -49,7 +83,21 @@ impl Default for Meters {
             in_flight: Gauge::default(),
             breakers_open: Gauge::default(),
             errors: Family::default(),
+            done_at: Family::default(),
+            sweep_lag: Gauge::default(),
+            absences: Counter::default(),
+            absent: Counter::default(),
+            waiting: Family::default(),
+            delivery_lag: Gauge::default(),
+            checks: Family::default(),
+        };
+        for outcome in PING_OUTCOMES {
+            drop(meters.pings.get_or_create(&Outcome { outcome }));
         }
+        for outcome in DELIVERY_OUTCOMES {
+            drop(meters.deliveries.get_or_create(&Outcome { outcome }));
+        }
+        meters
     }
 }
 
@@ -98,6 +146,41 @@ impl Meters {
             "Steps of the engine's loops that failed",
             self.errors.clone(),
         );
+        registry.register_with_unit(
+            "step_done_timestamp",
+            "When a loop of the engine last did its step, since 1970",
+            Unit::Seconds,
+            self.done_at.clone(),
+        );
+        registry.register_with_unit(
+            "sweep_lag",
+            "How long the check that waited longest had been due when the sweep last looked",
+            Unit::Seconds,
+            self.sweep_lag.clone(),
+        );
+        registry.register(
+            "absences",
+            "Times that no server was awake, noticed by this one",
+            self.absences.clone(),
+        );
+        registry.register_with_unit(
+            "absent",
+            "Length of those times",
+            Unit::Seconds,
+            self.absent.clone(),
+        );
+        registry.register(
+            "deliveries_waiting",
+            "Deliveries that wait: ready, or leased by a server",
+            self.waiting.clone(),
+        );
+        registry.register_with_unit(
+            "delivery_lag",
+            "How long the delivery that waited longest had been due when it was last looked",
+            Unit::Seconds,
+            self.delivery_lag.clone(),
+        );
+        registry.register("checks", "Checks by their stored status", self.checks.clone());
     }
 
     pub(crate) fn ping(&self, result: Result<Answer, Refusal>) {
@@ -140,4 +223,52 @@ impl Meters {
     pub(crate) fn step_failed(&self, step: &'static str) {
         self.errors.get_or_create(&Loop { step }).inc();
     }
+
+    /// A loop begins: its failures are told from the first scrape on.
+    pub(crate) fn step_begins(&self, step: &'static str) {
+        drop(self.errors.get_or_create(&Loop { step }));
+    }
+
+    pub(crate) fn step_done(&self, step: &'static str, now: Timestamp) {
+        self.done_at
+            .get_or_create(&Loop { step })
+            .set(now.as_micros() as f64 / 1e6);
+    }
+
+    /// The sweep looked: what waited longest had been due for so long.
+    pub(crate) fn sweep_looked(&self, lag: Span) {
+        self.sweep_lag.set(seconds(lag));
+    }
+
+    pub(crate) fn absent(&self, length: Span) {
+        self.absences.inc();
+        self.absent.inc_by(seconds(length));
+    }
+
+    pub(crate) fn deliveries_wait(&self, waiting: Waiting, now: Timestamp) {
+        let state = |state| self.waiting.get_or_create(&State { state });
+        state("ready").set(waiting.ready);
+        state("leased").set(waiting.leased);
+        let lag = waiting.next_at.map_or(Span::ZERO, |at| now - at);
+        self.delivery_lag.set(seconds(lag));
+    }
+
+    pub(crate) fn checks_are(&self, by_status: &[(Status, i64)]) {
+        for status in [Status::New, Status::Up, Status::Down, Status::Paused] {
+            let count = by_status
+                .iter()
+                .find(|(other, _)| *other == status)
+                .map_or(0, |(_, count)| *count);
+            self.checks
+                .get_or_create(&StatusLabel {
+                    status: status.word(),
+                })
+                .set(count);
+        }
+    }
+}
+
+/// Never less than none: what is due later does not lag.
+fn seconds(span: Span) -> f64 {
+    span.max(Span::ZERO).as_micros() as f64 / 1e6
 }

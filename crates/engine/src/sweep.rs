@@ -100,6 +100,7 @@ impl Sweep {
             );
         }
         if let Some(Absence { from, to }) = found.absence {
+            self.meters.absent(to - from);
             tracing::warn!("away from {from} to {to}: what was due then is given time");
         }
         Ok(now + MARK_EVERY)
@@ -181,6 +182,7 @@ impl Step for Sweep {
         // A ping that came in time and waits for its commit is not late.
         let judged = self.pending.settled_until(now);
         let is_due = next.is_some_and(|at| at <= judged);
+        self.meters.sweep_looked(next.map_or(Span::ZERO, |at| now - at));
         let mark_at = self.mark_awake(now, is_due).await?;
         if !is_due {
             let again = next.map_or(mark_at, |at| at.min(mark_at));

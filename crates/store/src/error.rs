@@ -1,5 +1,37 @@
 //! What can go wrong in a database. Not found is `None`, never an error; an outage is never "not found".
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often a database gave an error, by what it meant, since this process began.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorsSeen {
+    /// A rule forbade a row, or another writer was first. Some are part of the day.
+    pub conflict: u64,
+    /// It could not be reached, was busy, or its disk was full.
+    pub unavailable: u64,
+    /// It was damaged.
+    pub corrupt: u64,
+    /// A statement was a mistake of ours.
+    pub internal: u64,
+}
+
+/// Every connection of the process counts here: errors come from deep below, where no counter is handed to.
+static SEEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+impl ErrorsSeen {
+    /// Those of this process until now.
+    pub fn now() -> Self {
+        let [conflict, unavailable, corrupt, internal] =
+            [0, 1, 2, 3].map(|index: usize| SEEN[index].load(Ordering::Relaxed));
+        ErrorsSeen {
+            conflict,
+            unavailable,
+            corrupt,
+            internal,
+        }
+    }
+}
+
 /// A failed read or write.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +54,18 @@ pub(crate) const DISK_FULL: &str =
     "the disk is full, and what is there can only be read until there is space again";
 
 impl Error {
+    /// Counts an error that a database gave, where it becomes ours.
+    pub(crate) fn seen(self) -> Self {
+        let index = match &self {
+            Error::Conflict(_) => 0,
+            Error::Unavailable(_) => 1,
+            Error::Corrupt(_) => 2,
+            Error::Internal(_) => 3,
+        };
+        SEEN[index].fetch_add(1, Ordering::Relaxed);
+        self
+    }
+
     /// Whether the same work may succeed if it is tried again later.
     pub const fn is_passing(&self) -> bool {
         matches!(self, Error::Unavailable(_))
@@ -32,7 +76,7 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
         let text = error.to_string();
-        match error.sqlite_error_code() {
+        let ours = match error.sqlite_error_code() {
             Some(Code::ConstraintViolation) => Error::Conflict(text),
             Some(Code::DiskFull) => Error::Unavailable(DISK_FULL.to_owned()),
             Some(
@@ -46,6 +90,7 @@ impl From<rusqlite::Error> for Error {
             ) => Error::Unavailable(text),
             Some(Code::DatabaseCorrupt | Code::NotADatabase) => Error::Corrupt(text),
             _ => Error::Internal(text),
-        }
+        };
+        ours.seen()
     }
 }

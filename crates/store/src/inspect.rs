@@ -38,6 +38,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("sealed", crate::sealed::STATEMENTS),
         ("secrets", crate::secrets::STATEMENTS),
         ("signing_keys", crate::signing_keys::STATEMENTS),
+        ("tally", crate::tally::STATEMENTS),
         ("wrong_keys", crate::wrong_keys::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {

@@ -34,11 +34,12 @@ pub mod rotation;
 pub mod secrets;
 pub mod signing_keys;
 pub mod simulated;
+pub mod tally;
 pub mod wrong_keys;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
-pub use error::Error;
+pub use error::{Error, ErrorsSeen};
 pub use health::PostgresFacts;
 pub use inspect::Table;
 #[doc(hidden)]

@@ -72,10 +72,9 @@ impl Tx<'_> {
         let sealed: Option<Vec<u8>> = row.get("sealed")?;
         let sealed =
             sealed.ok_or_else(|| Error::Corrupt("an answer kept for repeats is empty".to_owned()))?;
-        let key = self.data_key(scope.project()).await?;
-        let body = key
-            .open(place(&once.id, scope), &sealed)
-            .map_err(|error| Error::Corrupt(format!("an answer kept for repeats: {error}")))?;
+        let body = self
+            .open_sealed(place(&once.id, scope), &sealed, &"an answer kept for repeats")
+            .await?;
         let status: i64 = row.get("status")?;
         Ok(Before::Answered(
             u16::try_from(status).unwrap_or(500),

@@ -20,14 +20,14 @@ use crate::{Error, Result, Store};
 
 statements! {
     NEWEST = "select n, root_key, label, phase, step, started_at, keyed_at, finished_at, at_column, at_id, at_second,
-                     at_n, pass, keys_wrapped, keys_made, values_seen, values_sealed, values_unreadable
+                     at_n, at_name, pass, keys_wrapped, keys_made, values_seen, values_sealed, values_unreadable
               from rotations order by n desc limit 1";
     ROOTS_BEFORE = "select root_key, replaced from rotations";
     BEGIN = "insert into rotations (n, root_key, label, phase, step, started_at, replaced, pass, keys_wrapped, keys_made,
                                     values_seen, values_sealed, values_unreadable)
              values ($1, $2, $3, 'announced', 0, $4, $5, 0, 0, 0, 0, 0, 0)";
     GO_ON = "update rotations set step = step + 1, phase = $3, keyed_at = $4, finished_at = $5, at_column = $6,
-                    at_id = $7, at_second = $8, at_n = $9, pass = $10, keys_wrapped = $11, keys_made = $12,
+                    at_id = $7, at_second = $8, at_n = $9, at_name = $16, pass = $10, keys_wrapped = $11, keys_made = $12,
                     values_seen = $13, values_sealed = $14, values_unreadable = $15
              where n = $1 and step = $2";
     // The instance's key first: its root key is the one that new data keys are wrapped with.
@@ -205,7 +205,8 @@ fn from_row(row: &Row) -> Result<Rotation> {
         at: Key {
             id: id("at_id")?,
             second: id("at_second")?,
-            n: n.unwrap_or(Key::FIRST.n),
+            n: n.unwrap_or(-1),
+            name: row.get::<Option<String>>("at_name")?.unwrap_or_default(),
         },
         pass: row.get("pass")?,
         keys_wrapped: row.get("keys_wrapped")?,
@@ -331,6 +332,7 @@ impl Tx<'_> {
             rotation.values_seen.into(),
             rotation.values_sealed.into(),
             rotation.values_unreadable.into(),
+            in_column.then_some(rotation.at.name.as_str()).into(),
         ];
         Ok(self.run(&GO_ON, &values).await? == 1)
     }
@@ -464,10 +466,17 @@ impl Tx<'_> {
         let mut stale = Vec::new();
         for row in &rows {
             next.at = column.key_of(row)?;
+            let Some(sealed) = row.get::<Option<Vec<u8>>>("sealed")? else {
+                continue;
+            };
             next.values_seen += 1;
-            match self.sealed_anew(column, row, &next.at, &mut active, dice).await? {
+            let project = row.get("project_id")?;
+            match self
+                .sealed_anew(column, project, &next.at, sealed, &mut active, dice)
+                .await?
+            {
                 Value::Fresh => {}
-                Value::Stale { old, new } => stale.push((next.at, old, new)),
+                Value::Stale { old, new } => stale.push((next.at.clone(), old, new)),
                 Value::Unreadable => next.values_unreadable += 1,
             }
         }
@@ -499,25 +508,29 @@ impl Tx<'_> {
     async fn sealed_anew(
         &mut self,
         column: &'static SealedColumn,
-        row: &Row,
+        project: Option<ProjectId>,
         key: &Key,
+        old: Vec<u8>,
         active: &mut HashMap<ProjectId, Arc<DataKey>>,
         dice: &mut Dice,
     ) -> Result<Value> {
         // Whatever the row belonged to is gone, and so will it be.
-        let Some(project) = row.get::<Option<ProjectId>>("project_id")? else {
+        let Some(project) = project else {
             return Ok(Value::Fresh);
         };
         let seals = match active.get(&project) {
             Some(key) => Arc::clone(key),
             // Not the one at hand: this process too may be behind.
-            None => {
-                let key = self.data_key_stored(project).await?;
-                active.insert(project, Arc::clone(&key));
-                key
-            }
+            None => match self.data_key_stored(project).await {
+                Ok(key) => {
+                    active.insert(project, Arc::clone(&key));
+                    key
+                }
+                // A project without a key that opens must not hold up the others.
+                Err(Error::Corrupt(_)) => return Ok(Value::Unreadable),
+                Err(error) => return Err(error),
+            },
         };
-        let old: Vec<u8> = row.get("sealed")?;
         if sealed_with(&old) == Some(seals.id) {
             return Ok(Value::Fresh);
         }

@@ -1,8 +1,8 @@
 //! Every column that holds sealed values, so that the rotation of keys finds them all.
 //!
 //! A new column that holds sealed values gets one line here, and a test asks for it. What such a value belongs to
-//! ([`Place`]) is its table, its column, its project, and the parts of its row's key, one behind the other: ids as 16
-//! bytes, numbers as 8, the highest first.
+//! ([`Place`]) is its table, its column, its project, and the parts of its row's key that its [`Form`] names, one
+//! behind the other: ids as 16 bytes, numbers as 8, the highest first, names as they are.
 
 use allswell_core::id::ProjectId;
 use allswell_core::seal::Place;
@@ -18,8 +18,10 @@ pub(crate) enum Form {
     Id,
     /// An id and a number within it.
     Numbered,
-    /// Two ids and a number within them.
-    TwiceNumbered,
+    /// The id of a shard, an id, and a number within that. The shard is no part of the place.
+    Sharded,
+    /// An id and a name within it. The id is that of the project, so that the name is the row's part of the place.
+    Named,
 }
 
 /// A column that holds sealed values.
@@ -27,18 +29,20 @@ pub(crate) struct SealedColumn {
     pub(crate) table: &'static str,
     pub(crate) column: &'static str,
     form: Form,
-    /// The rows behind a key, in its order: the key as `k1`, `k2`, `n`, then `project_id` and `sealed`.
+    /// The rows behind a key, in its order: the key as `k1`, `k2`, `n` (its last part, a name too), then `project_id` and `sealed`. Rows without a value
+    /// too: looking for the next one that has one could take as long as the table is.
     pub(crate) after: &'static Stmt,
     /// Puts a value in the place of the one that was read; its parameters are the key, the new and the old one.
     pub(crate) replace: &'static Stmt,
 }
 
 /// The key of a row, whatever its form.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) id: Uuid,
     pub(crate) second: Uuid,
     pub(crate) n: i64,
+    pub(crate) name: String,
 }
 
 impl Key {
@@ -47,26 +51,27 @@ impl Key {
         id: Uuid::nil(),
         second: Uuid::nil(),
         n: -1,
+        name: String::new(),
     };
 
-    pub(crate) fn params(&self, form: Form) -> Vec<Param<'static>> {
+    fn params(&self, form: Form) -> Vec<Param<'_>> {
         match form {
             Form::Id => vec![self.id.into()],
             Form::Numbered => vec![self.id.into(), self.n.into()],
-            Form::TwiceNumbered => vec![self.id.into(), self.second.into(), self.n.into()],
+            Form::Sharded => vec![self.id.into(), self.second.into(), self.n.into()],
+            Form::Named => vec![self.id.into(), (&self.name).into()],
         }
     }
 
     /// The key as it stands in a value's place.
-    pub(crate) fn bytes(&self, form: Form) -> Vec<u8> {
-        let mut bytes = self.id.as_bytes().to_vec();
-        if form == Form::TwiceNumbered {
-            bytes.extend(self.second.as_bytes());
+    fn bytes(&self, form: Form) -> Vec<u8> {
+        let numbered = |id: &Uuid| [id.as_bytes().as_slice(), &self.n.to_be_bytes()].concat();
+        match form {
+            Form::Id => self.id.as_bytes().to_vec(),
+            Form::Numbered => numbered(&self.id),
+            Form::Sharded => numbered(&self.second),
+            Form::Named => self.name.as_bytes().to_vec(),
         }
-        if form != Form::Id {
-            bytes.extend(self.n.to_be_bytes());
-        }
-        bytes
     }
 }
 
@@ -75,7 +80,7 @@ impl SealedColumn {
         format!("{}.{}", self.table, self.column)
     }
 
-    pub(crate) fn params(&self, key: &Key) -> Vec<Param<'static>> {
+    pub(crate) fn params<'k>(&self, key: &'k Key) -> Vec<Param<'k>> {
         key.params(self.form)
     }
 
@@ -83,12 +88,16 @@ impl SealedColumn {
         Ok(Key {
             id: row.get("k1")?,
             second: match self.form {
-                Form::TwiceNumbered => row.get("k2")?,
-                Form::Id | Form::Numbered => Uuid::nil(),
+                Form::Sharded => row.get("k2")?,
+                Form::Id | Form::Numbered | Form::Named => Uuid::nil(),
             },
             n: match self.form {
-                Form::Id => 0,
-                Form::Numbered | Form::TwiceNumbered => row.get("n")?,
+                Form::Numbered | Form::Sharded => row.get("n")?,
+                Form::Id | Form::Named => 0,
+            },
+            name: match self.form {
+                Form::Named => row.get("n")?,
+                Form::Id | Form::Numbered | Form::Sharded => String::new(),
             },
         })
     }
@@ -111,18 +120,17 @@ impl SealedColumn {
 macro_rules! sealed_columns {
     (@after $table:literal, $column:literal, $project:literal, $k1:literal) => {
         concat!("select t.", $k1, " as k1, ", $project, " as project_id, t.", $column, " as sealed from ", $table,
-                " t where t.", $k1, " > $1 and t.", $column, " is not null order by t.", $k1, " limit $2")
+                " t where t.", $k1, " > $1 order by t.", $k1, " limit $2")
     };
     (@after $table:literal, $column:literal, $project:literal, $k1:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $n, " as n, ", $project, " as project_id, t.", $column,
-                " as sealed from ", $table, " t where (t.", $k1, ", t.", $n, ") > ($1, $2) and t.", $column,
-                " is not null order by t.", $k1, ", t.", $n, " limit $3")
+                " as sealed from ", $table, " t where (t.", $k1, ", t.", $n, ") > ($1, $2) order by t.", $k1, ", t.",
+                $n, " limit $3")
     };
     (@after $table:literal, $column:literal, $project:literal, $k1:literal, $k2:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $k2, " as k2, t.", $n, " as n, ", $project, " as project_id, t.",
                 $column, " as sealed from ", $table, " t where (t.", $k1, ", t.", $k2, ", t.", $n,
-                ") > ($1, $2, $3) and t.", $column, " is not null order by t.", $k1, ", t.", $k2, ", t.", $n,
-                " limit $4")
+                ") > ($1, $2, $3) order by t.", $k1, ", t.", $k2, ", t.", $n, " limit $4")
     };
     (@replace $table:literal, $column:literal, $k1:literal) => {
         concat!("update ", $table, " set ", $column, " = $2 where ", $k1, " = $1 and ", $column, " = $3")
@@ -135,10 +143,7 @@ macro_rules! sealed_columns {
         concat!("update ", $table, " set ", $column, " = $4 where ", $k1, " = $1 and ", $k2, " = $2 and ", $n,
                 " = $3 and ", $column, " = $5")
     };
-    (@form $k1:literal) => { Form::Id };
-    (@form $k1:literal, $n:literal) => { Form::Numbered };
-    (@form $k1:literal, $k2:literal, $n:literal) => { Form::TwiceNumbered };
-    ($($name:ident = $table:literal, $column:literal, keyed ($($key:literal),+), of project $project:literal;)*) => {
+    ($($name:ident = $table:literal, $column:literal, keyed $form:ident ($($key:literal),+), of project $project:literal;)*) => {
         $(mod $name {
             use crate::db::Stmt;
             pub(super) static AFTER: Stmt = Stmt::both(sealed_columns!(@after $table, $column, $project, $($key),+));
@@ -148,7 +153,7 @@ macro_rules! sealed_columns {
         pub(crate) static SEALED: &[SealedColumn] = &[$(SealedColumn {
             table: $table,
             column: $column,
-            form: sealed_columns!(@form $($key),+),
+            form: Form::$form,
             after: &$name::AFTER,
             replace: &$name::REPLACE,
         }),*];
@@ -160,13 +165,14 @@ macro_rules! sealed_columns {
 }
 
 sealed_columns! {
-    ping_bodies = "ping_bodies", "sealed", keyed ("check_id", "n"),
+    ping_bodies = "ping_bodies", "sealed", keyed Numbered ("check_id", "n"),
         of project "(select c.project_id from checks c where c.id = t.check_id)";
-    api_keys = "api_keys", "sealed", keyed ("id"), of project "t.project_id";
-    channels = "channels", "sealed_config", keyed ("id"), of project "t.project_id";
-    idempotency = "idempotency", "sealed", keyed ("id"), of project "t.project_id";
-    signing_keys = "signing_keys", "sealed", keyed ("id"), of project "t.project_id";
-    attempts = "attempts", "sealed_detail", keyed ("shard", "delivery_id", "n"),
+    api_keys = "api_keys", "sealed", keyed Id ("id"), of project "t.project_id";
+    channels = "channels", "sealed_config", keyed Id ("id"), of project "t.project_id";
+    idempotency = "idempotency", "sealed", keyed Id ("id"), of project "t.project_id";
+    signing_keys = "signing_keys", "sealed", keyed Id ("id"), of project "t.project_id";
+    project_secrets = "project_secrets", "sealed_value", keyed Named ("project_id", "name"), of project "t.project_id";
+    attempts = "attempts", "sealed_detail", keyed Sharded ("shard", "delivery_id", "n"),
         of project "(select d.project_id from deliveries d where d.shard = t.shard and d.id = t.delivery_id)";
 }
 

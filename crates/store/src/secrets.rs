@@ -63,14 +63,14 @@ impl Reader<'_> {
         if rows.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let key = self.data_key(scope.project()).await?;
         let mut values = BTreeMap::new();
         for row in &rows {
             let name: String = row.get("name")?;
             let sealed: Vec<u8> = row.get("sealed_value")?;
-            let plain = key
-                .open(place(&name, scope.project()), &sealed)
-                .map_err(|error| Error::Corrupt(format!("secret {name}: {error}")))?;
+            let what = format!("secret {name}");
+            let plain = self
+                .open_sealed(place(&name, scope.project()), &sealed, &what)
+                .await?;
             let text = String::from_utf8(plain.to_vec())
                 .map_err(|_| Error::Corrupt(format!("secret {name} is not text")))?;
             values.insert(name, Secret::new(text));

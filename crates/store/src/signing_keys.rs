@@ -111,10 +111,8 @@ impl Reader<'_> {
         };
         let project: ProjectId = row.get("project_id")?;
         let sealed: Vec<u8> = row.get("sealed")?;
-        let key = self.data_key(project).await?;
-        let secret = key
-            .open(place(&id, project), &sealed)
-            .map_err(|error| Error::Corrupt(format!("signing key {id}: {error}")))?;
+        let what = format!("signing key {id}");
+        let secret = self.open_sealed(place(&id, project), &sealed, &what).await?;
         Ok(Some(Named {
             id,
             project,

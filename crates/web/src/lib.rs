@@ -23,7 +23,7 @@ pub mod routes;
 pub mod serve;
 
 pub use client::Network;
-pub use metrics::metrics_app;
+pub use metrics::{About, metrics_app};
 pub use routes::app;
 pub use state::{App, Site, WebLimits};
 

@@ -412,6 +412,13 @@ async fn retire_from_ring(config: &Config, store: &Store, name: &str) -> Result<
              remove the line there"
         ),
     }
+    let (at, id, target) = (loops::now(), dice.id_at(loops::now()), format!("root-key:{name}"));
+    store
+        .write(async move |tx| {
+            tx.audit(id, &operators_act(at, None, "keys.retire", target))
+                .await
+        })
+        .await?;
     Ok(format!("The root key “{name}” is gone from the ring.\n"))
 }
 

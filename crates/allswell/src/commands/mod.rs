@@ -64,17 +64,19 @@ fn json_for_terminals(value: &serde_json::Value) -> String {
 
 /// Runs what was typed; gives the status to end with.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    if matches!(arguments.command, Command::Doctor) {
-        return run_doctor(&arguments);
+    if let Command::Doctor { url, class } = &arguments.command {
+        let (url, class) = (url.clone(), *class);
+        let call = url.map(|url| doctor::Call { url, class });
+        return run_doctor(&arguments, call);
     }
     run_and_succeed(arguments).map(|()| ExitCode::SUCCESS)
 }
 
 /// The one command whose answer is also its status.
-fn run_doctor(arguments: &Arguments) -> Result<ExitCode> {
+fn run_doctor(arguments: &Arguments, call: Option<doctor::Call>) -> Result<ExitCode> {
     let answer = Answer { json: arguments.json };
     match load(arguments) {
-        Ok(loaded) => runtime()?.block_on(doctor::run(&loaded, answer)),
+        Ok(loaded) => runtime()?.block_on(doctor::run(&loaded, answer, call)),
         Err(error) => doctor::configuration_is_broken(answer, &format!("{error:#}")),
     }
 }
@@ -159,7 +161,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Secret(command) => secret::run(config, answer, command).await,
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
-            Command::Config(_) | Command::Doctor | Command::Routes | Command::Schedule(_) => {
+            Command::Config(_) | Command::Doctor { .. } | Command::Routes | Command::Schedule(_) => {
                 unreachable!("answered above")
             }
         }

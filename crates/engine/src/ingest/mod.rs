@@ -161,6 +161,11 @@ impl Inbox {
         self.pending.clone()
     }
 
+    /// Pings that may wait.
+    pub fn capacity(&self) -> usize {
+        self.sender.max_capacity()
+    }
+
     /// Pings that wait.
     pub fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()

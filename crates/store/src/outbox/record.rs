@@ -11,8 +11,8 @@ use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
 
 use super::{Claimed, End};
+use crate::Result;
 use crate::db::{Reader, Tx, postgres_statements, statements};
-use crate::{Error, Result};
 
 statements! {
     RECORD = "update deliveries set state = $4, attempts = $5, next_at = $6, finished_at = $7, last_outcome = $8,
@@ -177,16 +177,14 @@ impl Reader<'_> {
         let rows = self
             .all(&ATTEMPTS_OF, &[scope.project().into(), id.into()])
             .await?;
-        let key = self.data_key(scope.project()).await?;
         for (attempt, found) in attempts.iter_mut().zip(&rows) {
             if let Some(sealed) = found.get::<Option<Vec<u8>>>("sealed_detail")? {
                 let row = row(id, attempt.n);
-                let plain = key.open(place(&row, scope.project()), &sealed);
-                attempt.found.detail = plain
-                    .map_err(|error| {
-                        Error::Corrupt(format!("attempt {} of delivery {id}: {error}", attempt.n))
-                    })?
-                    .to_vec();
+                let what = format!("attempt {} of delivery {id}", attempt.n);
+                let plain = self
+                    .open_sealed(place(&row, scope.project()), &sealed, &what)
+                    .await?;
+                attempt.found.detail = plain.to_vec();
             }
         }
         Ok(attempts)

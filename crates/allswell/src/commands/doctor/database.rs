@@ -90,10 +90,17 @@ async fn serving(config: &Config, store: &Store, findings: &mut Findings) {
         .read(async move |reader| reader.nodes_keys(system, since).await)
         .await
     {
-        Ok(nodes) => findings.ok(
-            "server",
-            &format!("{} servers were seen in the last 45 s", nodes.len()),
-        ),
+        Ok(nodes) => {
+            let servers = if nodes.len() == 1 {
+                "server was"
+            } else {
+                "servers were"
+            };
+            findings.ok(
+                "server",
+                &format!("{} {servers} seen in the last 45 s", nodes.len()),
+            );
+        }
         Err(error) => findings.fail("server", &error.to_string(), "look at the database's own log"),
     }
 }

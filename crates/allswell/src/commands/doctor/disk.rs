@@ -233,7 +233,7 @@ fn free(dir: &Path, findings: &mut Findings) {
         return;
     };
     let (free, all) = (fs.f_bavail * fs.f_frsize, fs.f_blocks * fs.f_frsize);
-    let share = if all == 0 { 100 } else { free * 100 / all };
+    let share = (free * 100).checked_div(all).unwrap_or(100);
     let found = format!("{} of {} free ({share} %)", bytes(free), bytes(all));
     let advice = "make room, or keep less: retention.pings_per_check, retention.body_bytes_per_check";
     if free < FREE_MIN {

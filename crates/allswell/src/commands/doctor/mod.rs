@@ -7,18 +7,26 @@ mod database;
 mod disk;
 mod keys;
 mod machine;
+mod outward;
 mod report;
 
 use std::process::ExitCode;
 
+use allswell_core::exchange::Class;
 use anyhow::Result;
 
 use super::Answer;
 use crate::config::Loaded;
 pub use report::Findings;
 
+/// A URL that is to be judged, and who would call it.
+pub struct Call {
+    pub url: String,
+    pub class: Class,
+}
+
 /// `allswell doctor`. The exit status: 0 when all is well, 1 with warnings, 2 with failures.
-pub async fn run(loaded: &Loaded, answer: Answer) -> Result<ExitCode> {
+pub async fn run(loaded: &Loaded, answer: Answer, call: Option<Call>) -> Result<ExitCode> {
     let config = &loaded.config;
     let mut findings = Findings::default();
     for warning in &loaded.warnings {
@@ -41,6 +49,9 @@ pub async fn run(loaded: &Loaded, answer: Answer) -> Result<ExitCode> {
         keys::look(config, store, &mut findings).await;
     } else {
         keys::look_at_file(config, &mut findings);
+    }
+    if let Some(call) = call {
+        outward::look(config, call.class, &call.url, &mut findings).await;
     }
     findings.give(answer)
 }

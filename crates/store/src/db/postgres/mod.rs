@@ -112,7 +112,7 @@ fn no_connection(error: PoolError) -> Error {
             Error::Unavailable(why) => Error::Unavailable(format!("no connection: {why}")),
             other => other,
         },
-        PoolError::Timeout(_) => Error::Unavailable("no connection became free in time".to_owned()),
-        other => Error::Unavailable(other.to_string()),
+        PoolError::Timeout(_) => Error::Unavailable("no connection became free in time".to_owned()).seen(),
+        other => Error::Unavailable(other.to_string()).seen(),
     }
 }

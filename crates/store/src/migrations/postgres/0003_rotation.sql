@@ -14,6 +14,7 @@ create table rotations (
     at_id             uuid,
     at_second         uuid,
     at_n              bigint,
+    at_name           text collate "C",
     pass              bigint not null,
     keys_wrapped      bigint not null,
     keys_made         bigint not null,

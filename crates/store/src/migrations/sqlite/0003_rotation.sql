@@ -14,6 +14,7 @@ create table rotations (
     at_id             blob,
     at_second         blob,
     at_n              integer,
+    at_name           text,
     pass              integer not null,
     keys_wrapped      integer not null,
     keys_made         integer not null,
