@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,12 +31,14 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, postgres, garbage, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
 	$(MAKE) conformance
 	$(MAKE) first-light
+	$(MAKE) absence
+	$(MAKE) trouble
 	$(MAKE) postgres
 	$(MAKE) postgres-18
 	$(MAKE) garbage
@@ -78,7 +80,17 @@ schedules: setup build ## the same with 100,000 cases and a fresh seed
 	  "$(TARGET)/release/allswell" schedule next --stdin --count 3
 
 first-light: build-debug ## the story of a job that falls silent, with curl and the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py tests/test_absence.py tests/test_crash.py $(ARGS)
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_first_light.py tests/test_zone_data.py $(ARGS)
+
+absence: build-debug ## two hours of our own absence with 10,000 checks, restarts and a clock that is set, on both databases
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_absence.py tests/test_clock.py $(ARGS)
+
+# Where the tests may mount a small disk that nobody else sees, without being root on the machine.
+OWN_MOUNTS := unshare $(if $(filter 0,$(shell id -u)),--mount,--mount --map-root-user)
+
+trouble: build-debug ## kill -9 under load, and a disk that is full, on both databases: the short rounds
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_crash.py $(ARGS)
+	$(OWN_MOUNTS) $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_disk_full.py $(ARGS)
 
 api: build-debug ## keys by the command line, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
@@ -90,8 +102,11 @@ openapi: build-debug ## a minute of requests made up from /api/v3/openapi.json, 
 	target/venv-clients/bin/python tests/openapi/run.py --database postgres $(ARGS) & other=$$!; \
 	target/venv-clients/bin/python tests/openapi/run.py $(ARGS); wait $$other
 
-crash: setup build ## kill -9 at random moments under load, 20 rounds on the release binary
+crash: setup build ## kill -9 at random moments under load, 20 rounds on each database, on the release binary
 	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
+
+restarts: setup build ## a day in which the server starts again each half minute, on each database, on the release binary
+	ABSENCE_RESTARTS=2880 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_absence.py -k half_minute $(ARGS)
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)

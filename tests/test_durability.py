@@ -1,8 +1,9 @@
-"""An answered ping is on the disk: shown by a trace of the system calls of the real binary (DECISIONS 22).
+"""An answered ping is on the disk: shown by a trace of the system calls of the real binary.
 
 kill -9 proves nothing here, since the system keeps what a dead process wrote. So the server runs under strace, one
 ping is sent, and between its arrival and its answer there must be a write to the write-ahead log and then a flush of
-that very file that succeeded. Run by `make garbage`.
+that very file that succeeded. On PostgreSQL the flush is another program's: there the server must have heard that its
+commit is done, and must warn when the database does not promise what that means. Run by `make garbage`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,34 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from house import House  # noqa: E402
+from postgres import Cluster  # noqa: E402
 
 CALLS = "fsync,fdatasync,write,pwrite64,writev,sendto,sendmsg,recvfrom,read"
 
 
+# What PostgreSQL says when a commit is done (protocol 3.0: CommandComplete, its length of 11 bytes, its word).
+COMMITTED = r"C\0\0\0\vCOMMIT\0"
+KEPT = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster(KEPT) as c:
+        yield c
+
+
+@contextmanager
+def traced(trace: Path, **settings: str):
+    # -D: the server stays our child, and is ended by its own process id. -y names the file of each descriptor.
+    strace = ["strace", "-D", "-f", "-q", "-y", "-s", "4000", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(trace)]
+    with House(wrapper=strace, settings=settings) as h:
+        h.trace = trace
+        yield h
+
+
 @pytest.fixture
 def traced_house(tmp_path):
-    trace = tmp_path / "trace"
-    # -D: the server stays our child, and is ended by its own process id. -y names the file of each descriptor.
-    strace = ["strace", "-D", "-f", "-q", "-y", "-s", "300", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(trace)]
-    with House(wrapper=strace) as h:
-        h.trace = trace
+    with traced(tmp_path / "trace") as h:
         yield h
 
 
@@ -63,6 +82,50 @@ def test_the_log_is_flushed_without_the_times_of_its_file(traced_house):
     """fdatasync and not fsync, which costs a journal's commit more: `.cargo/config.toml` says how that comes about."""
     calls = re.findall(r"(f\w*sync)\(\d+<[^>]*allswell\.db-wal>", traced_house.trace.read_text(errors="replace"))
     assert set(calls) == {"fdatasync"}, calls
+
+
+def test_a_ping_is_answered_after_postgresql_has_said_that_its_commit_is_done(cluster, tmp_path):
+    with traced(tmp_path / "trace", DATABASE_URL=cluster.url(cluster.database())) as house:
+        house.user("alice@example.org")
+        project = house.project("alice@example.org", "Home")
+        check = house.cli_json("check", "create", "--project", project, "--name", "Backup")["id"]
+        connection = None
+        for turn in ("first", "second"):
+            lines = whole(lines_of_one_ping(house, check, turn))
+            # The connection for pings is opened for the first one, prepares its statement, and is kept.
+            wrote = [line for line in lines if "insert into pings" in line]
+            connection = connection or re.search(r"sendto\((\d+<[^>]*>)", wrote[0])[1]
+            theirs = [(i, line) for i, line in enumerate(lines) if connection in line]
+            begun = [i for i, line in theirs if '"Q' in line and "begin isolation level" in line]
+            asked = [i for i, line in theirs if re.search(r'"Q.*commit\\0"', line)]
+            done = [i for i, line in theirs if COMMITTED in line]
+            assert len(begun) == len(asked) == len(done) == 1, "\n".join(lines)
+            assert begun < asked < done and "HTTP/1.1 200 OK" in lines[-1], "\n".join(lines)
+            print("\n".join(shortened([line for _, line in theirs] + lines[-1:])))
+        assert "may lose answered pings" not in house.log.read_text()
+
+
+def whole(lines: list[str]) -> list[str]:
+    """Calls that another thread interrupted in one line, where they returned."""
+    begun, joined = {}, []
+    for line in lines:
+        thread = line.split()[0]
+        if line.endswith("<unfinished ...>"):
+            begun[thread] = line.removesuffix("<unfinished ...>")
+        resumed = re.search(r"<\.\.\. \w+ resumed>(.*)", line)
+        if resumed and thread in begun:
+            line = begun.pop(thread) + resumed[1]
+        joined.append(line)
+    return joined
+
+
+def test_a_database_that_promises_less_is_warned_of(cluster):
+    """The setting may be of one database or one role alone: it is read back on a connection of ours."""
+    database = cluster.database()
+    cluster.sql(f"alter database {database} set synchronous_commit = off")
+    with House(settings={"DATABASE_URL": cluster.url(database)}) as house:
+        said = [line for line in house.log.read_text().splitlines() if "may lose answered pings" in line]
+        assert len(said) == 1 and 'synchronous_commit: "off"' in said[0], house.tail()
 
 
 def flushed_at(lines: list[str]) -> int:

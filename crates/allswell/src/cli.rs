@@ -54,6 +54,9 @@ pub enum Command {
     Channel(ChannelCommand),
     /// Make a link that shows the first steps; it opens for 30 minutes
     StartLink,
+    /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
+    /// 2 failures
+    Doctor,
     /// What a schedule will do
     #[command(subcommand)]
     Schedule(ScheduleCommand),
@@ -81,6 +84,20 @@ pub enum KeysCommand {
     },
     /// The keys of the ring and what they are used for, without the keys themselves
     List,
+    /// Replace the root key and the data keys, and seal every secret anew, while servers run; given again, goes on
+    Rotate {
+        /// Name of the new root key [default: an unused one of the ring, else the day]
+        #[arg(long)]
+        name: Option<String>,
+        /// Remove the old root key from the ring at the end; backups made until then could not be read without it
+        #[arg(long)]
+        retire: bool,
+    },
+    /// Remove a root key that nothing rests on from the ring
+    Retire {
+        /// As `keys list` shows it
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -40,6 +40,12 @@ pub async fn open_locked(config: &Config) -> Result<Store> {
     open_with(config, schema).await
 }
 
+/// Opens the database and changes nothing: neither its schema nor a directory.
+pub async fn open_as_it_is(config: &Config) -> Result<Store> {
+    system::close_new_files_to_others();
+    open_with(config, Schema::Check).await
+}
+
 /// Opens the database and brings its schema up to date, whatever `database.migrate` says of others.
 pub async fn open_and_migrate(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();
@@ -59,6 +65,21 @@ pub fn lock_for_serving(config: &Config) -> Result<Option<Serving>> {
     system::close_new_files_to_others();
     system::make_private_dir(&config.data_dir)?;
     Ok(Store::lock_for_serving(&place_of(config))?)
+}
+
+/// Looks whether a server is there, on a database that has one at most.
+pub struct Probe(Place);
+
+impl Probe {
+    pub fn new(config: &Config) -> Self {
+        Probe(place_of(config))
+    }
+
+    /// Takes the right to serve for a moment to see whether it is taken. What cannot be looked at is taken for served:
+    /// a server does the work, and without one nothing is lost.
+    pub fn is_served(&self) -> bool {
+        !matches!(Store::lock_for_serving(&self.0), Ok(Some(_)))
+    }
 }
 
 async fn open_with(config: &Config, schema: Schema) -> Result<Store> {

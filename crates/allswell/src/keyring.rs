@@ -1,9 +1,12 @@
 //! Where the key ring comes from: the settings, or a file that we make for a new database.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use allswell_core::chance::Dice;
 use allswell_core::seal::KeyRing;
+use allswell_core::secret::Secret;
+use allswell_engine::rekey::Home;
 use anyhow::{Context, Result, bail};
 
 use crate::config::{Config, KeyRingSource};
@@ -59,8 +62,38 @@ fn is_there(path: &Path) -> Result<bool> {
 }
 
 fn read(path: &Path) -> Result<KeyRing> {
-    let text = allswell_core::secret::Secret::new(system::read_secret_file(path, RING_BYTES_MAX)?);
+    let text = Secret::new(system::read_secret_file(path, RING_BYTES_MAX)?);
     parse(text.reveal(), &path.display().to_string())
+}
+
+/// Looks at the ring's file again and again: gives the ring when it is another than the last time, and the first time. A
+/// setting does not change. One that cannot be read is said once, and the ring stays what it was.
+pub fn home(config: &Config) -> Home {
+    let KeyRingSource::File { path, .. } = &config.keys.ring else {
+        return Box::new(|| None);
+    };
+    let look = |path: &Path| {
+        let text = system::read_secret_file(path, RING_BYTES_MAX).map_err(|error| format!("{error:#}"));
+        text.map(Secret::new)
+    };
+    let (path, last) = (path.clone(), Mutex::new(None));
+    Box::new(move || {
+        let now = look(&path);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() == Some(&now) {
+            return None;
+        }
+        let read = now.as_ref().map_err(String::clone);
+        let ring = read.and_then(|text| KeyRing::parse(text.reveal()).map_err(|error| error.to_string()));
+        *last = Some(now);
+        ring.map_err(|error| {
+            tracing::error!(
+                "the key ring {} has changed and cannot be used: {error}. This server goes on with the ring it has",
+                path.display()
+            );
+        })
+        .ok()
+    })
 }
 
 fn parse(text: &str, place: &str) -> Result<KeyRing> {

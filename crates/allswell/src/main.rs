@@ -20,7 +20,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     match commands::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             // Who pipes our answers into something that stopped reading did not meet an error.
             if system::is_broken_pipe(&error) {

@@ -13,6 +13,7 @@ use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
+use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry, tzdata};
+use crate::{keyring, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -41,7 +42,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let mut stop = Stop::new()?;
     let open_files = system::raise_open_files();
 
-    let Some(serving) = house::lock_for_serving(config)? else {
+    let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose()).await.transpose()? else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
              (data_dir, ALLSWELL_DATA_DIR)",
@@ -129,6 +130,14 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters.clone(),
     ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
+    let rekey = Rekey::new(
+        store.clone(),
+        Some(node),
+        if serving.is_alone() { Others::None } else { Others::Awaited },
+        keyring::home(config),
+        dice.fork(),
+    );
+    tasks.spawn(loops::run(rekey, idle.clone(), stopped.clone(), meters.clone()));
     tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
     let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
 
@@ -202,7 +211,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
     }
-    store.checkpoint().await?;
+    if let Err(error) = store.checkpoint().await {
+        // Nothing is lost: what was answered lies in the log beside the file, and the next start reads both.
+        tracing::warn!("the database keeps its write-ahead log for the next start: {error}");
+    }
     tracing::info!("ended");
     log.finish();
     Ok(())
@@ -260,10 +272,7 @@ fn greeting(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_r
     if let Some(link) = link {
         lines.push(format!("Start here within {START_LINK_MINUTES} minutes: {link}"));
     }
-    let ring = match &config.keys.ring {
-        crate::config::KeyRingSource::File { path, .. } => path.display().to_string(),
-        crate::config::KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
-    };
+    let ring = config.keys.ring.place();
     let made = if new_ring { " (made just now)" } else { "" };
     lines.push(format!(
         "Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use allswell_core::chance::Dice;
@@ -52,6 +52,37 @@ pub fn write_secret_file(path: &Path, text: &str) -> Result<()> {
     linked.with_context(|| format!("could not make {}", path.display()))?;
     // The name too must survive a power cut.
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        File::open(dir).and_then(|dir| dir.sync_all())?;
+    }
+    Ok(())
+}
+
+/// Puts new text in the place of a file that holds a secret, and waits until it is on disk: whoever reads finds the old
+/// file or the new one, whole. Owner, group and mode stay, since the one who changes a file need not be who reads it.
+pub fn replace_secret_file(path: &Path, text: &str) -> Result<()> {
+    // A link is kept, and what it leads to is replaced.
+    let path = path.canonicalize().with_context(|| format!("could not find {}", path.display()))?;
+    let old = std::fs::metadata(&path)?;
+    let mut half = path.clone().into_os_string();
+    half.push(format!(".{}.half", std::process::id()));
+    let half = Path::new(&half);
+    let written = (|| {
+        let made = File::options().write(true).create(true).truncate(true).mode(0o600).open(half);
+        let mut file = made.with_context(|| format!("could not make {}", half.display()))?;
+        if (old.uid(), old.gid()) != (file.metadata()?.uid(), file.metadata()?.gid()) {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))
+                .with_context(|| format!("could not give {} to the owner of the old file", half.display()))?;
+        }
+        file.set_permissions(old.permissions())?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+        std::fs::rename(half, &path)?;
+        Ok(())
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(half);
+        return written;
+    }
+    if let Some(dir) = path.parent() {
         File::open(dir).and_then(|dir| dir.sync_all())?;
     }
     Ok(())

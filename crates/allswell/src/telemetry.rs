@@ -1,12 +1,13 @@
 //! The log: lines on standard error, as text or JSON.
 //!
 //! Lines are written by a thread of their own, behind a bounded queue: a terminal that was stopped or a log collector
-//! that hangs must not stop the watch. What does not fit is dropped and counted, and the log says how many it were.
+//! that hangs must not stop the watch. What does not fit, or finds a full disk, is dropped and counted, and the log says
+//! how many it were as soon as it can.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing::Level;
@@ -21,6 +22,8 @@ const LINES_MAX: usize = 8_192;
 const LINE_BYTES_MAX: usize = 16 * 1024;
 /// How long the end of the program waits for the last lines.
 const FINISH_MAX: Duration = Duration::from_secs(1);
+/// How soon it is tried again to say how many lines were lost.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 enum Item {
     Line(Vec<u8>),
@@ -109,20 +112,42 @@ fn spawn(out: impl Write + Send + 'static) -> LogWriter {
 
 fn write_lines(waiting: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
     let mut told = 0;
-    while let Ok(item) = waiting.recv() {
-        // A standard error that is closed is nobody's business any more; going on empties the queue.
+    // A full disk may have taken the beginning of a line: the next one begins anew.
+    let mut broken = false;
+    let mut put = |line: &[u8]| {
+        if broken && out.write_all(b"\n").is_err() {
+            return false;
+        }
+        broken = out.write_all(line).is_err();
+        !broken
+    };
+    loop {
+        let is_owed = lost.load(Ordering::Relaxed) > told;
+        let item = if is_owed {
+            waiting.recv_timeout(TELL_AGAIN)
+        } else {
+            waiting.recv().map_err(RecvTimeoutError::from)
+        };
         match item {
-            Item::Line(line) => drop(out.write_all(&line)),
-            Item::Finish(done) => drop(done.send(())),
+            // A standard error that is closed is nobody's business any more; going on empties the queue.
+            Ok(Item::Line(line)) => {
+                if !put(&line) {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(Item::Finish(done)) => drop(done.send(())),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         let all = lost.load(Ordering::Relaxed);
         if all > told {
-            let _ = writeln!(
-                out,
-                "{} lines of the log were lost: nobody read them fast enough",
+            let line = format!(
+                "{} lines of the log were lost: they could not be written, or not fast enough\n",
                 all - told
             );
-            told = all;
+            if put(line.as_bytes()) {
+                told = all;
+            }
         }
     }
 }
@@ -202,6 +227,49 @@ mod tests {
         assert!(
             all.concat()
                 .contains(&format!("{lost} lines of the log were lost"))
+        );
+    }
+
+    /// An output on a disk that is full at first, and takes the beginning of a line with it.
+    struct Full {
+        refused: u32,
+        seen: Sender<String>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            if self.refused > 0 && part.len() > 3 {
+                let _ = self.seen.send(String::from_utf8_lossy(&part[..3]).into_owned());
+                return Ok(3);
+            }
+            if self.refused > 0 {
+                self.refused -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let _ = self.seen.send(String::from_utf8_lossy(part).into_owned());
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_found_a_full_disk_are_counted_and_told_when_there_is_space() {
+        let (seen, lines) = channel();
+        let writer = spawn(Full { refused: 4, seen });
+        for number in 0..4 {
+            writeln!(writer.make_writer(), "{number}").expect("a line in memory");
+        }
+        writer.finish();
+        let lost = writer.lost().load(Ordering::Relaxed);
+        drop(writer);
+        let all: String = lines.iter().collect();
+        assert_eq!(lost, 2, "{all}");
+        assert!(
+            all.contains(&format!("{lost} lines of the log were lost")) && all.ends_with("\n3\n"),
+            "{all:?}"
         );
     }
 

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
@@ -19,150 +17,12 @@ use crate::id::{DataKeyId, ProjectId};
 use crate::key::Pepper;
 use crate::secret::Secret;
 
+pub use crate::ring::{KeyRing, RingError, RootKey};
+
 const FORM: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const KEY_ID_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_BYTES;
-/// Distinct byte values below which 32 bytes cannot be taken for random ones (chance: below 1 in 10^9).
-const DISTINCT_BYTES_MIN: usize = 18;
-
-/// The root keys of an instance, the active one first. Kept outside the database.
-#[derive(Clone, Debug)]
-pub struct KeyRing(Vec<RootKey>);
-
-/// One root key.
-#[derive(Clone, Debug)]
-pub struct RootKey {
-    /// Its name in the ring and beside what it wrapped.
-    pub name: String,
-    key: Secret<[u8; 32]>,
-}
-
-/// Why a key ring cannot be used. None of the messages holds key material.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RingError {
-    /// No key at all.
-    Empty,
-    /// A line is not `name:base64`.
-    Line(usize),
-    /// A key is not 32 bytes long.
-    Length(usize),
-    /// A key is not random.
-    Weak(usize),
-    /// Two keys have one name.
-    Twice(usize),
-}
-
-impl fmt::Display for RingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RingError::Empty => {
-                write!(
-                    f,
-                    "the key ring holds no key; make one with `allswell keys generate`"
-                )
-            }
-            RingError::Line(n) => write!(f, "line {n} of the key ring is not NAME:BASE64"),
-            RingError::Length(n) => {
-                write!(f, "the key in line {n} of the key ring is not 32 bytes in base64")
-            }
-            RingError::Weak(n) => write!(
-                f,
-                "the key in line {n} of the key ring is weak: it is typed text or repeats itself; make one with \
-                 `allswell keys generate`"
-            ),
-            RingError::Twice(n) => write!(f, "the name in line {n} of the key ring stands there twice"),
-        }
-    }
-}
-
-impl std::error::Error for RingError {}
-
-impl KeyRing {
-    /// A ring with one new key.
-    pub fn generate(name: &str, dice: &mut Dice) -> Self {
-        KeyRing(vec![RootKey {
-            name: name.to_owned(),
-            key: Secret::new(dice.bytes()),
-        }])
-    }
-
-    /// Reads the text of a ring: a line `name:base64` per key, the active one first; `#` begins a comment.
-    pub fn parse(text: &str) -> Result<Self, RingError> {
-        let mut keys: Vec<RootKey> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let (line, n) = (line.trim(), index + 1);
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (name, encoded) = line.split_once(':').ok_or(RingError::Line(n))?;
-            let named = !name.is_empty()
-                && name.len() <= 64
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-            if !named {
-                return Err(RingError::Line(n));
-            }
-            let bytes = Zeroizing::new(STANDARD.decode(encoded.trim()).map_err(|_| RingError::Line(n))?);
-            let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| RingError::Length(n))?;
-            if is_weak(&key) {
-                return Err(RingError::Weak(n));
-            }
-            if keys.iter().any(|other| other.name == name) {
-                return Err(RingError::Twice(n));
-            }
-            keys.push(RootKey {
-                name: name.to_owned(),
-                key: Secret::new(key),
-            });
-        }
-        if keys.is_empty() {
-            Err(RingError::Empty)
-        } else {
-            Ok(KeyRing(keys))
-        }
-    }
-
-    /// The text that [`KeyRing::parse`] reads.
-    pub fn to_text(&self) -> Secret<String> {
-        let mut text = String::from(
-            "# The key ring of this Allswell. Whoever has it and the database reads every secret;\n\
-             # without it the secrets in the database are lost. Keep a copy apart from the backups.\n",
-        );
-        for root in &self.0 {
-            let encoded = Zeroizing::new(STANDARD.encode(root.key.reveal()));
-            text.push_str(&format!("{}:{}\n", root.name, encoded.as_str()));
-        }
-        Secret::new(text)
-    }
-
-    /// The key that wraps new data keys.
-    pub fn active(&self) -> &RootKey {
-        &self.0[0]
-    }
-
-    /// The names in the ring, the active one first.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|root| root.name.as_str())
-    }
-
-    /// The key of this name.
-    pub fn named(&self, name: &str) -> Option<&RootKey> {
-        self.0.iter().find(|root| root.name == name)
-    }
-}
-
-/// Typed text and patterns: not what a random generator gives.
-fn is_weak(key: &[u8; 32]) -> bool {
-    let mut seen = [false; 256];
-    key.iter().for_each(|b| seen[usize::from(*b)] = true);
-    let distinct = seen.iter().filter(|s| **s).count();
-    let steps_alike = key
-        .windows(2)
-        .all(|w| w[1].wrapping_sub(w[0]) == key[1].wrapping_sub(key[0]));
-    distinct < DISTINCT_BYTES_MIN || steps_alike || key.iter().all(|b| (b' '..=b'~').contains(b))
-}
 
 /// What a sealed value belongs to.
 #[derive(Copy, Clone, Debug)]
@@ -415,57 +275,12 @@ mod tests {
         let ring = KeyRing::generate("first", &mut dice);
         let stranger = KeyRing::generate("first", &mut dice);
         let key = DataKey::generate(Some(dice.id()), &mut dice);
-        let wrapped = key.wrap(ring.active(), &mut dice);
-        let back = DataKey::unwrap(key.id, key.project, &wrapped, ring.active()).expect("unwraps");
+        let wrapped = key.wrap(ring.first(), &mut dice);
+        let back = DataKey::unwrap(key.id, key.project, &wrapped, ring.first()).expect("unwraps");
         assert_eq!(back.derive("x"), key.derive("x"));
-        assert!(DataKey::unwrap(key.id, key.project, &wrapped, stranger.active()).is_err());
-        assert!(DataKey::unwrap(key.id, None, &wrapped, ring.active()).is_err());
-        assert!(DataKey::unwrap(dice.id(), key.project, &wrapped, ring.active()).is_err());
-        assert!(DataKey::unwrap(key.id, key.project, b"short", ring.active()).is_err());
-    }
-
-    #[test]
-    fn a_ring_is_read_as_it_was_written() {
-        let mut dice = Dice::from_number(5);
-        let ring = KeyRing::generate("2026-11", &mut dice);
-        let text = ring.to_text();
-        let back = KeyRing::parse(text.reveal()).expect("parses");
-        assert_eq!(back.active().key, ring.active().key);
-        assert_eq!(back.names().collect::<Vec<_>>(), ["2026-11"]);
-        assert!(!format!("{back:?}").contains(text.reveal().split(':').nth(1).unwrap_or("x").trim()));
-    }
-
-    #[test]
-    fn a_bad_ring_is_refused_with_its_line() {
-        let good = KeyRing::generate("good", &mut Dice::from_number(6))
-            .to_text()
-            .reveal()
-            .clone();
-        let twice = format!("{good}{good}");
-        let encode = |bytes: &[u8]| format!("k:{}", STANDARD.encode(bytes));
-        let counting: Vec<u8> = (0..32).collect();
-        for (text, error) in [
-            ("", RingError::Empty),
-            ("# nothing\n\n", RingError::Empty),
-            ("secret", RingError::Line(1)),
-            ("a b:AAAA", RingError::Line(1)),
-            ("k:not base64!", RingError::Line(1)),
-            (encode(&[1; 16]).as_str(), RingError::Length(1)),
-            (encode(&[0; 32]).as_str(), RingError::Weak(1)),
-            (encode(&counting).as_str(), RingError::Weak(1)),
-            (
-                encode(b"correct horse battery staple 42!").as_str(),
-                RingError::Weak(1),
-            ),
-            (twice.as_str(), RingError::Twice(6)),
-        ] {
-            assert_eq!(KeyRing::parse(text).err(), Some(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_random_ring_is_never_called_weak() {
-        let mut dice = Dice::from_number(7);
-        assert!((0..10_000).all(|_| !is_weak(&dice.bytes())));
+        assert!(DataKey::unwrap(key.id, key.project, &wrapped, stranger.first()).is_err());
+        assert!(DataKey::unwrap(key.id, None, &wrapped, ring.first()).is_err());
+        assert!(DataKey::unwrap(dice.id(), key.project, &wrapped, ring.first()).is_err());
+        assert!(DataKey::unwrap(key.id, key.project, b"short", ring.first()).is_err());
     }
 }

@@ -11,6 +11,7 @@ pub mod loops;
 pub mod meters;
 pub mod pending;
 pub mod record;
+pub mod rekey;
 pub mod replan;
 pub mod retain;
 pub mod sweep;

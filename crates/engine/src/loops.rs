@@ -63,6 +63,17 @@ pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver
     }
 }
 
+/// Asks up to ten times, with a little time between: for what somebody else holds for a moment only.
+pub async fn tried_again<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..9 {
+        if let Some(found) = ask() {
+            return Some(found);
+        }
+        pause(Duration::from_millis(20)).await;
+    }
+    ask()
+}
+
 fn until(at: Timestamp) -> Duration {
     let micros = u64::try_from((at - now()).as_micros()).unwrap_or(0);
     // Never none at all: a step that is due again at an instant already past must not spin.

@@ -8,7 +8,7 @@ use allswell_core::seal::Place;
 use allswell_core::time::Timestamp;
 
 use crate::db::{Reader, Tx, statements};
-use crate::{Error, Result};
+use crate::Result;
 
 statements! {
     INSERT = "insert into channels (id, project_id, kind, name, sealed_config, tells_down, tells_up, created_at)
@@ -70,10 +70,9 @@ impl Reader<'_> {
         let row = self.first(&CONFIG, &[id.into(), scope.project().into()]).await?;
         let Some(row) = row else { return Ok(None) };
         let sealed: Vec<u8> = row.get("sealed_config")?;
-        let key = self.data_key(scope.project()).await?;
-        key.open(place(&id, scope.project()), &sealed)
-            .map(|plain| Some(plain.to_vec()))
-            .map_err(|error| Error::Corrupt(format!("configuration of channel {id}: {error}")))
+        let what = format!("configuration of channel {id}");
+        let plain = self.open_sealed(place(&id, scope.project()), &sealed, &what).await?;
+        Ok(Some(plain.to_vec()))
     }
 
     /// What routing needs to know of the channels a check tells.

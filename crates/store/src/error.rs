@@ -17,6 +17,10 @@ pub enum Error {
     Internal(String),
 }
 
+/// What a full disk is called, whichever database says so: an operator should not have to know its words.
+pub(crate) const DISK_FULL: &str =
+    "the disk is full, and what is there can only be read until there is space again";
+
 impl Error {
     /// Whether the same work may succeed if it is tried again later.
     pub const fn is_passing(&self) -> bool {
@@ -30,10 +34,10 @@ impl From<rusqlite::Error> for Error {
         let text = error.to_string();
         match error.sqlite_error_code() {
             Some(Code::ConstraintViolation) => Error::Conflict(text),
+            Some(Code::DiskFull) => Error::Unavailable(DISK_FULL.to_owned()),
             Some(
                 Code::DatabaseBusy
                 | Code::DatabaseLocked
-                | Code::DiskFull
                 | Code::SystemIoFailure
                 | Code::CannotOpen
                 | Code::FileLockingProtocolFailed

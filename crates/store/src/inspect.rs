@@ -25,6 +25,9 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
+        ("simulated", crate::simulated::STATEMENTS),
+        ("rotation", crate::rotation::STATEMENTS),
+        ("sealed", crate::sealed::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[

@@ -1,12 +1,16 @@
 //! What belongs to the instance: facts, its data keys, start links; and the unlocking of the vault.
 
+use std::sync::Arc;
+
 use allswell_core::chance::Dice;
 use allswell_core::id::{DataKeyId, ProjectId};
 use allswell_core::scope::SystemScope;
-use allswell_core::seal::{DataKey, KeyRing};
+use allswell_core::seal::{DataKey, KeyRing, Place, SealError, sealed_with};
 use allswell_core::time::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::db::{Reader, Stmt, Tx, statements};
+use crate::vault::Learnt;
 use crate::{Error, Result, Store};
 
 statements! {
@@ -18,9 +22,13 @@ statements! {
                             where project_id is null and retired_at is null";
     DATA_KEY_OF_PROJECT = "select id, root_key, wrapped from data_keys
                            where project_id = $1 and retired_at is null";
-    DATA_KEY_INSERT = "insert into data_keys (id, project_id, root_key, wrapped, created_at)
-                       values ($1, $2, $3, $4, $5)";
-    ROOT_KEYS_IN_USE = "select root_key, count(*) as wraps from data_keys group by root_key order by root_key";
+    DATA_KEY_BY_ID = "select id, project_id, root_key, wrapped from data_keys where id = $1";
+    DATA_KEY_INSERT = "insert into data_keys (id, project_id, root_key, wrapped, created_at, rotation)
+                       values ($1, $2, $3, $4, $5, (select coalesce(max(n), 0) from rotations))";
+    DATA_KEYS = "select id, project_id, root_key, wrapped from data_keys";
+    ROOT_KEY_ACTIVE = "select root_key from data_keys where project_id is null and retired_at is null";
+    ROOT_KEYS_IN_USE = "select root_key, count(*) as wraps, count(retired_at) as retired
+                        from data_keys group by root_key order by root_key";
     LINK_INSERT = "insert into start_links (hash, created_at, expires_at) values ($1, $2, $3)";
     LINK_EXPIRES_AT = "select expires_at from start_links where hash = $1";
     PINGS = "select cast(sum(ping_count) as bigint) as pings from checks";
@@ -43,6 +51,17 @@ pub struct Counts {
     pub deliveries: i64,
     /// Flips of which somebody must still be told.
     pub flips_untold: i64,
+}
+
+/// What a root key is used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootKeyUse {
+    /// Its name.
+    pub name: String,
+    /// Data keys that it wraps.
+    pub wraps: i64,
+    /// Those of them that only open what they once sealed.
+    pub retired: i64,
 }
 
 /// Why the vault stays closed.
@@ -109,7 +128,8 @@ impl Store {
     }
 }
 
-fn unwrap(ring: &KeyRing, project: Option<ProjectId>, row: &crate::db::Row) -> Result<DataKey, UnlockError> {
+/// A data key out of its row.
+pub(crate) fn unwrap(ring: &KeyRing, project: Option<ProjectId>, row: &crate::db::Row) -> Result<DataKey, UnlockError> {
     let id: DataKeyId = row.get("id")?;
     let name: String = row.get("root_key")?;
     let wrapped: Vec<u8> = row.get("wrapped")?;
@@ -128,12 +148,35 @@ impl Reader<'_> {
             .transpose()
     }
 
-    /// The root keys that wrap data keys, with how many each.
-    pub async fn root_keys_in_use(&mut self) -> Result<Vec<(String, i64)>> {
+    /// The root keys that wrap data keys.
+    pub async fn root_keys_in_use(&mut self) -> Result<Vec<RootKeyUse>> {
         let rows = self.all(&ROOT_KEYS_IN_USE, &[]).await?;
-        rows.iter()
-            .map(|row| Ok((row.get("root_key")?, row.get("wraps")?)))
-            .collect()
+        let used = |row: &crate::db::Row| {
+            Ok(RootKeyUse {
+                name: row.get("root_key")?,
+                wraps: row.get("wraps")?,
+                retired: row.get("retired")?,
+            })
+        };
+        rows.iter().map(used).collect()
+    }
+
+    /// The root key that wraps what is new: the one that wraps the instance's data key. `None` on a new database.
+    pub async fn root_key_active(&mut self) -> Result<Option<String>> {
+        let row = self.first(&ROOT_KEY_ACTIVE, &[]).await?;
+        row.map(|row| row.get("root_key")).transpose()
+    }
+
+    /// Unwraps every data key, and gives the names of the root keys that failed to.
+    pub async fn data_keys_try(&mut self) -> Result<Vec<String>> {
+        let ring = self.vault.ring()?;
+        let mut failed = std::collections::BTreeSet::new();
+        for row in self.all(&DATA_KEYS, &[]).await? {
+            if unwrap(&ring, row.get("project_id")?, &row).is_err() {
+                failed.insert(row.get("root_key")?);
+            }
+        }
+        Ok(failed.into_iter().collect())
     }
 
     /// Counts of the whole instance. Looks at every check: not for a page that people open often.
@@ -154,20 +197,57 @@ impl Reader<'_> {
     }
 
     /// The data key that seals a project's fields.
-    pub(crate) async fn data_key(&mut self, project: ProjectId) -> Result<std::sync::Arc<DataKey>> {
-        let learnt = self.learnt.iter().find(|key| key.project == Some(project));
-        if let Some(key) = learnt.cloned().or_else(|| self.vault.cached(project)) {
+    pub(crate) async fn data_key(&mut self, project: ProjectId) -> Result<Arc<DataKey>> {
+        let learnt = self.learnt.iter().find(|learnt| learnt.is_active && learnt.key.project == Some(project));
+        let learnt = learnt.map(|learnt| Arc::clone(&learnt.key));
+        if let Some(key) = learnt.or_else(|| self.vault.active(project)) {
             return Ok(key);
         }
+        self.data_key_stored(project).await
+    }
+
+    /// The same as the database has it now, whatever is at hand.
+    pub(crate) async fn data_key_stored(&mut self, project: ProjectId) -> Result<Arc<DataKey>> {
         let row = self.first(&DATA_KEY_OF_PROJECT, &[project.into()]).await?;
         let row = row.ok_or_else(|| Error::Corrupt(format!("project {project} has no data key")))?;
-        let key = unwrap(self.vault.ring()?, Some(project), &row).map_err(|error| match error {
+        self.learn(Some(project), &row, true)
+    }
+
+    fn learn(&mut self, project: Option<ProjectId>, row: &crate::db::Row, is_active: bool) -> Result<Arc<DataKey>> {
+        let key = unwrap(&*self.vault.ring()?, project, row).map_err(|error| match error {
             UnlockError::Store(error) => error,
             other => Error::Corrupt(other.to_string()),
         })?;
-        let key = std::sync::Arc::new(key);
-        self.learnt.push(std::sync::Arc::clone(&key));
+        let key = Arc::new(key);
+        self.learnt.push(Learnt {
+            key: Arc::clone(&key),
+            is_active,
+        });
         Ok(key)
+    }
+
+    /// Opens a sealed value with the key that it names; `what` it is stands in the error.
+    pub(crate) async fn open_sealed(
+        &mut self,
+        place: Place<'_>,
+        sealed: &[u8],
+        what: &(dyn std::fmt::Display + Sync),
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let corrupt = || Error::Corrupt(format!("{what}: {SealError}"));
+        let id = sealed_with(sealed).ok_or_else(corrupt)?;
+        let learnt = self.learnt.iter().find(|learnt| learnt.key.id == id);
+        let at_hand = learnt.map(|learnt| Arc::clone(&learnt.key)).or_else(|| self.vault.by_id(id));
+        let key = match at_hand {
+            Some(key) => key,
+            None => {
+                let row = self.first(&DATA_KEY_BY_ID, &[id.into()]).await?.ok_or_else(corrupt)?;
+                self.learn(row.get("project_id")?, &row, false)?
+            }
+        };
+        if key.project != place.project {
+            return Err(corrupt());
+        }
+        key.open(place, sealed).map_err(|_| corrupt())
     }
 
     /// Until when a start link opens, if there is one with this hash.
@@ -192,7 +272,12 @@ impl Tx<'_> {
         dice: &mut Dice,
         now: Timestamp,
     ) -> Result<()> {
-        let root = ring.active();
+        let root = match self.root_key_active().await? {
+            None => ring.first(),
+            Some(name) => ring.named(&name).ok_or_else(|| {
+                Error::Unavailable(format!("the key ring does not hold the root key “{name}”, which is in use now"))
+            })?,
+        };
         let wrapped = key.wrap(root, dice);
         let values = [
             key.id.into(),

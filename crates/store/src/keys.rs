@@ -197,10 +197,8 @@ impl Reader<'_> {
             return Ok(None);
         };
         let (id, sealed): (KeyId, Vec<u8>) = (row.get("id")?, row.get("sealed")?);
-        let data_key = self.data_key(scope.project()).await?;
-        let plain = data_key
-            .open(place(&id, scope.project()), &sealed)
-            .map_err(|error| Error::Corrupt(format!("ping key {id}: {error}")))?;
+        let what = format!("ping key {id}");
+        let plain = self.open_sealed(place(&id, scope.project()), &sealed, &what).await?;
         let text = String::from_utf8(plain.to_vec())
             .map_err(|_| Error::Corrupt(format!("ping key {id} is not text")))?;
         Ok(Some(Secret::new(text)))

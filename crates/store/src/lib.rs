@@ -6,7 +6,9 @@
 
 mod db;
 mod error;
+mod health;
 mod inspect;
+mod sealed;
 mod store;
 mod vault;
 
@@ -25,10 +27,15 @@ pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
+pub mod simulated;
+pub mod rotation;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::Error;
+#[doc(hidden)]
+pub use sealed::sealed_columns;
+pub use health::PostgresFacts;
 pub use inspect::Table;
 pub use store::{Durability, Place, Schema, Serving, Store};
 

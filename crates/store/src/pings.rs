@@ -185,11 +185,9 @@ impl Reader<'_> {
             return Ok(None);
         };
         let sealed: Vec<u8> = row.get("sealed")?;
-        let key = self.data_key(scope.project()).await?;
-        let place = body_row(check, n);
-        key.open(body_place(&place, scope.project()), &sealed)
-            .map(|plain| Some(plain.to_vec()))
-            .map_err(|error| Error::Corrupt(format!("body of ping {n} of check {check}: {error}")))
+        let (row, what) = (body_row(check, n), format!("body of ping {n} of check {check}"));
+        let plain = self.open_sealed(body_place(&row, scope.project()), &sealed, &what).await?;
+        Ok(Some(plain.to_vec()))
     }
 }
 

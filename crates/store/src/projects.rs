@@ -95,7 +95,7 @@ impl Tx<'_> {
         self.run(&MEMBER_INSERT, &[id, owner, "owner".into(), now.into()])
             .await?;
         let key = DataKey::generate(Some(project.id), dice);
-        let ring = self.vault.ring()?.clone();
+        let ring = self.vault.ring()?;
         self.data_key_insert(&key, &ring, dice, now).await
     }
 

@@ -10,7 +10,7 @@ use std::task::Poll;
 use allswell_core::time::{Span, Timestamp};
 
 use crate::db::postgres::{Mode, PING_CONNECTIONS, Postgres, Server, Session};
-use crate::db::sqlite::{Sqlite, run_to_end};
+use crate::db::sqlite::{Sqlite, lend, run_to_end};
 use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -228,24 +228,26 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let vault = Arc::clone(&self.vault);
+        let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
         sqlite
             .on_writer(move |conn| {
+                script.as_ref().map_or(Ok(()), |script| script.begin())?;
                 conn.execute_batch("begin immediate").map_err(Error::from)?;
-                let mut tx = Tx::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                let mut tx = Tx::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                 let result = run_to_end(work(&mut tx));
-                let keys = tx.into_keys();
-                let ended = match result {
-                    Ok(_) => conn.execute_batch("commit"),
-                    Err(_) => conn.execute_batch("rollback"),
+                let (keys, generation) = tx.into_keys();
+                let ended = match (&result, &script) {
+                    (Ok(_), None) => conn.execute_batch("commit").map_err(Error::from),
+                    (Ok(_), Some(script)) => script.commit(conn),
+                    (Err(_), _) => conn.execute_batch("rollback").map_err(Error::from),
                 };
                 if let Err(error) = ended {
                     // A commit that fails on a full disk leaves the transaction open.
                     let _ = conn.execute_batch("rollback");
-                    return result.and(Err(Error::from(error).into()));
+                    return result.and(Err(error.into()));
                 }
                 if result.is_ok() {
-                    vault.remember_all(keys);
+                    vault.remember_all(keys, generation);
                 }
                 result
             })
@@ -259,11 +261,11 @@ impl Store {
     {
         let mut tx = Tx::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
         let result = caught(work(&mut tx)).await;
-        let keys = tx.into_keys();
+        let (keys, generation) = tx.into_keys();
         match result {
             Ok(Ok(value)) => {
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
             Ok(Err(error)) => {
@@ -287,15 +289,16 @@ impl Store {
     {
         match &self.database {
             Database::Sqlite(sqlite) => {
-                let vault = Arc::clone(&self.vault);
+                let (vault, script) = (Arc::clone(&self.vault), sqlite.script());
                 sqlite
                     .on_reader(move |conn| {
+                        script.as_ref().map_or(Ok(()), |script| script.begin())?;
                         conn.execute_batch("begin").map_err(Error::from)?;
-                        let mut reader = Reader::new(Conn::Sqlite(conn), Arc::clone(&vault));
+                        let mut reader = Reader::new(lend(conn, script.as_deref()), Arc::clone(&vault));
                         let result = run_to_end(work(&mut reader));
-                        let keys = reader.into_keys();
+                        let (keys, generation) = reader.into_keys();
                         conn.execute_batch("commit").map_err(Error::from)?;
-                        vault.remember_all(keys);
+                        vault.remember_all(keys, generation);
                         result
                     })
                     .await?
@@ -304,13 +307,13 @@ impl Store {
                 let mut session = postgres.begin(Mode::Read).await?;
                 let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
                 let result = caught(work(&mut reader)).await;
-                let keys = reader.into_keys();
+                let (keys, generation) = reader.into_keys();
                 let value = match result {
                     Ok(result) => result?,
                     Err(broken) => return Err(broken.into()),
                 };
                 session.commit().await?;
-                self.vault.remember_all(keys);
+                self.vault.remember_all(keys, generation);
                 Ok(value)
             }
         }

@@ -1,11 +1,13 @@
 //! `allswell keys`
 
+use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
+use allswell_store::Error;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::Answer;
-use crate::config::{Config, KeyRingSource, Target};
+use crate::config::{Config, Target};
 use crate::{house, keyring, system};
 
 /// `allswell keys generate`
@@ -18,9 +20,8 @@ pub fn generate(name: &str) -> Result<()> {
     system::print(ring.to_text().reveal())
 }
 
-/// `allswell keys list`
-pub async fn list(config: &Config, answer: Answer) -> Result<()> {
-    // Looking must make nothing: neither a ring nor a database.
+/// A look must make nothing: neither a ring nor a database.
+pub fn must_exist(config: &Config) -> Result<()> {
     if let Target::Sqlite(path) = config.database.url.target()
         && !path.exists()
     {
@@ -29,41 +30,69 @@ pub async fn list(config: &Config, answer: Answer) -> Result<()> {
             config.database.url.masked()
         );
     }
+    Ok(())
+}
+
+/// `allswell keys list`
+pub async fn list(config: &Config, answer: Answer) -> Result<()> {
+    must_exist(config)?;
     let store = house::open_locked(config).await?;
-    let used = store.read(async |reader| reader.root_keys_in_use().await).await?;
+    let (used, active, rotation) = store
+        .read(async |reader| {
+            let used = reader.root_keys_in_use().await?;
+            let active = reader.root_key_active().await?;
+            let rotation = reader.rotation(SystemScope::operator()).await?;
+            Ok::<_, Error>((used, active, rotation))
+        })
+        .await?;
     let mut dice = system::dice()?;
     let ring = keyring::load_or_make(config, true, &mut dice)?.ring;
-    let wraps = |name: &str| {
-        used.iter()
-            .find(|(used, _)| used == name)
-            .map_or(0, |(_, count)| *count)
-    };
-    let keys: Vec<_> = ring
-        .names()
-        .enumerate()
-        .map(|(index, name)| json!({ "name": name, "active": index == 0, "wraps": wraps(name) }))
-        .collect();
-    let missing: Vec<_> = used
-        .iter()
-        .filter(|(name, _)| ring.named(name).is_none())
-        .map(|(name, _)| name)
-        .collect();
-    let place = match &config.keys.ring {
-        KeyRingSource::File { path, .. } => path.display().to_string(),
-        KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
-    };
-    let mut lines = format!("Key ring: {place}\n");
-    for (index, name) in ring.names().enumerate() {
-        let active = if index == 0 { "active" } else { "old" };
-        lines.push_str(&format!("{name}  {active}, wraps {} data keys\n", wraps(name)));
+    let active = active.unwrap_or_else(|| ring.first().name.clone());
+    let of = |name: &str| used.iter().find(|used| used.name == name);
+    let mut place = format!("Key ring: {}\n", config.keys.ring.place());
+    let mut keys = Vec::new();
+    for key in ring.keys() {
+        let (wraps, retired) = of(&key.name).map_or((0, 0), |used| (used.wraps, used.retired));
+        let word = match (key.name == active, wraps) {
+            (true, _) => "active",
+            (false, 0) => "unused",
+            (false, _) => "old",
+        };
+        place.push_str(&format!("{}  {word}, wraps {wraps} data keys", key.name));
+        if retired > 0 {
+            place.push_str(&format!(" ({retired} of them only open what they once sealed)"));
+        }
+        place.push('\n');
+        keys.push(json!({
+            "name": key.name, "fingerprint": key.fingerprint(), "active": key.name == active, "wraps": wraps,
+            "retired": retired,
+        }));
     }
-    for name in &missing {
-        lines.push_str(&format!(
-            "{name}  MISSING from the ring: what it wrapped cannot be read\n"
+    let missing: Vec<_> = used.iter().filter(|used| ring.named(&used.name).is_none()).collect();
+    for used in &missing {
+        place.push_str(&format!(
+            "{}  MISSING from the ring: what it wrapped cannot be read\n",
+            used.name
         ));
     }
+    if let Some(rotation) = rotation.as_ref().filter(|rotation| !rotation.is_finished()) {
+        place.push_str(&format!(
+            "A rotation to “{}” is under way ({}); allswell keys rotate shows how far it is, and goes on with it\n",
+            rotation.root_key,
+            rotation.phase.word()
+        ));
+    }
+    let missing: Vec<_> = missing.iter().map(|used| &used.name).collect();
+    let rotation = rotation.map(|rotation| {
+        json!({
+            "to": rotation.root_key, "phase": rotation.phase.word(), "finished": rotation.is_finished(),
+            "started_at": rotation.started_at.to_rfc3339_secs(), "values_unreadable": rotation.values_unreadable,
+        })
+    });
     answer.give(
-        &json!({ "ring": place, "keys": keys, "missing": missing }),
-        &lines,
+        &json!({
+            "ring": config.keys.ring.place(), "keys": keys, "missing": missing, "rotation": rotation,
+        }),
+        &place,
     )
 }

@@ -3,13 +3,17 @@
 mod api_key;
 mod channel;
 mod check;
+mod doctor;
 mod keys;
+mod keys_rotate;
 mod migrate;
 mod project;
 mod routes;
 mod schedule;
 pub mod start_link;
 mod user;
+
+use std::process::ExitCode;
 
 use allswell_core::id::ProjectId;
 use allswell_core::scope::{ProjectScope, SystemScope};
@@ -55,8 +59,28 @@ fn json_for_terminals(value: &serde_json::Value) -> String {
     }
 }
 
-/// Runs what was typed.
-pub fn run(arguments: Arguments) -> Result<()> {
+/// Runs what was typed; gives the status to end with.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if matches!(arguments.command, Command::Doctor) {
+        return run_doctor(&arguments);
+    }
+    run_and_succeed(arguments).map(|()| ExitCode::SUCCESS)
+}
+
+/// The one command whose answer is also its status.
+fn run_doctor(arguments: &Arguments) -> Result<ExitCode> {
+    let answer = Answer { json: arguments.json };
+    match load(arguments) {
+        Ok(loaded) => runtime()?.block_on(doctor::run(&loaded, answer)),
+        Err(error) => doctor::configuration_is_broken(answer, &format!("{error:#}")),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn run_and_succeed(arguments: Arguments) -> Result<()> {
     let answer = Answer { json: arguments.json };
     // These need no configuration.
     match &arguments.command {
@@ -92,12 +116,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Config(_) => return system::print(&config_show(&loaded, answer.json)),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async move {
+    runtime()?.block_on(async move {
         let config = &loaded.config;
         match arguments.command {
             Command::Serve => serve::run(loaded).await,
             Command::Migrate => migrate::run(config, answer).await,
+            Command::Keys(KeysCommand::Rotate { name, retire }) => {
+                keys_rotate::rotate(config, answer, name, retire).await
+            }
+            Command::Keys(KeysCommand::Retire { name }) => keys_rotate::retire(config, answer, &name).await,
             Command::Keys(_) => keys::list(config, answer).await,
             Command::User(UserCommand::Create {
                 email,
@@ -134,7 +161,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 channel::list(config, answer, project).await
             }
             Command::StartLink => start_link::print(&loaded, answer).await,
-            Command::Config(_) | Command::Routes | Command::Schedule(_) => unreachable!("answered above"),
+            Command::Config(_) | Command::Doctor | Command::Routes | Command::Schedule(_) => {
+                unreachable!("answered above")
+            }
         }
     })
 }

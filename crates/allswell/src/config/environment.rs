@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::error::ConfigErrors;
 use super::file::{Form, Given};
 use super::nearest::nearest_sentence;
-use super::settings::{ALIASES, CONFIG_VARIABLE, PREFIX, RESERVED_VARIABLES, SETTINGS, Setting, setting};
+use super::settings::{ALIASES, CONFIG_VARIABLE, CREDENTIALS_VARIABLE, PREFIX, RESERVED_VARIABLES, SETTINGS, Setting, setting};
 use super::source::Place;
 use super::value::Raw;
 
@@ -23,6 +23,8 @@ pub struct Environment {
     pub aliases: Vec<Given>,
     /// From `ALLSWELL_CONFIG`.
     pub config_file: Option<PathBuf>,
+    /// Where systemd puts the credentials of a service.
+    pub credentials: Option<PathBuf>,
 }
 
 impl Environment {
@@ -31,6 +33,10 @@ impl Environment {
         // In order of name, so that the same environment always gives the same report.
         for (name, value) in variables.collect::<BTreeMap<_, _>>() {
             let ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            if name == CREDENTIALS_VARIABLE {
+                environment.credentials = Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty());
+                continue;
+            }
             match name.to_str() {
                 Some(name) if ours => environment.our_variable(name, value, errors),
                 Some(name) => environment.alias(name, value, errors),

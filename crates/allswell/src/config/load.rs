@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::environment::Environment;
 use super::error::ConfigErrors;
 use super::file::{self, Form, Given};
-use super::settings::{SETTINGS, Setting};
+use super::settings::{CREDENTIALS_VARIABLE, RING_CREDENTIAL, SETTINGS, Setting};
 use super::show::{Shown, shown};
 use super::source::{Place, Source};
 use super::value::{Kind, Raw, Value, printable};
@@ -62,6 +62,7 @@ impl Config {
             .map(|path| loader.file_read(path))
             .unwrap_or_default();
 
+        loader.credentials = environment.credentials;
         let layers = Layers {
             aliases: environment.aliases,
             environment: environment.given,
@@ -100,6 +101,7 @@ struct Loader {
     errors: ConfigErrors,
     warnings: Vec<String>,
     sources: BTreeMap<&'static str, Source>,
+    credentials: Option<PathBuf>,
 }
 
 impl Loader {
@@ -272,10 +274,24 @@ impl Loader {
             unreachable!("the table gives every setting a value of its kind");
         };
         let (listen, data_dir) = (*listen, data_dir.clone());
-        let ring = || KeyRingSource::File {
-            path: data_dir.join("key-ring"),
-            is_default: true,
+        let credential = self.credentials.as_ref().map(|dir| dir.join(RING_CREDENTIAL));
+        let ring = match credential.filter(|path| path.exists()) {
+            Some(path) => (
+                KeyRingSource::File {
+                    path,
+                    is_default: false,
+                },
+                CREDENTIALS_VARIABLE,
+            ),
+            None => (
+                KeyRingSource::File {
+                    path: data_dir.join("key-ring"),
+                    is_default: true,
+                },
+                "data_dir",
+            ),
         };
+        let mut ring = Some(ring);
         for (name, value) in &mut values.by_name {
             let from = match value {
                 Value::SiteUrl(url @ None) => {
@@ -287,8 +303,9 @@ impl Loader {
                     "data_dir"
                 }
                 Value::KeyRing(source @ None) => {
-                    *source = Some(ring());
-                    "data_dir"
+                    let Some((found, from)) = ring.take() else { continue };
+                    *source = Some(found);
+                    from
                 }
                 Value::AddressOrOff(Some(address)) if *address == listen && listen.port() != 0 => {
                     if let Some(Source::Place(place)) = self.sources.get(name) {

@@ -92,6 +92,16 @@ pub enum KeyRingSource {
     },
 }
 
+impl KeyRingSource {
+    /// Where the ring is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            KeyRingSource::File { path, .. } => path.display().to_string(),
+            KeyRingSource::Inline(_) => "the setting keys.ring".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
     pub level: LogLevel,

@@ -41,6 +41,12 @@ pub const PREFIX: &str = "ALLSWELL_";
 /// Names the configuration file; read before the settings and no setting itself.
 pub const CONFIG_VARIABLE: &str = "ALLSWELL_CONFIG";
 
+/// Where systemd puts the credentials of a service (`LoadCredential=`, `LoadCredentialEncrypted=`).
+pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
+/// The credential that holds the key ring.
+pub const RING_CREDENTIAL: &str = "allswell.key-ring";
+
 /// Variables with our prefix that commands read for themselves.
 pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
 
@@ -181,7 +187,8 @@ pub const SETTINGS: &[Setting] = &[
         default: r#""""#,
         doc: &[
             "The key ring itself; a file is the better place for it.",
-            "When neither this nor `ring_file` is set: the file key-ring in `data_dir`, made at the first start.",
+            "When neither this nor `ring_file` is set: the systemd credential allswell.key-ring where there is one, else the",
+            "file key-ring in `data_dir`, made at the first start.",
         ],
     },
     Setting {

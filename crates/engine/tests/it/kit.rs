@@ -117,6 +117,12 @@ impl House {
         open(&Place::File(path.clone())).await
     }
 
+    /// The same with another ring.
+    pub(crate) async fn second_store_with(&self, ring: KeyRing) -> Store {
+        let (_, path) = self.disk.as_ref().expect("a house on disk");
+        open_with(&Place::File(path.clone()), ring).await
+    }
+
     pub(crate) fn scope(&self) -> ProjectScope {
         ProjectScope::granted(self.project)
     }
@@ -283,9 +289,17 @@ impl House {
     }
 }
 
+/// The ring of every house.
+pub(crate) fn ring() -> KeyRing {
+    KeyRing::generate("root", &mut Dice::from_number(0))
+}
+
 async fn open(place: &Place) -> Store {
+    open_with(place, ring()).await
+}
+
+async fn open_with(place: &Place, ring: KeyRing) -> Store {
     let store = Store::open(place, NOW).await.expect("a store");
-    let ring = KeyRing::generate("root", &mut Dice::from_number(0));
     store
         .unlock(ring, Dice::from_number(1), NOW)
         .await

@@ -6,6 +6,7 @@ mod ingest;
 mod ingest_trouble;
 mod kit;
 mod loops;
+mod rekey;
 mod replan;
 mod retain;
 mod sweep;

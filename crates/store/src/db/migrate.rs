@@ -31,6 +31,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_keys.sql"),
         postgres: include_str!("../migrations/postgres/0002_keys.sql"),
     },
+    Migration {
+        version: 3,
+        name: "rotation",
+        sqlite: include_str!("../migrations/sqlite/0003_rotation.sql"),
+        postgres: include_str!("../migrations/postgres/0003_rotation.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (

@@ -7,6 +7,7 @@
 mod migrate;
 pub(crate) mod postgres;
 mod row;
+pub(crate) mod script;
 pub(crate) mod sqlite;
 mod stmt;
 
@@ -17,15 +18,15 @@ pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_s
 pub(crate) use row::{Columns, FromColumns, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
-use allswell_core::seal::DataKey;
-
 use crate::Result;
-use crate::vault::Vault;
+use crate::vault::{Learnt, Vault};
 
 /// A borrowed connection.
 pub(crate) enum Conn<'c> {
     /// Exclusive, since only that can travel between threads with the task that holds it.
     Sqlite(&'c mut rusqlite::Connection),
+    /// In a simulated world, where statements fail as its seed says.
+    Scripted(&'c mut rusqlite::Connection, &'c script::Script),
     Postgres(&'c mut postgres::Session),
 }
 
@@ -35,7 +36,9 @@ pub struct Reader<'c> {
     pub(crate) vault: Arc<Vault>,
     /// Data keys that this transaction unwrapped. The vault gets them after the commit: a key whose row was taken back
     /// must never seal anything.
-    pub(crate) learnt: Vec<Arc<DataKey>>,
+    pub(crate) learnt: Vec<Learnt>,
+    /// Of the vault, when this transaction began.
+    generation: u64,
 }
 
 /// A transaction that reads and writes.
@@ -43,16 +46,19 @@ pub struct Tx<'c>(Reader<'c>);
 
 impl<'c> Reader<'c> {
     pub(crate) fn new(conn: Conn<'c>, vault: Arc<Vault>) -> Self {
+        let generation = vault.generation();
         Reader {
             conn,
             vault,
             learnt: Vec::new(),
+            generation,
         }
     }
 
-    /// The data keys that this transaction unwrapped, for the vault. Only after it ended well.
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
-        self.learnt
+    /// The data keys that this transaction unwrapped, for the vault, and the vault's generation when it began. Only after
+    /// it ended well.
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
+        (self.learnt, self.generation)
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
@@ -63,6 +69,10 @@ impl<'c> Reader<'c> {
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::all(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::all(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.all(stmt, params).await,
         }
     }
@@ -99,7 +109,7 @@ impl<'c> Tx<'c> {
     }
 
     /// See [`Reader::into_keys`].
-    pub(crate) fn into_keys(self) -> Vec<Arc<DataKey>> {
+    pub(crate) fn into_keys(self) -> (Vec<Learnt>, u64) {
         self.0.into_keys()
     }
 
@@ -114,6 +124,10 @@ impl<'c> Tx<'c> {
     pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
         match &mut self.0.conn {
             Conn::Sqlite(conn) => sqlite::run(conn, stmt, params),
+            Conn::Scripted(conn, script) => {
+                script.before(conn, stmt)?;
+                sqlite::run(conn, stmt, params)
+            }
             Conn::Postgres(session) => session.run(stmt, params).await,
         }
     }

@@ -16,14 +16,17 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use tokio::sync::mpsc;
 
+use super::Conn;
 use super::row::{Columns, FromColumns, FromValue, Look, Param, Row, Value, place_of};
+use super::script::Script;
 use super::stmt::Stmt;
 use crate::{Error, Result};
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Work for whoever owns the connection.
+pub(crate) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Work that may wait for one thread before senders wait in turn.
-const QUEUE_MAX: usize = 1024;
+pub(crate) const QUEUE_MAX: usize = 1024;
 const READERS: usize = 2;
 const STATEMENTS_CACHED_MAX: usize = 256;
 /// How long a write waits for another process, such as a command of the operator.
@@ -34,15 +37,38 @@ const SWITCHES_MAX: u32 = 100;
 const CHECKPOINT_PAGES: i64 = 4_000;
 const CACHE_KIB: i64 = 32 * 1024;
 const MMAP_BYTES: i64 = 0;
+/// What `pragma auto_vacuum` says for it.
+const AUTO_VACUUM_INCREMENTAL: i64 = 2;
 
 /// The threads of one SQLite database.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<Job>,
+    /// Only in a simulated world: what becomes of the transactions.
+    script: Option<Arc<Script>>,
 }
 
 impl Sqlite {
+    /// A database whose work a simulated world runs, in its own order.
+    pub(crate) fn scripted(
+        writer: mpsc::Sender<Job>,
+        readers: mpsc::Sender<Job>,
+        script: Arc<Script>,
+    ) -> Self {
+        let script = Some(script);
+        Sqlite {
+            writer,
+            readers,
+            script,
+        }
+    }
+
+    /// What becomes of the transactions, in a simulated world.
+    pub(crate) fn script(&self) -> Option<Arc<Script>> {
+        self.script.clone()
+    }
+
     /// Opens a database file, making it if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let writer = Connection::open_with_flags(
@@ -63,6 +89,7 @@ impl Sqlite {
         Ok(Sqlite {
             writer: spawn("store-writer", vec![writer]),
             readers: spawn("store-reader", readers),
+            script: None,
         })
     }
 
@@ -74,6 +101,7 @@ impl Sqlite {
         Ok(Sqlite {
             readers: writer.clone(),
             writer,
+            script: None,
         })
     }
 
@@ -138,10 +166,22 @@ fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
     sender
 }
 
-fn configure(conn: &Connection) -> Result<()> {
+/// A connection for a transaction.
+pub(crate) fn lend<'c>(conn: &'c mut Connection, script: Option<&'c Script>) -> Conn<'c> {
+    match script {
+        None => Conn::Sqlite(conn),
+        Some(script) => Conn::Scripted(conn, script),
+    }
+}
+
+pub(crate) fn configure(conn: &Connection) -> Result<()> {
     configure_any(conn)?;
-    // Incremental vacuum can only be chosen before the first table; on an existing database this does nothing.
-    conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    // Incremental vacuum can only be chosen before the first table. Where it is chosen already, choosing it again would
+    // be a write, and nobody could open the database to read it while its disk is full.
+    let vacuum: i64 = conn.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if vacuum != AUTO_VACUUM_INCREMENTAL {
+        conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    }
     switch_to_wal(conn)?;
     // FULL and not NORMAL: an answered ping must survive a power cut.
     conn.pragma_update(None, "synchronous", "full")?;

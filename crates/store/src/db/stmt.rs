@@ -41,6 +41,13 @@ impl Stmt {
         self.sqlite.get_or_init(|| self.text.replace('$', "?"))
     }
 
+    /// Whether it changes rows or locks them, on either database.
+    pub(crate) fn takes_rows(&self) -> bool {
+        let locks = [" for update", " for no key update"];
+        !self.text.trim_start().starts_with("select")
+            || locks.iter().any(|lock| self.postgres().contains(lock))
+    }
+
     /// The names of the result's columns, learnt when the statement first runs.
     pub(crate) fn columns(&self, learn: impl FnOnce() -> Vec<String>) -> std::sync::Arc<[String]> {
         self.columns.get_or_init(|| learn().into()).clone()

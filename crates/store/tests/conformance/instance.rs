@@ -1,5 +1,6 @@
 //! Facts of the instance and start links.
 
+use allswell_store::instance::RootKeyUse;
 use allswell_store::{Error, Store, Tx};
 
 use crate::kit::{House, NOW, after, on_each_database, rows};
@@ -56,7 +57,11 @@ async fn root_keys_are_counted_by_what_they_wrap(store: &Store) {
     let used = store.read(async |reader| reader.root_keys_in_use().await).await;
     assert_eq!(
         used.expect("a count"),
-        [("root-1".to_owned(), 4)],
+        [RootKeyUse {
+            name: "root-1".to_owned(),
+            wraps: 4,
+            retired: 0
+        }],
         "three projects and the instance"
     );
     assert!(store.is_ready().await);

@@ -22,6 +22,7 @@ mod postgres;
 mod projects;
 mod races;
 mod retention;
+mod rotation;
 mod schema;
 mod tls;
 mod transactions;

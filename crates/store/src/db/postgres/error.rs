@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::Error;
+use crate::error::DISK_FULL;
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -27,6 +28,7 @@ impl From<tokio_postgres::Error> for Error {
                 Error::Conflict(text)
             }
             Some("23") => Error::Conflict(text),
+            _ if *code == SqlState::DISK_FULL => Error::Unavailable(format!("{DISK_FULL} ({text})")),
             // 08 the connection, 53 no room, 57 stopped by somebody, 58 the server's system; 55P03 and 25P03 are waits
             // that took too long; 28 and 3D are wrong until somebody mends the server or the settings.
             Some("08" | "53" | "57" | "58" | "28" | "3D") => Error::Unavailable(text),

@@ -1,0 +1,103 @@
+"""Plants each bug of this directory in a copy of the sources and asks the simulated world to find it.
+
+    python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [NAME ...]
+
+Each bug is a patch whose first line says what is wrong. It must apply, the copy must build, and a story of one of the
+first seeds must break a rule; otherwise this ends with status 1. Before that, the sources as they are must keep every
+rule. The copy and what is built of it stay in target/mutations.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+WORK = ROOT / "target" / "mutations"
+COPY = WORK / "sources"
+FOUND = re.compile(r"^seed (\d+) breaks the rule: (.*)$", re.MULTILINE)
+
+
+def run(*command: str, cwd: pathlib.Path = COPY, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, **more)
+
+
+def copy_sources() -> None:
+    """The tracked files as they are now, in a repository of their own so that patches are taken back whole."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    COPY.mkdir(parents=True)
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "crates", "Cargo.toml",
+                 "Cargo.lock", "rust-toolchain.toml", ".cargo", cwd=ROOT)
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, COPY / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    for command in (["init", "-q"], ["add", "-A"]):
+        run("git", *command, check=True)
+
+
+def build() -> str | None:
+    """Builds the copy; what went wrong, if something did."""
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"), CARGO_PROFILE_DEV_DEBUG="0")
+    built = run("cargo", "build", "--quiet", "--locked", "--package", "allswell-sim", env=environment)
+    return None if built.returncode == 0 else built.stderr
+
+
+def tell(seeds: int, happenings: int) -> tuple[str, str] | None:
+    """Tells stories; seed and rule of the first that breaks one."""
+    told = run(str(WORK / "target" / "debug" / "allswell-sim"), "--seed", "1", "--seeds", str(seeds), "--secs", "100000",
+               "--happenings", str(happenings), "--quiet")
+    found = FOUND.search(told.stdout)
+    if found is None and told.returncode != 0:
+        sys.exit(f"the stories ended with status {told.returncode}:\n{told.stdout}{told.stderr}")
+    return (found[1], found[2]) if found else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--happenings", type=int, default=1500)
+    parser.add_argument("names", nargs="*")
+    wanted = parser.parse_args()
+    patches = sorted(HERE.glob("*.patch"))
+    if wanted.names:
+        patches = [patch for patch in patches if patch.stem in wanted.names]
+    copy_sources()
+    if (trouble := build()) is not None:
+        sys.exit(trouble)
+    if (found := tell(wanted.seeds, wanted.happenings)) is not None:
+        sys.exit(f"without any planted bug seed {found[0]} breaks the rule: {found[1]}")
+    print(f"no bug planted: {wanted.seeds} seeds keep every rule", flush=True)
+    missed = []
+    for patch in patches:
+        begun = time.monotonic()
+        applied = run("git", "apply", str(patch))
+        if applied.returncode != 0:
+            print(f"{patch.stem}: does not apply any more\n{applied.stderr}", flush=True)
+            missed.append(patch.stem)
+            continue
+        trouble = build()
+        if trouble is not None:
+            print(f"{patch.stem}: does not build\n{trouble}", flush=True)
+            found = None
+        else:
+            found = tell(wanted.seeds, wanted.happenings)
+        run("git", "apply", "-R", str(patch), check=True)
+        seconds = time.monotonic() - begun
+        if found is None:
+            missed.append(patch.stem)
+            print(f"{patch.stem}: NOT FOUND within {wanted.seeds} seeds ({seconds:.0f} s)", flush=True)
+        else:
+            print(f"{patch.stem}: seed {found[0]} ({seconds:.0f} s): {found[1]}", flush=True)
+    print(f"{len(patches) - len(missed)} of {len(patches)} planted bugs found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,390 @@
+//! Looking at everything after each commit: what changed is held against the histories.
+
+use std::collections::BTreeMap;
+
+use allswell_core::absence::{ABSENCE_MIN, Absence};
+use allswell_core::check::Status;
+use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
+use allswell_core::time::{Span, Timestamp};
+use allswell_store::simulated::{Ended, Promise, Seen, Version};
+
+use crate::model::{Around, Model, Note};
+use crate::rules::{
+    ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, LEASED, MADE, NOTED, ONCE, ORDER, OWED, STATE, TOLD,
+    WAITING, WAKE_UP, broken, holds,
+};
+use crate::world::World;
+
+/// What was seen so far that belongs to no check.
+#[derive(Default)]
+pub(crate) struct Sights {
+    /// Tickets of pings that are stored, with their check.
+    pub(crate) stored: BTreeMap<u64, CheckId>,
+    marks: BTreeMap<NodeId, Timestamp>,
+    last_mark: Option<Timestamp>,
+    pub(crate) absences: Vec<Absence>,
+    /// Which check and channel a delivery is for, and its flip.
+    pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, u64)>,
+    told: BTreeMap<DeliveryId, u32>,
+    last_told: BTreeMap<(CheckId, ChannelId), u64>,
+    /// How often a delivery was leased.
+    leases: BTreeMap<DeliveryId, u32>,
+    pub(crate) flips: u64,
+    pub(crate) commits: u64,
+}
+
+impl World {
+    /// Looks at what was committed. `ended` says by whom.
+    pub(crate) fn look(&mut self, ended: &[Ended]) -> Held {
+        let committed: Vec<usize> = ended.iter().filter(|e| e.committed).map(|e| e.node).collect();
+        let mut notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics with it"));
+        notes.retain(|note| committed.contains(&note.node));
+        if committed.is_empty() || self.blind {
+            return Ok(());
+        }
+        self.sights.commits += committed.len() as u64;
+        self.look_at_absences()?;
+        let versions = self.db.versions().expect("the database can be read");
+        let mut rows: Option<BTreeMap<CheckId, Seen>> = None;
+        for version in &versions {
+            let mine: Vec<Note> = notes
+                .iter()
+                .filter(|note| note.check == version.id)
+                .cloned()
+                .collect();
+            if mine.is_empty() && !self.changed(version) {
+                continue;
+            }
+            let rows = rows.get_or_insert_with(|| {
+                let checks = self.db.checks().expect("the database can be read");
+                checks.into_iter().map(|seen| (seen.check.id, seen)).collect()
+            });
+            let seen = rows[&version.id].clone();
+            self.look_at_check(&seen, mine, &committed)?;
+        }
+        for (id, model) in &self.models {
+            let gone = !versions.iter().any(|version| version.id == *id);
+            holds(DELETED, !gone || model.deleted, || {
+                format!("check {id} is gone and nobody deleted it")
+            })?;
+        }
+        self.models
+            .retain(|id, _| versions.iter().any(|version| version.id == *id));
+        self.look_at_promises(&committed)
+    }
+
+    fn changed(&self, version: &Version) -> bool {
+        self.models.get(&version.id).is_none_or(|model| {
+            (
+                model.version,
+                model.pings,
+                model.flips.len() as u64,
+                model.deleted,
+            ) != (version.version, version.pings, version.flips, version.deleted)
+        })
+    }
+
+    fn look_at_absences(&mut self) -> Held {
+        let last = self.sights.last_mark;
+        // What is older belongs to processes that have ended.
+        let since = last.map_or(self.now, |last| last.min(self.now)) - Span::from_secs(600);
+        let marks = self.db.marks(since).expect("readable");
+        let absences = self.db.absences().expect("readable");
+        let mut moved = Vec::new();
+        for (node, at) in marks {
+            if self.sights.marks.insert(node, at) != Some(at) {
+                moved.push(at);
+            }
+        }
+        self.sights.last_mark = moved.iter().copied().chain(last).max();
+        if let (true, Some(last), [mark]) = (self.clocks_right(), last, moved.as_slice()) {
+            let away = (*mark - last > ABSENCE_MIN).then_some(Absence {
+                from: last,
+                to: *mark,
+            });
+            let new: Vec<&Absence> = absences
+                .iter()
+                .filter(|a| !self.sights.absences.contains(a))
+                .collect();
+            let told = match away {
+                // Two who come back at once tell of the same absence.
+                Some(away) => absences.iter().any(|a| a.from == away.from) && new.iter().all(|a| **a == away),
+                None => new.is_empty(),
+            };
+            holds(NOTED, told, || {
+                format!("last seen {last}, now {mark}, new absences {new:?}")
+            })?;
+        }
+        let long = |a: &&Absence| a.to - a.from <= ABSENCE_MIN;
+        if let Some(short) = absences.iter().find(long) {
+            return broken(NOTED, format!("{short:?} is too short"));
+        }
+        self.sights.absences = absences;
+        Ok(())
+    }
+
+    fn look_at_check(&mut self, seen: &Seen, notes: Vec<Note>, committed: &[usize]) -> Held {
+        let check = &seen.check;
+        if !self.models.contains_key(&check.id) {
+            let twin = self
+                .models
+                .values()
+                .any(|other| !other.deleted && other.settings.slug == check.settings.slug);
+            let asked = check.settings.slug.starts_with("made-") && !twin;
+            holds(MADE, asked, || {
+                format!("a second check is called {:?}", check.settings.slug)
+            })?;
+            self.models
+                .insert(check.id, Model::new(check, self.channels.clone()));
+        }
+        let model = &self.models[&check.id];
+        let (had_pings, had_flips, was_deleted) = (model.pings, model.flips.len() as u64, model.deleted);
+        let pings = self.db.pings(check.id, had_pings).expect("readable");
+        let flips = self.db.flips(check.id, had_flips).expect("readable");
+        for (stored, n) in pings.iter().zip(had_pings + 1..) {
+            holds(COUNTED, stored.n == n, || {
+                format!("check {}: ping {} where {n} should be", check.id, stored.n)
+            })?;
+            let Some(ticket) = self.ticket_of(&stored.user_agent) else {
+                return broken(ONCE, format!("nobody sent {stored:?}"));
+            };
+            let known = self.tickets[&ticket].check.is_none_or(|id| id == check.id);
+            let again = self.sights.stored.insert(ticket, check.id);
+            holds(ONCE, again.is_none() && known, || {
+                format!("{stored:?} of check {} is stored for {again:?} too", check.id)
+            })?;
+        }
+        for flip in &flips {
+            self.nothing_waited(check.id, flip.flip.at, &flip.flip.reason, committed)?;
+        }
+        self.sights.flips += flips.len() as u64;
+        let around = Around {
+            absences: &self.sights.absences,
+            clocks_right: self.clocks_right(),
+            latest_clock: self.latest_clock,
+        };
+        let tickets = &self.tickets;
+        let model = self.models.get_mut(&check.id).expect("just seen");
+        model.follow(
+            pings,
+            flips,
+            notes,
+            |stored| {
+                let ticket: u64 = stored.user_agent.strip_prefix('t')?.parse().ok()?;
+                Some(tickets.get(&ticket)?.kind)
+            },
+            &around,
+        )?;
+        model.version = check.version;
+        let model = &self.models[&check.id];
+        let counts = (check.state.ping_count, check.state.flip_count);
+        let now = (model.pings, model.flips.len() as u64);
+        holds(COUNTED, counts.0 == now.0, || {
+            format!("check {}: {counts:?}, not {now:?}", check.id)
+        })?;
+        holds(CHAIN, counts.1 == now.1, || {
+            format!("check {}: {counts:?}, not {now:?}", check.id)
+        })?;
+        let deleted = seen.deleted_at.is_some();
+        let quiet = !was_deleted || now == (had_pings, had_flips);
+        holds(DELETED, deleted == model.deleted && quiet, || {
+            format!("check {}: {seen:?}", check.id)
+        })?;
+        self.agrees(seen, model)?;
+        self.incidents_agree(model)
+    }
+
+    /// No ping that arrived in time waits at the node whose sweep took its check down.
+    fn nothing_waited(
+        &self,
+        check: CheckId,
+        at: Timestamp,
+        reason: &allswell_core::flip::Reason,
+        committed: &[usize],
+    ) -> Held {
+        use allswell_core::flip::Reason::{RunTimeout, Timeout};
+        if !matches!(reason, Timeout { .. } | RunTimeout { .. }) || committed.len() != 1 {
+            return Ok(());
+        }
+        let Some(began) = self.sweep_began(committed[0]) else {
+            return Ok(());
+        };
+        let waited = self.tickets.iter().find(|(_, ticket)| {
+            ticket.node == committed[0]
+                && ticket.check == Some(check)
+                && ticket.at <= at
+                && ticket.put < began
+                && ticket.answered.is_none()
+        });
+        holds(WAITING, waited.is_none() || !self.clocks_right(), || {
+            format!("check {check} went down by {at}, and {waited:?} waits")
+        })
+    }
+
+    fn agrees(&self, seen: &Seen, model: &Model) -> Held {
+        let (check, state) = (&seen.check, &seen.check.state);
+        let stored = (
+            state.status,
+            state.status_since,
+            state.last_ping,
+            state.last_start.map(|at| (at, state.last_start_rid)),
+        );
+        let true_state = (
+            model.status(),
+            model.status_since(),
+            model.last_ping(),
+            model.open_run(),
+        );
+        holds(
+            STATE,
+            stored == true_state && check.settings == model.settings,
+            || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
+        )?;
+        if model.deleted {
+            return holds(DELETED, check.deadline.is_none(), || {
+                format!("check {} still waits", check.id)
+            });
+        }
+        let nominal = model.nominal();
+        let latest = nominal.map(|at| state.excused_until.map_or(at, |until| until.max(at)));
+        let right = match (check.deadline, latest) {
+            (None, None) => true,
+            (Some(stored), Some(latest)) => stored <= latest,
+            _ => false,
+        };
+        holds(WAKE_UP, right, || {
+            format!(
+                "check {}: stored {:?}, deadline {latest:?}",
+                check.id, check.deadline
+            )
+        })?;
+        let excused =
+            state.excused_until.is_none() || !self.sights.absences.is_empty() || !self.clocks_right();
+        holds(ABSENCE, excused, || {
+            format!("check {} is excused and nobody was away", check.id)
+        })
+    }
+
+    fn incidents_agree(&self, model: &Model) -> Held {
+        let mut expected: Vec<(u64, Timestamp, Option<(u64, Timestamp)>)> = Vec::new();
+        for flip in &model.flips {
+            if flip.from == Status::Down {
+                let open = expected.last_mut().expect("it came up, so it went down");
+                open.2 = Some((flip.seq, flip.at));
+            }
+            if flip.to == Status::Down {
+                expected.push((flip.seq, flip.at, None));
+            }
+        }
+        let stored: Vec<_> = self
+            .db
+            .incidents(model.id)
+            .expect("readable")
+            .into_iter()
+            .map(|i| (i.opened_seq, i.opened_at, i.closed_seq.zip(i.closed_at)))
+            .collect();
+        holds(INCIDENTS, stored == expected, || {
+            format!("check {}: {stored:?}, and not {expected:?}", model.id)
+        })
+    }
+
+    fn look_at_promises(&mut self, committed: &[usize]) -> Held {
+        let ids: Vec<CheckId> = self.models.keys().copied().collect();
+        for id in ids {
+            let model = &self.models[&id];
+            let open = model
+                .promises
+                .values()
+                .any(|promise| promise.finished_at.is_none());
+            if !open && model.promises.len() == model.owed.len() {
+                continue;
+            }
+            let stored = self.db.promises(id).expect("readable");
+            let mut keys: Vec<(u64, ChannelId)> = Vec::new();
+            for promise in &stored {
+                let (Some((seq, 0)), Some(channel)) = (promise.flip, promise.channel) else {
+                    return broken(OWED, format!("{promise:?} belongs to no flip"));
+                };
+                keys.push((seq, channel));
+                self.sights.lanes.insert(promise.id, (id, channel, seq));
+            }
+            keys.sort();
+            let model = self.models.get_mut(&id).expect("just seen");
+            model.owed.sort();
+            holds(OWED, keys == model.owed, || {
+                format!("check {id}: promised {keys:?}, and owed {:?}", model.owed)
+            })?;
+            let before = std::mem::take(&mut model.promises);
+            for promise in &stored {
+                self.moved(before.get(&promise.id), promise, committed)?;
+            }
+            let model = self.models.get_mut(&id).expect("just seen");
+            model.promises = stored.into_iter().map(|promise| (promise.id, promise)).collect();
+        }
+        Ok(())
+    }
+
+    /// How a delivery went on since the last look.
+    fn moved(&mut self, before: Option<&Promise>, now: &Promise, committed: &[usize]) -> Held {
+        let tell = || format!("{before:?} became {now:?} by {committed:?}");
+        let was_leased = before.and_then(|promise| promise.lease);
+        let owner_changed = was_leased.map(|(owner, _)| owner) != now.lease.map(|(owner, _)| owner);
+        if now.lease.is_some() && now.lease != was_leased {
+            *self.sights.leases.entry(now.id).or_default() += 1;
+        }
+        holds(LEASED, now.attempts == now.tries, tell)?;
+        let Some(before) = before else {
+            return holds(OWED, now.finished_at.is_none() && now.attempts == 0, tell);
+        };
+        if before.finished_at.is_some() {
+            return holds(LEASED, before == now, tell);
+        }
+        let by_owner = |owner: NodeId| {
+            let who = committed.iter().filter_map(|node| self.names.get(node));
+            who.into_iter().any(|name| *name == owner)
+        };
+        if now.finished_at.is_some() {
+            let holder = was_leased.is_some_and(|(owner, _)| by_owner(owner));
+            holds(
+                LEASED,
+                (holder || committed.len() > 1) && now.attempts == before.attempts + 1,
+                tell,
+            )?;
+            if now.state == "delivered" {
+                holds(TOLD, self.sights.told.contains_key(&now.id), tell)?;
+            }
+            return Ok(());
+        }
+        match was_leased {
+            // Somebody else's lease, or none: the first must have lapsed, or its only server has just started anew.
+            Some((_, until)) if owner_changed => {
+                let lapsed = until <= self.latest_clock || self.starting;
+                holds(LEASED, lapsed, tell)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hears what was told since the last time.
+    pub(crate) fn hear(&mut self) -> Held {
+        for id in self.told.take() {
+            if self.blind {
+                continue;
+            }
+            let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
+                return broken(TOLD, format!("nobody promised delivery {id}"));
+            };
+            let times = self.sights.told.entry(id).or_default();
+            *times += 1;
+            let first = *times == 1 && self.sights.leases.get(&id).is_some_and(|times| *times == 1);
+            // Where nothing went wrong on the way: one node, no second lease, no clock that was set.
+            let plain = first && self.temper.nodes == 1 && self.clocks_right();
+            let last = self.sights.last_told.entry((check, channel)).or_default();
+            holds(ORDER, !plain || *last < seq, || {
+                format!("check {check} told channel {channel} of flip {seq} after {last}")
+            })?;
+            *last = seq.max(*last);
+        }
+        Ok(())
+    }
+}

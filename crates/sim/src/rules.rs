@@ -1,0 +1,64 @@
+//! What must hold, each rule as a sentence, and how a broken one is told.
+
+use std::fmt;
+
+/// A rule that did not hold, and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The rule.
+    pub rule: &'static str,
+    /// What was seen instead.
+    pub seen: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n    {}", self.rule, self.seen)
+    }
+}
+
+/// What a look at the world gives.
+pub(crate) type Held<T = ()> = Result<T, Broken>;
+
+/// Asks whether a rule holds; `seen` tells what was seen if it does not.
+pub(crate) fn holds(rule: &'static str, truth: bool, seen: impl FnOnce() -> String) -> Held {
+    if truth {
+        Ok(())
+    } else {
+        Err(Broken { rule, seen: seen() })
+    }
+}
+
+/// Says that a rule is broken.
+pub(crate) fn broken<T>(rule: &'static str, seen: String) -> Held<T> {
+    Err(Broken { rule, seen })
+}
+
+pub(crate) const ANSWERED: &str = "an answered ping is stored, and one for a check that is there is answered";
+pub(crate) const ONCE: &str = "a ping is stored once, with what it said";
+pub(crate) const COUNTED: &str =
+    "the pings of a check are numbered without gaps, and its row counts each once";
+pub(crate) const CHAIN: &str =
+    "flips chain without gaps, and the history of their check bears out each reason";
+pub(crate) const STATE: &str = "the stored state agrees with the history";
+pub(crate) const WAKE_UP: &str =
+    "the stored wake-up is there when something is awaited, and never later than the true deadline";
+pub(crate) const EARLY: &str = "no check goes down before its deadline, and its flip bears the deadline";
+pub(crate) const WAITING: &str = "a ping that arrived in time and waits for its commit is no silence";
+pub(crate) const ABSENCE: &str =
+    "a deadline that fell into our absence moves by its allowance, counted in time that we were awake";
+pub(crate) const NOTED: &str = "a minute without a sign of life is an absence, and nothing else is";
+pub(crate) const INCIDENTS: &str = "each time down is one incident, with the flips at its ends";
+pub(crate) const OWED: &str =
+    "each flip has one delivery for each channel that wants it, with the flip's own commit";
+pub(crate) const DELETED: &str = "a deleted check takes no pings, makes no flips and promises nothing";
+pub(crate) const LEASED: &str =
+    "a delivery is ended once, by the node that holds its lease, and its attempts are counted";
+pub(crate) const TOLD: &str = "what is told was promised before, and what counts as delivered was told";
+pub(crate) const ORDER: &str = "a channel hears of the flips of a check in their order";
+pub(crate) const MADE: &str = "a ping that asks for a check gets the one of its name";
+pub(crate) const STEPS: &str = "a step fails only when the database does";
+pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";
+pub(crate) const REST: &str = "a world that is left alone comes to rest";
+pub(crate) const SAME: &str = "a story ends the same with and without a crash";
+pub(crate) const PANIC: &str = "nothing panics";

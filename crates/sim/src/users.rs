@@ -1,0 +1,366 @@
+//! What people and their jobs do: pings of all kinds, edits, pauses, and checks that are made by a ping.
+
+use allswell_core::check::{Check, Event, Settings, State, Timing, TimingKind};
+use allswell_core::id::CheckId;
+use allswell_core::schedule::Zones;
+use allswell_core::scope::ProjectScope;
+use allswell_core::signal::{Action, Kind};
+use allswell_core::time::{Span, Timestamp};
+use allswell_engine::ingest::{Address, Arrival};
+use allswell_engine::record;
+use allswell_store::Error;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::model::{Channel, Deed, Note};
+use crate::node::Done;
+use crate::task::Task;
+use crate::world::World;
+
+/// A ping that somebody sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    /// The check in its address, if it is there by id.
+    pub(crate) check: Option<CheckId>,
+    /// What its address says.
+    pub(crate) kind: Kind,
+    pub(crate) at: Timestamp,
+    /// The node it was handed to, and the happening at which.
+    pub(crate) node: usize,
+    pub(crate) put: u64,
+    pub(crate) answered: Option<u64>,
+    pub(crate) errand: Errand,
+}
+
+/// What a client wants to say.
+#[derive(Clone, Debug)]
+pub(crate) struct Errand {
+    pub(crate) to: To,
+    pub(crate) action: Action,
+    pub(crate) rid: Option<Uuid>,
+    /// How often it tries again if it is not answered.
+    pub(crate) tries: u32,
+}
+
+/// Whom a ping is addressed to.
+#[derive(Clone, Debug)]
+pub(crate) enum To {
+    Check(CheckId),
+    Slug { slug: String, create: bool },
+}
+
+const fn kind_of(action: Action) -> Kind {
+    match action {
+        Action::Success | Action::Exit(0) => Kind::Success,
+        Action::Fail | Action::Exit(_) => Kind::Fail,
+        Action::Start => Kind::Start,
+        Action::Log => Kind::Log,
+    }
+}
+
+impl World {
+    /// Hands a ping to a node, if one is up; otherwise the client tries again later.
+    pub(crate) fn send(&mut self, errand: Errand) {
+        let up: Vec<usize> = self.nodes_up();
+        if up.is_empty() {
+            return self.try_again(errand);
+        }
+        let place = up[self.roll(up.len() as u32) as usize];
+        // No two pings are read from one clock in the same microsecond.
+        self.now = self.now + Span::from_micros(1);
+        let at = self.clock_of(place);
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let (check, address) = match &errand.to {
+            To::Check(id) => (Some(*id), Address::Check(*id)),
+            To::Slug { slug, create } => {
+                let key = self.ping_key.clone();
+                let (slug, create) = (slug.clone(), *create);
+                (None, Address::Slug { key, slug, create })
+            }
+        };
+        let arrival = Arrival {
+            at,
+            address,
+            action: errand.action,
+            rid: errand.rid,
+            scheme: "https".to_owned(),
+            method: "GET".to_owned(),
+            remote_addr: None,
+            user_agent: format!("t{ticket}"),
+            body: Bytes::from_static(if ticket.is_multiple_of(7) { b"a body" } else { b"" }),
+        };
+        self.say(|| {
+            format!(
+                "ping t{ticket} {:?} {:?} {:?} at {at}",
+                errand.to, errand.action, errand.rid
+            )
+        });
+        let happening = self.happening;
+        let up = self.nodes[place].up.as_mut().expect("it is up");
+        up.put(ticket, arrival);
+        let ticket_of = Ticket {
+            check,
+            kind: kind_of(errand.action),
+            at,
+            node: up.number,
+            put: happening,
+            answered: None,
+            errand,
+        };
+        self.tickets.insert(ticket, ticket_of);
+    }
+
+    /// A client that was not answered tries again within ten seconds, some times.
+    pub(crate) fn try_again(&mut self, mut errand: Errand) {
+        if errand.tries == 0 {
+            return;
+        }
+        errand.tries -= 1;
+        let at = self.now + Span::from_millis(500 + i64::from(self.roll(9_500)));
+        self.agenda(at, errand);
+    }
+
+    /// The job of a check runs, and reports in if it is diligent.
+    pub(crate) fn job_runs(&mut self, id: CheckId) {
+        let now = self.now;
+        let Some(model) = self.models.get_mut(&id) else {
+            return;
+        };
+        model.job_at = (!model.deleted).then(|| model.next_run(now));
+        let diligence = model.diligence;
+        if model.job_at.is_none() || self.roll(100) >= diligence {
+            return;
+        }
+        let late = i64::from(self.roll(3_000));
+        let rid = (self.roll(3) == 0).then(|| self.dice.id());
+        let errand = |action| Errand {
+            to: To::Check(id),
+            action,
+            rid,
+            tries: 5,
+        };
+        let ends = match self.roll(20) {
+            0 => Action::Fail,
+            1 => Action::Exit(3),
+            _ => Action::Success,
+        };
+        let begins = self.now + Span::from_millis(late);
+        if self.roll(3) == 0 {
+            self.agenda(begins, errand(Action::Start));
+            let lasts = Span::from_millis(100 + i64::from(self.roll(40_000)));
+            self.agenda(begins + lasts, errand(ends));
+        } else {
+            self.agenda(begins, errand(ends));
+        }
+    }
+
+    /// Somebody does something that no schedule says.
+    pub(crate) fn somebody_acts(&mut self) {
+        let ids: Vec<CheckId> = self
+            .models
+            .values()
+            .filter(|m| !m.deleted)
+            .map(|m| m.id)
+            .collect();
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[self.roll(ids.len() as u32) as usize];
+        let errand = |action, rid| Errand {
+            to: To::Check(id),
+            action,
+            rid,
+            tries: 3,
+        };
+        match self.roll(34) {
+            30..=33 => {
+                // All at once: they come into one batch, or several.
+                for _ in 0..2 + self.roll(3) {
+                    let actions = [
+                        Action::Success,
+                        Action::Fail,
+                        Action::Success,
+                        Action::Exit(1),
+                        Action::Start,
+                    ];
+                    let action = actions[self.roll(actions.len() as u32) as usize];
+                    self.send(errand(action, None));
+                }
+            }
+            0..=4 => self.send(errand(Action::Success, None)),
+            5..=6 => self.send(errand(Action::Fail, None)),
+            7..=9 => self.send(errand(Action::Start, None)),
+            10 => self.send(errand(Action::Log, None)),
+            11 => self.send(errand(Action::Exit(0), Some(Uuid::from_u128(7)))),
+            12..=13 => self.send(errand(Action::Start, Some(Uuid::from_u128(7)))),
+            14..=16 => {
+                let slug = format!("made-{}", self.roll(3));
+                let create = self.roll(4) > 0;
+                for _ in 0..=self.roll(2) {
+                    let to = To::Slug {
+                        slug: slug.clone(),
+                        create,
+                    };
+                    self.send(Errand {
+                        to,
+                        action: Action::Success,
+                        rid: None,
+                        tries: 3,
+                    });
+                }
+            }
+            17..=19 => self.deed(id, Wanted::Pause),
+            20..=22 => self.deed(id, Wanted::Resume),
+            23..=27 => self.deed(id, Wanted::Edit),
+            28 if ids.len() > 2 => self.deed(id, Wanted::Delete),
+            _ => {
+                let diligence = [0, 60, 95, 100][self.roll(4) as usize];
+                self.say(|| format!("the job of {id} reports in {diligence} times of 100"));
+                let now = self.now;
+                let model = self.models.get_mut(&id).expect("it is there");
+                model.diligence = diligence;
+                model.job_at = Some(model.next_run(now));
+            }
+        }
+    }
+
+    pub(crate) fn new_settings(&mut self, name: &str) -> Settings {
+        let seconds = |world: &mut World, choice: &[i64]| {
+            Span::from_secs(choice[world.roll(choice.len() as u32) as usize])
+        };
+        let kind = if self.roll(4) == 0 {
+            TimingKind::Expression
+        } else {
+            TimingKind::Period
+        };
+        let expressions = [
+            ("*/5 * * * *", "UTC"),
+            ("7 * * * *", "Europe/Riga"),
+            ("*:0/10", "America/New_York"),
+        ];
+        let (expression, zone) = expressions[self.roll(3) as usize];
+        let timing = Timing {
+            kind,
+            period: seconds(self, &[60, 120, 300, 900, 3_600]),
+            expression: expression.to_owned(),
+            zone: zone.to_owned(),
+        };
+        let mut settings = Settings {
+            name: name.to_owned(),
+            slug: name.to_owned(),
+            timing,
+            grace: seconds(self, &[60, 60, 90, 300, 1_200]),
+            ..Settings::default()
+        };
+        settings.filters.manual_resume = self.roll(5) == 0;
+        settings
+    }
+
+    fn deed(&mut self, id: CheckId, wanted: Wanted) {
+        let name = self.models[&id].settings.name.clone();
+        let what = match wanted {
+            Wanted::Pause => Deed::Pause,
+            Wanted::Resume => Deed::Resume,
+            Wanted::Delete => Deed::Delete,
+            Wanted::Edit => {
+                let settings = self.new_settings(&name);
+                let all = self.channels.clone();
+                let chosen = all.into_iter().filter(|_| self.roll(3) > 0).collect();
+                Deed::Edit(Box::new(settings), chosen)
+            }
+        };
+        self.carry_out(id, what);
+    }
+
+    /// Hands an edit to a node, as a request that nobody repeats.
+    pub(crate) fn carry_out(&mut self, id: CheckId, what: Deed) {
+        let up = self.nodes_up();
+        if up.is_empty() {
+            return;
+        }
+        let place = up[self.roll(up.len() as u32) as usize];
+        let at = self.clock_of(place);
+        let scope = ProjectScope::granted(self.project);
+        self.say(|| format!("somebody does to {id} at {at}: {what:?}"));
+        let (notes, dice) = (self.notes.clone(), self.dice.fork());
+        let up = self.nodes[place].up.as_mut().expect("it is up");
+        let (node, store) = (up.number, up.store.clone());
+        let note = Note {
+            node,
+            check: id,
+            pings: 0,
+            flips: 0,
+            at,
+            what,
+        };
+        let work = async move {
+            let done = store
+                .write(async move |tx| act(tx, scope, note, dice, &notes).await)
+                .await;
+            Done::Deed(done)
+        };
+        up.tasks.push(Task::new(work));
+    }
+
+    /// A new check, as the API makes it.
+    pub(crate) fn new_check(&mut self, name: &str) -> Check {
+        let settings = self.new_settings(name);
+        Check {
+            id: self.dice.id(),
+            project: self.project,
+            badge: self.dice.id(),
+            settings,
+            state: State::new(self.now),
+            deadline: None,
+            version: 1,
+            created_at: self.now,
+        }
+    }
+}
+
+#[derive(Copy, Clone)]
+enum Wanted {
+    Pause,
+    Resume,
+    Edit,
+    Delete,
+}
+
+/// An edit in its transaction, as the API makes one; leaves word of what it did.
+async fn act(
+    tx: &mut allswell_store::Tx<'_>,
+    scope: ProjectScope,
+    mut note: Note,
+    mut dice: allswell_core::chance::Dice,
+    notes: &std::sync::Mutex<Vec<Note>>,
+) -> Result<(), Error> {
+    let (zones, at) = (Zones::Bundled, note.at);
+    tx.check_lock(scope, note.check).await?;
+    let Some(mut check) = tx.check(scope, note.check).await? else {
+        return Ok(());
+    };
+    (note.pings, note.flips) = (check.state.ping_count, check.state.flip_count);
+    match &note.what {
+        Deed::Pause => {
+            record::apply_and_save(tx, &mut check, Event::Pause, at, &mut dice, &zones).await?;
+        }
+        Deed::Resume => {
+            record::apply_and_save(tx, &mut check, Event::Resume, at, &mut dice, &zones).await?;
+        }
+        Deed::Delete => {
+            tx.check_delete(scope, check.id, at).await?;
+        }
+        Deed::Edit(settings, channels) => {
+            check.settings = (**settings).clone();
+            tx.check_save_settings(&check).await?;
+            record::apply_and_save(tx, &mut check, Event::Edit, at, &mut dice, &zones).await?;
+            let channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
+            tx.check_set_channels(check.id, &channels).await?;
+            let seq = tx.change_next(scope).await?;
+            tx.check_mark_changed(&check, seq).await?;
+        }
+    }
+    notes.lock().expect("nobody panics with it").push(note);
+    Ok(())
+}

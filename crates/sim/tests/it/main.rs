@@ -1,0 +1,79 @@
+//! Stories of the simulated world: the same seeds each time and one that nobody has chosen, every crash point of a fixed
+//! story, and our own absences.
+
+use allswell_sim::{every_crash_point, fresh_seed, restarting_for_a_day, tell, two_hours_away};
+
+/// Happenings of each story.
+const HAPPENINGS: u64 = 1_500;
+
+/// Tells the stories of these seeds; the first that breaks a rule is told in full.
+fn stories(seeds: std::ops::Range<u64>) {
+    let (mut flips, mut promises, mut absences) = (0, 0, 0);
+    for seed in seeds {
+        match tell(seed, HAPPENINGS) {
+            Ok(report) => {
+                flips += report.flips;
+                promises += report.promises;
+                absences += report.absences;
+            }
+            Err(failure) => panic!("\n{failure} --happenings {HAPPENINGS}"),
+        }
+    }
+    assert!(flips > 0 && promises > 0 && absences > 0, "something happened");
+}
+
+#[test]
+fn stories_of_the_first_seeds_keep_every_rule() {
+    stories(1..21);
+}
+
+#[test]
+fn stories_of_the_next_seeds_keep_every_rule() {
+    stories(21..41);
+}
+
+#[test]
+fn a_story_that_nobody_has_chosen_keeps_every_rule() {
+    let seed = fresh_seed();
+    println!("seed {seed}");
+    if let Err(failure) = tell(seed, 2 * HAPPENINGS) {
+        panic!("\n{failure} --happenings {}", 2 * HAPPENINGS);
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    for seed in [3, 7, 12] {
+        let story = || tell(seed, 800).unwrap_or_else(|failure| panic!("\n{failure}"));
+        assert_eq!(story(), story());
+    }
+}
+
+#[test]
+fn a_crash_at_any_point_changes_nothing_in_the_end() {
+    let crashes = every_crash_point(1).unwrap_or_else(|failure| panic!("\n{failure}"));
+    assert!(crashes.points > 150 && crashes.flips > 10, "{crashes:?}");
+}
+
+#[test]
+fn a_crash_of_one_of_two_nodes_changes_nothing_in_the_end() {
+    let crashes = every_crash_point(2).unwrap_or_else(|failure| panic!("\n{failure}"));
+    assert!(crashes.points > 150 && crashes.flips > 10, "{crashes:?}");
+}
+
+#[test]
+fn ten_thousand_healthy_checks_outlive_two_hours_without_us() {
+    two_hours_away(10_000).unwrap_or_else(|failure| panic!("\n{failure}"));
+}
+
+#[test]
+fn restarting_every_half_minute_for_a_day_silences_nobody() {
+    restarting_for_a_day(29, 1).unwrap_or_else(|failure| panic!("\n{failure}"));
+}
+
+#[test]
+fn living_for_half_a_minute_at_a_time_silences_nobody_for_ever() {
+    for (lives, away) in [(30, 70), (5, 120), (60, 600)] {
+        restarting_for_a_day(lives, away).unwrap_or_else(|failure| panic!("lives {lives} s\n{failure}"));
+    }
+}
