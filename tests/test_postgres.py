@@ -26,8 +26,8 @@ from postgres import Cluster, free_port, identity  # noqa: E402
 
 SPEED = 30
 WAIT_SECS = 60
-# Ours, the one for pings and the one that listens.
-CONNECTIONS_MAX = 12
+# Ours, three for pings and the one that listens.
+CONNECTIONS_MAX = 14
 
 
 @pytest.fixture

@@ -21,8 +21,12 @@ use crate::meters::Meters;
 use crate::pending::Pending;
 use crate::{Due, record, set_back};
 
-/// Checks that one transaction looks at: a storm of deadlines must let pings through in between.
-const BATCH: i64 = 200;
+/// Checks that one transaction looks at: a storm of deadlines must let pings through in between. Of the time that one
+/// takes much is its flush, so fewer would make the storm longer and the pings' waiting hardly shorter.
+const BATCH: i64 = 500;
+/// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
+/// it saves a commit for each batch.
+const FRESH: Span = Span::from_secs(1);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
 
@@ -79,7 +83,8 @@ impl Sweep {
         let again = marked.map_or(now, |at| at + MARK_EVERY);
         // A clock that was set back would leave us silent for as long.
         let set_back = marked.is_some_and(|at| at > now);
-        if again > now && !set_back && !something_is_due {
+        let is_fresh = marked.is_some_and(|at| now < at + FRESH);
+        if again > now && !set_back && (is_fresh || !something_is_due) {
             return Ok(again);
         }
         let node = self.node;

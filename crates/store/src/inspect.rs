@@ -252,3 +252,37 @@ impl crate::db::postgres::Session {
             .ok_or_else(|| Error::Internal(format!("table {table} was not counted")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use allswell_core::time::Timestamp;
+    use rusqlite::{Connection, StatementStatus};
+
+    use super::statements;
+    use crate::Schema;
+    use crate::db::{migrate_sqlite, sqlite};
+
+    #[test]
+    fn every_statement_is_planned_once_whatever_it_is_given() {
+        let conn = Connection::open_in_memory().expect("a database");
+        sqlite::configure(&conn).expect("our settings");
+        migrate_sqlite(&conn, Schema::Migrate, Timestamp::from_secs(1)).expect("a schema");
+        let mut planned_again = Vec::new();
+        for (noun, name, stmt) in statements(false) {
+            let mut statement = conn.prepare(stmt.sqlite()).expect("a statement");
+            for round in 2_i64..5 {
+                for place in 1..=statement.parameter_count() {
+                    let value = 1_000 * round + place as i64;
+                    statement.raw_bind_parameter(place, value).expect("a value");
+                }
+                // Whether it finds a row or breaks a rule does not matter here.
+                let mut rows = statement.raw_query();
+                while let Ok(Some(_)) = rows.next() {}
+            }
+            if statement.get_status(StatementStatus::RePrepare) > 0 {
+                planned_again.push(format!("{noun} {name}"));
+            }
+        }
+        assert_eq!(planned_again, [] as [String; 0]);
+    }
+}

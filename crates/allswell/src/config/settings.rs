@@ -160,7 +160,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "database.connections",
         kind: Kind::Number { min: 1, max: 1000 },
         default: "10",
-        doc: &["Connections at most, beside one for pings and one that listens for other servers."],
+        doc: &["Connections at most, beside three for pings and one that listens for other servers."],
     },
     Setting {
         name: "database.statement_secs",

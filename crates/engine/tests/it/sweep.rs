@@ -16,7 +16,7 @@ use allswell_store::{Error, Tx};
 use crate::kit::{House, Log, NOW, SILENCE_SECS, after, gather, settle, to};
 
 /// Checks that one transaction looks at.
-const BATCH: usize = 200;
+const BATCH: usize = 500;
 /// Seconds between two marks that a node is awake.
 const MARK_SECS: i64 = 15;
 

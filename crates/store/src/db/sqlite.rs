@@ -210,6 +210,9 @@ fn configure_any(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // Else the planner looks at bound values, those of a `limit $n` above all, and throws a statement's plan away when they
+    // change: when a crowd fell silent, much of the writer's time went into planning the same few statements again.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "temp_store", "memory")?;

@@ -56,7 +56,7 @@ pub struct Server {
     pub(crate) config: tokio_postgres::Config,
     /// TLS as the URL has it; a caller fills in what the URL left out.
     pub tls: Tls,
-    /// Connections at most, beside the one for pings and the one for nudges.
+    /// Connections at most, beside those for pings and the one for nudges.
     pub connections: usize,
     /// How long a statement may run.
     pub statement: Duration,
