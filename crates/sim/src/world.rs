@@ -178,7 +178,7 @@ pub fn run_with(seed: u64, temper: Temper) -> Result<Report, Box<Failure>> {
     match world.story() {
         Ok(()) => Ok(world.report()),
         Err(broken) => Err(Box::new(Failure {
-            seed,
+            again: crate::again(seed, world.temper.happenings),
             broken,
             trace: world.trace.into(),
         })),
