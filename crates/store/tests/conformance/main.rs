@@ -21,6 +21,7 @@ mod projects;
 mod races;
 mod retention;
 mod schema;
+mod simulated;
 mod tls;
 mod transactions;
 mod vault;
