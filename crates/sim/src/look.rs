@@ -6,6 +6,7 @@ use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::flips::Incident;
 use allswell_store::simulated::{Ended, Promise, Seen, Version};
 
 use crate::model::{Around, Model, Note};
@@ -279,23 +280,22 @@ impl World {
     }
 
     fn incidents_agree(&self, model: &Model) -> Held {
-        let mut expected: Vec<(u64, Timestamp, Option<(u64, Timestamp)>)> = Vec::new();
+        let mut expected: Vec<Incident> = Vec::new();
         for flip in &model.flips {
             if flip.from == Status::Down {
                 let open = expected.last_mut().expect("it came up, so it went down");
-                open.2 = Some((flip.seq, flip.at));
+                (open.closed_seq, open.closed_at) = (Some(flip.seq), Some(flip.at));
             }
             if flip.to == Status::Down {
-                expected.push((flip.seq, flip.at, None));
+                expected.push(Incident {
+                    opened_seq: flip.seq,
+                    opened_at: flip.at,
+                    closed_seq: None,
+                    closed_at: None,
+                });
             }
         }
-        let stored: Vec<_> = self
-            .db
-            .incidents(model.id)
-            .expect("readable")
-            .into_iter()
-            .map(|i| (i.opened_seq, i.opened_at, i.closed_seq.zip(i.closed_at)))
-            .collect();
+        let stored = self.db.incidents(model.id).expect("readable");
         holds(INCIDENTS, stored == expected, || {
             format!("check {}: {stored:?}, and not {expected:?}", model.id)
         })

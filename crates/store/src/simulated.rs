@@ -104,9 +104,9 @@ pub struct Simulated {
 impl Simulated {
     /// A new database with the schema of today.
     pub fn new(now: Timestamp) -> Result<Self> {
-        let mut conn = Connection::open_in_memory()?;
+        let conn = Connection::open_in_memory()?;
         configure(&conn)?;
-        migrate_sqlite(&mut conn, Schema::Migrate, now)?;
+        migrate_sqlite(&conn, Schema::Migrate, now)?;
         Ok(Simulated {
             conn,
             script: Arc::default(),
