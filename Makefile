@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation sim mutations
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -141,6 +141,12 @@ browser: build-debug ## the pages in Chromium
 
 screenshot: build-debug ## make docs/images/start.png again
 	node tests/browser/screenshot.mjs
+
+sim: ## a minute of simulated stories from fresh seeds, one to three nodes each (ARGS='--seed 7', '--help')
+	cargo run --quiet --locked -p allswell-sim -- $(ARGS)
+
+mutations: ## plant bugs in a copy of the sources; the simulated world must find each within 100 seeds
+	python3 crates/sim/mutations/run.py $(ARGS)
 
 bench: ## pings per second and CPU per ping, beside the empty handler of the same stack (ARGS='--checks 1000000')
 	cargo bench --locked -p allswell --bench pings -- $(ARGS)

@@ -19,7 +19,7 @@ const STRIDE: Span = Span::from_secs(29);
 fn told(mut world: World, story: impl FnOnce(&mut World) -> Held) -> Result<(), Box<Failure>> {
     story(&mut world).map_err(|broken| {
         Box::new(Failure {
-            seed: 0,
+            again: "cargo test -p allswell-sim".to_owned(),
             broken,
             trace: world.trace.into(),
         })

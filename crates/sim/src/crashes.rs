@@ -62,7 +62,7 @@ enum Wish {
 /// Tells the story once for each of its crash points, with this many nodes.
 ///
 /// # Errors
-/// The rule that was broken, with what led to it; the seed is the number of the point.
+/// The rule that was broken, with what led to it.
 pub fn every_crash_point(nodes: usize) -> Result<Crashes, Box<Failure>> {
     let (_, expected, points) = told(nodes, None)?;
     for point in 1..=points {
@@ -81,7 +81,7 @@ type Ended = Vec<(String, Vec<(Status, Status)>, usize)>;
 
 fn failure(world: &World, point: u64, broken: crate::rules::Broken) -> Box<Failure> {
     Box::new(Failure {
-        seed: point,
+        again: format!("cargo test -p allswell-sim a_crash (point {point})"),
         broken,
         trace: world.trace.iter().cloned().collect(),
     })

@@ -39,7 +39,7 @@ pub fn tell(seed: u64, happenings: u64) -> Result<Report, Box<Failure>> {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or(panic.downcast_ref::<&str>().copied());
         Err(Box::new(Failure {
-            seed,
+            again: again(seed, happenings),
             broken: rules::Broken {
                 rule: rules::PANIC,
                 seen: words.unwrap_or("a panic").to_owned(),
@@ -47,6 +47,10 @@ pub fn tell(seed: u64, happenings: u64) -> Result<Report, Box<Failure>> {
             trace: Vec::new(),
         }))
     })
+}
+
+fn again(seed: u64, happenings: u64) -> String {
+    format!("make sim ARGS='--seed {seed} --happenings {happenings}'")
 }
 
 /// A seed that nobody has chosen.
@@ -57,8 +61,8 @@ pub fn fresh_seed() -> u64 {
 /// A story in which a rule was broken.
 #[derive(Debug)]
 pub struct Failure {
-    /// What it was told from.
-    pub seed: u64,
+    /// What tells it again.
+    pub again: String,
     /// The rule, and what was seen.
     pub broken: rules::Broken,
     /// The last happenings, oldest first.
@@ -70,7 +74,7 @@ impl fmt::Display for Failure {
         for line in &self.trace {
             writeln!(f, "    {line}")?;
         }
-        writeln!(f, "seed {} breaks the rule: {}", self.seed, self.broken)?;
-        write!(f, "again: make sim ARGS='--seed {}'", self.seed)
+        writeln!(f, "{}", self.broken)?;
+        write!(f, "again: {}", self.again)
     }
 }

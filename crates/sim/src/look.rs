@@ -6,6 +6,7 @@ use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::flips::Incident;
 use allswell_store::simulated::{Ended, Promise, Seen, Version};
 
 use crate::model::{Around, Model, Note};
@@ -14,6 +15,14 @@ use crate::rules::{
     WAITING, WAKE_UP, broken, holds,
 };
 use crate::world::World;
+
+/// Where a delivery belongs among those to its channel about its check.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Place {
+    /// The number of its flip.
+    seq: u64,
+    promised: Timestamp,
+}
 
 /// What was seen so far that belongs to no check.
 #[derive(Default)]
@@ -24,9 +33,9 @@ pub(crate) struct Sights {
     last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
     /// Which check and channel a delivery is for, and its flip.
-    pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, u64)>,
+    pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, Place)>,
     told: BTreeMap<DeliveryId, u32>,
-    last_told: BTreeMap<(CheckId, ChannelId), u64>,
+    last_told: BTreeMap<(CheckId, ChannelId), Place>,
     /// How often a delivery was leased.
     leases: BTreeMap<DeliveryId, u32>,
     pub(crate) flips: u64,
@@ -97,7 +106,11 @@ impl World {
             }
         }
         self.sights.last_mark = moved.iter().copied().chain(last).max();
-        if let (true, Some(last), [mark]) = (self.clocks_right(), last, moved.as_slice()) {
+        // A node that hung for a minute with its mark on the way cannot tell what was meanwhile: marks so far ahead of its
+        // own are taken for those of a wrong clock.
+        let in_time = |mark: &&Timestamp| last.is_none_or(|last| **mark + ABSENCE_MIN >= last);
+        let mark = moved.first().filter(|_| moved.len() == 1).filter(in_time);
+        if let (true, Some(last), Some(mark)) = (self.clocks_right(), last, mark) {
             let away = (*mark - last > ABSENCE_MIN).then_some(Absence {
                 from: last,
                 to: *mark,
@@ -160,6 +173,7 @@ impl World {
         self.sights.flips += flips.len() as u64;
         let around = Around {
             absences: &self.sights.absences,
+            last_mark: self.sights.last_mark,
             clocks_right: self.clocks_right(),
             latest_clock: self.latest_clock,
         };
@@ -266,23 +280,22 @@ impl World {
     }
 
     fn incidents_agree(&self, model: &Model) -> Held {
-        let mut expected: Vec<(u64, Timestamp, Option<(u64, Timestamp)>)> = Vec::new();
+        let mut expected: Vec<Incident> = Vec::new();
         for flip in &model.flips {
             if flip.from == Status::Down {
                 let open = expected.last_mut().expect("it came up, so it went down");
-                open.2 = Some((flip.seq, flip.at));
+                (open.closed_seq, open.closed_at) = (Some(flip.seq), Some(flip.at));
             }
             if flip.to == Status::Down {
-                expected.push((flip.seq, flip.at, None));
+                expected.push(Incident {
+                    opened_seq: flip.seq,
+                    opened_at: flip.at,
+                    closed_seq: None,
+                    closed_at: None,
+                });
             }
         }
-        let stored: Vec<_> = self
-            .db
-            .incidents(model.id)
-            .expect("readable")
-            .into_iter()
-            .map(|i| (i.opened_seq, i.opened_at, i.closed_seq.zip(i.closed_at)))
-            .collect();
+        let stored = self.db.incidents(model.id).expect("readable");
         holds(INCIDENTS, stored == expected, || {
             format!("check {}: {stored:?}, and not {expected:?}", model.id)
         })
@@ -306,7 +319,11 @@ impl World {
                     return broken(OWED, format!("{promise:?} belongs to no flip"));
                 };
                 keys.push((seq, channel));
-                self.sights.lanes.insert(promise.id, (id, channel, seq));
+                let place = Place {
+                    seq,
+                    promised: promise.created_at,
+                };
+                self.sights.lanes.insert(promise.id, (id, channel, place));
             }
             keys.sort();
             let model = self.models.get_mut(&id).expect("just seen");
@@ -371,7 +388,7 @@ impl World {
             if self.blind {
                 continue;
             }
-            let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
+            let Some((check, channel, place)) = self.sights.lanes.get(&id).copied() else {
                 return broken(TOLD, format!("nobody promised delivery {id}"));
             };
             let times = self.sights.told.entry(id).or_default();
@@ -379,11 +396,16 @@ impl World {
             let first = *times == 1 && self.sights.leases.get(&id).is_some_and(|times| *times == 1);
             // Where nothing went wrong on the way: one node, no second lease, no clock that was set.
             let plain = first && self.temper.nodes == 1 && self.clocks_right();
-            let last = self.sights.last_told.entry((check, channel)).or_default();
-            holds(ORDER, !plain || *last < seq, || {
-                format!("check {check} told channel {channel} of flip {seq} after {last}")
+            let last = self.sights.last_told.entry((check, channel)).or_insert(place);
+            // A sweep reads its clock before it commits: what it promises may be older than what a ping promised
+            // before. Deliveries go by their instants, so these two may change places.
+            let in_order = last.seq <= place.seq || last.promised < place.promised;
+            holds(ORDER, !plain || in_order, || {
+                format!("check {check} told channel {channel} of {place:?} after {last:?}")
             })?;
-            *last = seq.max(*last);
+            if last.seq < place.seq {
+                *last = place;
+            }
         }
         Ok(())
     }

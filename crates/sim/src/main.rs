@@ -122,7 +122,7 @@ fn main() -> ExitCode {
                         }
                         Err(failure) => {
                             failed.store(true, Ordering::Relaxed);
-                            println!("{failure}");
+                            println!("{failure}\nseed {seed} breaks the rule: {}", failure.broken.rule);
                         }
                     }
                 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use allswell_core::absence::Absence;
+use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::{Check, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
@@ -85,6 +85,8 @@ pub(crate) struct Model {
 pub(crate) struct Around<'a> {
     /// Absences that are written down now.
     pub(crate) absences: &'a [Absence],
+    /// The last sign of life of any node.
+    pub(crate) last_mark: Option<Timestamp>,
     /// No clock was ever set.
     pub(crate) clocks_right: bool,
     /// The latest clock of all nodes.
@@ -401,6 +403,12 @@ impl Model {
                 holds(EARLY, flip.at == nominal.max(self.status_since()), || {
                     format!("{}, deadline {nominal}", tell())
                 })?;
+                let unseen = around
+                    .last_mark
+                    .is_some_and(|last| last < nominal && noticed_at - last > ABSENCE_MIN);
+                holds(ABSENCE, !unseen || !around.clocks_right, || {
+                    format!("{}, and nobody was awake since {:?}", tell(), around.last_mark)
+                })?;
                 let swallowed = around
                     .absences
                     .iter()
@@ -430,12 +438,9 @@ impl Model {
         let mut swallowing = absences
             .iter()
             .skip_while(|a| !(a.from < nominal && nominal <= a.to));
+        // What was given for an earlier deadline, of the schedule or of another run, may still be in force.
         let Some(first) = swallowing.next() else {
-            let id = self.id;
-            return broken(
-                ABSENCE,
-                format!("check {id}: deadline {nominal} was in none of {absences:?}"),
-            );
+            return Ok(());
         };
         let Some(allowance) = self.allowance() else {
             return Ok(());
@@ -448,11 +453,11 @@ impl Model {
                 back = absence.to;
             }
         }
-        holds(ABSENCE, at == back + left, || {
+        let ends = (back + left).max(self.status_since());
+        holds(ABSENCE, at == ends, || {
             format!(
-                "check {}: deadline {nominal} moved to {at} and not to {}, allowance {allowance}, {absences:?}",
-                self.id,
-                back + left
+                "check {}: deadline {nominal} moved to {at} and not to {ends}, allowance {allowance}, {absences:?}",
+                self.id
             )
         })
     }

@@ -13,7 +13,7 @@ pub struct Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n    {}", self.rule, self.seen)
+        write!(f, "broken: {}\n    {}", self.rule, self.seen)
     }
 }
 

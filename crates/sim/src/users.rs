@@ -132,7 +132,12 @@ impl World {
         if model.job_at.is_none() || self.roll(100) >= diligence {
             return;
         }
-        let late = i64::from(self.roll(3_000));
+        // Mostly soon, sometimes in the last moment, or just behind it.
+        let grace = self.models[&id].settings.grace.as_micros() / 1_000;
+        let late = match self.roll(6) {
+            0 => grace - 1_000 + i64::from(self.roll(1_500)),
+            _ => i64::from(self.roll(3_000)),
+        };
         let rid = (self.roll(3) == 0).then(|| self.dice.id());
         let errand = |action| Errand {
             to: To::Check(id),

@@ -58,6 +58,8 @@ pub struct Temper {
     pub stalling: u32,
     /// Of a hundred lines of the log, how many are lost.
     pub losing: u32,
+    /// Of a hundred happenings while work waits, how many run some of it: the fewer, the more meets at the database.
+    pub prompt: u32,
 }
 
 impl Temper {
@@ -75,6 +77,7 @@ impl Temper {
             setting_clocks: of(&[0, 0, 0, 30]),
             stalling: of(&[0, 20]),
             losing: of(&[0, 0, 20]),
+            prompt: of(&[85, 60, 30]),
         }
     }
 }
@@ -93,6 +96,7 @@ impl Temper {
             setting_clocks: 0,
             stalling: 0,
             losing: 0,
+            prompt: 100,
         }
     }
 }
@@ -160,6 +164,10 @@ pub(crate) struct World {
     /// Nobody looks after each commit.
     pub(crate) blind: bool,
     pub(crate) doom: Doom,
+    /// Work that hangs on its way to the database, until when.
+    held: BTreeMap<u64, Timestamp>,
+    /// When everybody leaves again.
+    leaving_at: Option<Timestamp>,
     clocks_set: bool,
     agenda: BTreeMap<(Timestamp, u64), Errand>,
     next_errand: u64,
@@ -178,7 +186,7 @@ pub fn run_with(seed: u64, temper: Temper) -> Result<Report, Box<Failure>> {
     match world.story() {
         Ok(()) => Ok(world.report()),
         Err(broken) => Err(Box::new(Failure {
-            seed,
+            again: crate::again(seed, world.temper.happenings),
             broken,
             trace: world.trace.into(),
         })),
@@ -217,6 +225,8 @@ impl World {
             starting: false,
             blind: false,
             doom: Doom::default(),
+            held: BTreeMap::new(),
+            leaving_at: None,
             clocks_set: false,
             agenda: BTreeMap::new(),
             next_errand: 0,
@@ -317,9 +327,16 @@ impl World {
     fn next(&mut self) -> Held {
         self.happening += 1;
         self.poll()?;
-        let waiting = self.db.waiting();
-        if !waiting.is_empty() && self.roll(100) < 85 {
+        let mut waiting = self.db.waiting();
+        let now = self.now;
+        self.held
+            .retain(|id, until| *until > now && waiting.iter().any(|one| one.id == *id));
+        waiting.retain(|one| !self.held.contains_key(&one.id));
+        if !waiting.is_empty() && self.roll(100) < self.temper.prompt {
             return self.run_one(&waiting);
+        }
+        if self.leaving_at.is_some_and(|at| at <= self.now) {
+            return self.everybody_leaves();
         }
         let temper = self.temper.clone();
         let odds = [
@@ -357,7 +374,7 @@ impl World {
                 self.now = self.now + Span::from_millis(i64::from(self.roll(1_500)));
                 Ok(())
             }
-            _ if !waiting.is_empty() => self.run_one(&waiting),
+            _ if !waiting.is_empty() && self.roll(2) == 0 => self.run_one(&waiting),
             _ => self.time_passes(),
         }
     }
@@ -478,6 +495,12 @@ impl World {
             self.roll(waiting.len() as u32) as usize
         };
         let one = waiting[index];
+        if self.temper.nodes > 1 && self.roll(1_000) < self.temper.stalling {
+            let secs = i64::from(1 + self.roll(150));
+            self.say(|| format!("work of node {} hangs for {secs} s", one.node));
+            self.held.insert(one.id, self.now + Span::from_secs(secs));
+            return Ok(());
+        }
         let fate = if self.roll(1_000) < self.temper.failing {
             match self.roll(if one.writes { 5 } else { 2 }) {
                 0 => Fate::FailsAtBegin,
@@ -546,7 +569,8 @@ impl World {
             };
             step = [step, next].into_iter().flatten().min();
         }
-        let next = [errand, job.map(|(at, _)| at), step.map(|(at, ..)| at)];
+        let held = self.held.values().min().copied();
+        let next = [errand, job.map(|(at, _)| at), step.map(|(at, ..)| at), held];
         let Some(at) = next.into_iter().flatten().min() else {
             self.now = self.now + Span::from_secs(1);
             return Ok(());
@@ -683,8 +707,15 @@ impl World {
             self.crashes(place, own)?;
             self.nodes[place].returns_at = self.now + own;
         }
-        // Their clients give up.
+        // Their clients give up, and run next when somebody is there again.
         self.agenda.clear();
+        let back = self.now + Span::from_secs(secs);
+        for model in self.models.values_mut() {
+            model.job_at = model.job_at.map(|_| model.next_run(back));
+        }
+        // Sometimes nobody stays for long.
+        let stay = i64::from(self.roll(400));
+        self.leaving_at = (self.roll(2) == 0).then(|| back + Span::from_secs(stay));
         Ok(())
     }
 

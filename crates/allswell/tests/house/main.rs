@@ -58,6 +58,15 @@ const FLOORS: &[(&str, &[&str])] = &[
             "allswell_engine",
         ],
     ),
+    (
+        "allswell-sim",
+        &[
+            "allswell_core",
+            "allswell_integrations",
+            "allswell_store",
+            "allswell_engine",
+        ],
+    ),
 ];
 
 #[test]
@@ -95,6 +104,17 @@ fn each_room_imports_only_downward() {
         for reached in rooms {
             assert!(allowed.contains(&reached.as_str()), "{room} reaches {reached}");
         }
+    }
+}
+
+#[test]
+fn what_is_only_for_development_is_not_in_the_binary() {
+    let reached = reached_by("allswell");
+    for room in ["allswell_sim", "allswell_testkit"] {
+        assert!(
+            !reached.iter().any(|name| name == room),
+            "the binary reaches {room}"
+        );
     }
 }
 

@@ -184,7 +184,9 @@ fn end_run(state: &mut State) {
 fn missed(plan: &Plan, state: &mut State, absences: &[Absence], now: Timestamp) -> Option<Change> {
     let nominal = state.nominal_deadline(plan)?;
     let known = state.deadline(plan)?;
-    let deadline = absence::excused(plan, known, state.excused_until.is_some(), absences);
+    // Only what is in force counts: a run that started since then has a deadline, and an allowance, of its own.
+    let excused = known != nominal;
+    let deadline = absence::excused(plan, known, excused, absences);
     if deadline != known {
         state.excused_until = Some(deadline);
     }
@@ -516,6 +518,29 @@ mod tests {
                 .expect("a flip");
             assert_eq!(flip.at, at(100), "{away:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_starts_after_an_excuse_has_an_allowance_of_its_own() {
+        let (first, second) = ((20, 500), (530, 900));
+        let events = [
+            (10, signal(Kind::Start)),
+            (500, swept_after(&[first])),
+            // Excused until 560. Nobody hears of the end of that run; the next one must end by 595.
+            (565, signal(Kind::Start)),
+        ];
+        let next = play(&events);
+        assert_eq!(next.deadline, Some(at(595)));
+        let back = decide(&PLAN, &next.state, swept_after(&[first, (570, 900)]), at(900));
+        assert_eq!((back.flip, back.deadline), (None, Some(at(960))), "60 s again");
+        // One that is still excused has only the rest.
+        let rest = decide(
+            &PLAN,
+            &play(&events[..2]).state,
+            swept_after(&[first, second]),
+            at(900),
+        );
+        assert_eq!((rest.flip, rest.deadline), (None, Some(at(915))));
     }
 
     #[test]

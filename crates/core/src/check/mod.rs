@@ -6,6 +6,8 @@
 mod decide;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod years;
 
 pub use decide::{Decision, Event, decide};
 

@@ -16,7 +16,7 @@ fn stories(seeds: std::ops::Range<u64>) {
                 promises += report.promises;
                 absences += report.absences;
             }
-            Err(failure) => panic!("\n{failure} --happenings {HAPPENINGS}"),
+            Err(failure) => panic!("\n{failure}"),
         }
     }
     assert!(flips > 0 && promises > 0 && absences > 0, "something happened");
@@ -37,7 +37,7 @@ fn a_story_that_nobody_has_chosen_keeps_every_rule() {
     let seed = fresh_seed();
     println!("seed {seed}");
     if let Err(failure) = tell(seed, 2 * HAPPENINGS) {
-        panic!("\n{failure} --happenings {}", 2 * HAPPENINGS);
+        panic!("\n{failure}");
     }
 }
 

@@ -26,6 +26,7 @@ mod retention;
 mod rotation;
 mod schema;
 mod secrets;
+mod simulated;
 mod tally;
 mod tls;
 mod transactions;
