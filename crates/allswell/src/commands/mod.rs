@@ -7,6 +7,7 @@ mod keys;
 mod migrate;
 mod project;
 mod routes;
+pub mod run;
 mod schedule;
 pub mod start_link;
 mod user;
@@ -134,7 +135,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 channel::list(config, answer, project).await
             }
             Command::StartLink => start_link::print(&loaded, answer).await,
-            Command::Config(_) | Command::Routes | Command::Schedule(_) => unreachable!("answered above"),
+            Command::Config(_)
+            | Command::Routes
+            | Command::Schedule(_)
+            | Command::Run(_)
+            | Command::Relay => {
+                unreachable!("answered above")
+            }
         }
     })
 }

@@ -42,7 +42,11 @@ pub const PREFIX: &str = "ALLSWELL_";
 pub const CONFIG_VARIABLE: &str = "ALLSWELL_CONFIG";
 
 /// Variables with our prefix that commands read for themselves.
-pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
+pub fn reserved_variables() -> impl Iterator<Item = &'static str> {
+    [CONFIG_VARIABLE]
+        .into_iter()
+        .chain(crate::commands::run::VARIABLES.iter().copied())
+}
 
 /// Names that other software gives to the same setting, in the environment only.
 pub const ALIASES: &[(&str, &str)] = &[
