@@ -18,7 +18,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 use crate::clock::Deadline;
 use crate::pass::{self, Passed, Stream};
 use crate::report::{End, Report, Reporter};
-use crate::signals::{self, Arrived};
+use crate::signals::{self, Arrived, Taken};
 use crate::tail::Tail;
 
 /// How long the report waits for output that the job has written and that its reader does not take.
@@ -97,7 +97,7 @@ pub fn run_unreported(command: &[OsString]) -> Ended {
 
 /// Runs the job to its end, and reports.
 pub fn run(plan: Plan) -> Ended {
-    let taken = signals::block();
+    let mut taken = Taken::block();
     let (events, happening) = mpsc::channel();
     let (ends, ended_orders) = mpsc::channel();
     let tail = pass::shared_tail(plan.report.tail_bytes);
@@ -110,12 +110,13 @@ pub fn run(plan: Plan) -> Ended {
         say: plan.say,
     };
 
-    let started = Job::start(&plan.command, plan.report.tail_bytes > 0);
+    let with_output = plan.report.tail_bytes > 0;
+    let started = taken.unblocked(|| Job::start(&plan.command, with_output));
     let mut reporter = Reporter::new(plan.report);
     let (ended, note) = match started {
         Ok(mut job) => {
             watch.job = Some(job.pid);
-            spawn("signals", &events, move |events| signals::listen(&taken, &events));
+            spawn("signals", &events, move |events| taken.listen(&events));
             report_in_a_thread(reporter, ended_orders, &events);
             watch.passing = job.pass(&tail, &events);
             let ended = watch.until_ended();
@@ -126,7 +127,7 @@ pub fn run(plan: Plan) -> Ended {
         Err(error) => {
             let (ended, note) = cannot_start(&plan.command[0], &error);
             reporter.leave_out_start();
-            spawn("signals", &events, move |events| signals::listen(&taken, &events));
+            spawn("signals", &events, move |events| taken.listen(&events));
             report_in_a_thread(reporter, ended_orders, &events);
             (ended, note)
         }

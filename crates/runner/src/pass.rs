@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::signals;
 use crate::tail::Tail;
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -204,6 +205,7 @@ pub(crate) fn leave_relay(from: PipeReader, to: Stream) -> io::Result<()> {
 /// What that process does: standard input to standard output until one of them ends.
 pub fn relay() {
     // Away from the terminal's signals and from any directory that somebody may want to unmount.
+    signals::unblock_all();
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
     let Ok(from) = rustix::stdio::stdin().as_fd().try_clone_to_owned() else {

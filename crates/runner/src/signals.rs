@@ -4,10 +4,10 @@
 //! wrapper together with its job, as the shell expects.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::job::Event;
 
@@ -41,21 +41,84 @@ impl Arrived {
     }
 }
 
-/// Blocks the signals that we take, for this thread and those it makes from here on. The job gets them unblocked.
-pub(crate) fn block() -> SigSet {
-    let mut set = SigSet::empty();
-    TAKEN.iter().for_each(|signal| set.add(*signal));
-    // Whoever started us may ignore SIGCHLD; then the system would throw the job's exit status away. A handler, which
-    // never runs while the signal is blocked, undoes that.
-    let _ = signal_hook::flag::register(Signal::SIGCHLD as i32, Arc::new(AtomicBool::new(false)));
-    // Where it fails, signals do to us what they do to anybody.
-    let _ = set.thread_block();
-    set
+/// The signals that we take, blocked for this thread and those it makes from here on.
+pub(crate) struct Taken {
+    set: SigSet,
+    /// What was blocked before us, which is what the job begins with.
+    before: SigSet,
+    /// Those that arrived while nothing was blocked.
+    caught: Vec<(Signal, Arc<AtomicBool>)>,
 }
 
-/// Hands what arrives to `events`, for ever.
+impl Taken {
+    pub(crate) fn block() -> Self {
+        // Whoever started us may ignore SIGCHLD; then the system would throw the job's exit status away. A handler,
+        // which never runs while the signal is blocked, undoes that.
+        let _ = signal_hook::flag::register(Signal::SIGCHLD as i32, Arc::default());
+        let mut set = SigSet::empty();
+        TAKEN.iter().for_each(|signal| set.add(*signal));
+        // Where it fails, signals do to us what they do to anybody.
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        Taken {
+            set,
+            before: before.unwrap_or_else(|_| SigSet::empty()),
+            caught: Vec::new(),
+        }
+    }
+
+    /// Does what makes the job, which begins with what is blocked here: nothing of ours. What arrives meanwhile is kept.
+    /// A signal that is ignored gets no handler, since the job would then not ignore it.
+    pub(crate) fn unblocked<T>(&mut self, make: impl FnOnce() -> T) -> T {
+        let ignored = ignored();
+        for signal in TAKEN.into_iter().filter(|signal| ends(*signal)) {
+            let flag = Arc::new(AtomicBool::new(false));
+            let is_ignored = ignored & (1 << (signal as u32 - 1)) != 0;
+            if !is_ignored && signal_hook::flag::register(signal as i32, Arc::clone(&flag)).is_ok() {
+                self.caught.push((signal, flag));
+            }
+        }
+        let _ = self.before.thread_set_mask();
+        let made = make();
+        let _ = self.set.thread_block();
+        made
+    }
+
+    /// Hands what arrives to `events`, for ever.
+    pub(crate) fn listen(self, events: &Sender<Event>) {
+        // The job may be over already, and its SIGCHLD have come while nothing was blocked.
+        let over = (Signal::SIGCHLD, Arc::new(AtomicBool::new(true)));
+        for (signal, flag) in self.caught.into_iter().chain([over]) {
+            let arrived = Arrived {
+                signal,
+                job_has_it: false,
+            };
+            if flag.load(Ordering::Acquire) && events.send(Event::Signal(arrived)).is_err() {
+                return;
+            }
+        }
+        listen(&self.set, events);
+    }
+}
+
+/// Signals that this process ignores, a bit for each; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// Lets every signal through again: a process inherits what is blocked.
+pub(crate) fn unblock_all() {
+    let _ = SigSet::all().thread_unblock();
+}
+
+fn ends(signal: Signal) -> bool {
+    !matches!(signal, Signal::SIGWINCH | Signal::SIGCONT | Signal::SIGCHLD)
+}
+
 #[cfg(target_os = "linux")]
-pub(crate) fn listen(set: &SigSet, events: &Sender<Event>) {
+fn listen(set: &SigSet, events: &Sender<Event>) {
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     /// `si_code` of what the kernel sends by itself, such as a Ctrl-C at the terminal.
     const FROM_KERNEL: i32 = 0x80;
@@ -85,7 +148,7 @@ pub(crate) fn listen(set: &SigSet, events: &Sender<Event>) {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn listen(set: &SigSet, events: &Sender<Event>) {
+fn listen(set: &SigSet, events: &Sender<Event>) {
     listen_without_origin(set, events);
 }
 
