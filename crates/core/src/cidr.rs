@@ -40,6 +40,31 @@ impl Cidr {
         Ok(Self { network, prefix_bits }.unmapped())
     }
 
+    /// The network of the address's first `prefix_bits` bits; more than it has count as all.
+    pub fn new(address: IpAddr, prefix_bits: u8) -> Self {
+        let prefix_bits = prefix_bits.min(width_bits(address));
+        Self {
+            network: masked(address, prefix_bits),
+            prefix_bits,
+        }
+        .unmapped()
+    }
+
+    /// The network of this address alone.
+    pub fn of(address: IpAddr) -> Self {
+        Self::new(address, u8::MAX)
+    }
+
+    /// The first address.
+    pub const fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many bits all addresses share.
+    pub const fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
     /// Whether the address lies in this network. A mapped IPv4 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -4,20 +4,26 @@
 //! arguments. That is why a year of a check can be tried in a unit test, and why the simulator can replay a crash.
 
 pub mod absence;
+pub mod address;
 pub mod badge;
 pub mod chance;
 pub mod check;
 pub mod cidr;
 pub mod delivery;
+pub mod exchange;
 pub mod flip;
+pub mod header;
 pub mod id;
 pub mod incident;
 pub mod key;
 pub mod limits;
+pub mod policy;
+pub mod refusal;
 pub mod schedule;
 pub mod scope;
 pub mod seal;
 pub mod secret;
 pub mod signal;
 pub mod slug;
+pub mod target;
 pub mod time;

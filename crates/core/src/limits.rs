@@ -53,3 +53,33 @@ pub const KEY_OVERLAP_HOURS_MAX: i64 = 24;
 pub const KEY_USE_NOTED_SECS: i64 = 60;
 /// Networks to which a key may be bound.
 pub const KEY_NETWORKS_MAX: usize = 64;
+/// Seconds of one attempt to call outward, with everything (`delivery.md` section 3).
+pub const ATTEMPT_SECS_MAX: i64 = 30;
+/// Seconds of it in which the name must have become addresses.
+pub const RESOLVE_SECS_MAX: i64 = 5;
+/// Seconds of it in which a connection must stand.
+pub const CONNECT_SECS_MAX: i64 = 5;
+/// Seconds of it in which the TLS handshake must be done.
+pub const TLS_SECS_MAX: i64 = 5;
+/// Bytes of an answer's body that are read.
+pub const ANSWER_BYTES_MAX: usize = 65_536;
+/// Bytes of an answer's body that are kept.
+pub const EXCERPT_BYTES_MAX: usize = 4_096;
+/// Bytes that the head of an answer may have.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 32_768;
+/// Lines that the head of an answer may have.
+pub const ANSWER_HEADERS_MAX: usize = 100;
+/// Bytes of a request's body.
+pub const REQUEST_BODY_BYTES_MAX: usize = 262_144;
+/// Headers of a request.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Bytes of a request's headers, names and values.
+pub const REQUEST_HEADER_BYTES_MAX: usize = 16_384;
+/// Bytes of a URL that is called.
+pub const URL_BYTES_MAX: usize = 4_096;
+/// Redirects that a probe may follow (DECISIONS 21).
+pub const REDIRECTS_MAX: u8 = 5;
+/// Addresses that a name may have; one with more is refused.
+pub const ADDRESSES_MAX: usize = 32;
+/// Names that a name may lead through before its addresses.
+pub const CNAME_DEPTH_MAX: usize = 8;

@@ -44,6 +44,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("allswell-core", &[]),
     ("allswell-integrations", &["allswell_core"]),
     ("allswell-store", &["allswell_core"]),
+    ("allswell-outbound", &["allswell_core"]),
     (
         "allswell-engine",
         &["allswell_core", "allswell_integrations", "allswell_store"],
@@ -144,4 +145,22 @@ fn sql_is_spoken_in_the_store_alone() {
         }
     }
     assert!(looked > 50, "{looked} files were read");
+}
+
+#[test]
+fn nobody_but_the_door_and_the_store_reaches_a_client_of_the_network() {
+    for room in [
+        "allswell-core",
+        "allswell-integrations",
+        "allswell-engine",
+        "allswell-web",
+    ] {
+        let reached = reached_by(room);
+        for banned in ["hickory_resolver", "webpki_roots", "allswell_outbound"] {
+            assert!(
+                !reached.iter().any(|name| name == banned),
+                "{room} reaches {banned}"
+            );
+        }
+    }
 }

@@ -1,0 +1,10 @@
+//! The door against a hostile world: names that change, servers that are slow, endless, lying or elsewhere.
+//!
+//! The world is made up (`world.rs`): it notes every address that a connection would have gone to, and time is paused,
+//! so that a server that never answers costs no waiting.
+
+mod hostile;
+mod proxied;
+mod secure;
+mod vectors;
+mod world;
