@@ -35,6 +35,8 @@ pub enum Command {
     /// Pass standard input on to standard output, for a daemon that outlived its job
     #[command(hide = true)]
     Relay,
+    /// Whether the server lives: its last round of a ping stored and swept; the exit status is 1 if that is too old
+    Watchdog,
     /// Bring the database's schema up to date, as `serve` does unless database.migrate is false
     Migrate,
     /// Look at the configuration

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod house;
 mod keyring;
+mod notify;
 mod serve;
 mod system;
 mod telemetry;

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allswell_core::exchange::Class;
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
+use allswell_core::policy::{Policies, Policy};
 use allswell_core::scope::SystemScope;
+use allswell_core::target;
 use allswell_core::time::Span;
 use allswell_engine::deliver::Deliver;
 use allswell_engine::ingest::{InboxLimits, Ingest};
@@ -16,6 +19,8 @@ use allswell_engine::meters::Meters;
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
+use allswell_engine::watchdog::Watchdog;
+use allswell_outbound::{Client, Settings};
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -27,7 +32,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{system, telemetry, tzdata};
+use crate::{notify, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -62,6 +67,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
+    let door = operators_door()?;
+    if let Some(url) = &config.watchdog.url {
+        target::judge(door.policy(Class::Operator), url.reveal())
+            .map_err(|refusal| anyhow::anyhow!("watchdog.url cannot be called: {refusal}"))?;
+    }
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.
@@ -129,8 +139,25 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters.clone(),
     ));
     tasks.spawn(loops::run(replan, idle.clone(), stopped.clone(), meters.clone()));
-    tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
+    tasks.spawn(loops::run(retain, idle.clone(), stopped.clone(), meters.clone()));
     let mut ingesting = tokio::spawn(ingest.run(loops::now));
+    let watchdog = Watchdog::new(
+        store.clone(),
+        node,
+        inbox.clone(),
+        config.watchdog.url.clone(),
+        move |request| {
+            let door = door.clone();
+            async move { door.send(request).await }
+        },
+        notify::lives,
+    );
+    let mut watching = tokio::spawn(loops::run(
+        watchdog,
+        idle.clone(),
+        stopped.clone(),
+        meters.clone(),
+    ));
 
     let gauges = Arc::new(Gauges::default());
     let metrics_app = allswell_web::metrics_app(&meters, gauges.clone(), inbox.clone());
@@ -172,6 +199,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         drop(metrics_app);
     }
 
+    notify::ready();
     let broken = tokio::select! {
         name = stop.wait() => {
             tracing::info!("{name}: ending; requests in flight have up to {SHUTDOWN_SECS} s (again: end them at once)");
@@ -180,7 +208,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = tasks.join_next() => true,
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
+        _ = &mut watching => true,
     };
+    notify::stopping();
+    // It holds an end of the inbox, which must be gone before ingest is.
+    watching.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
     tokio::select! {
@@ -206,6 +238,31 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     tracing::info!("ended");
     log.finish();
     Ok(())
+}
+
+/// The door for what only the operator can aim: private networks are his to call.
+fn operators_door() -> Result<Client> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let named = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+    let mut nameservers: Vec<SocketAddr> = named
+        .map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53))
+        .collect();
+    if nameservers.is_empty() {
+        nameservers.push(SocketAddr::from(([127, 0, 0, 1], 53)));
+    }
+    let policies = Policies::new(|class| Policy {
+        private: class == Class::Operator,
+        ..Policy::default()
+    });
+    let settings = Settings {
+        policies,
+        nameservers,
+        extra_ca_pem: None,
+        proxy: None,
+    };
+    Client::new(settings).context("the door outward")
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

@@ -14,6 +14,7 @@ pub mod record;
 pub mod replan;
 pub mod retain;
 pub mod sweep;
+pub mod watchdog;
 
 /// When a step wants to be run again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

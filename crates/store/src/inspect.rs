@@ -25,6 +25,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),
+        ("watchdog", crate::watchdog::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[("batch", crate::batch::POSTGRES_STATEMENTS)]

@@ -24,6 +24,7 @@ pub mod people;
 pub mod pings;
 pub mod projects;
 pub mod retention;
+pub mod watchdog;
 
 pub use db::postgres::{Server, Tls, TlsMode};
 pub use db::{Reader, Tx};

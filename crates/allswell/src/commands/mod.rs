@@ -11,6 +11,7 @@ pub mod run;
 mod schedule;
 pub mod start_link;
 mod user;
+mod watchdog;
 
 use allswell_core::id::ProjectId;
 use allswell_core::scope::{ProjectScope, SystemScope};
@@ -98,6 +99,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let config = &loaded.config;
         match arguments.command {
             Command::Serve => serve::run(loaded).await,
+            Command::Watchdog => watchdog::run(config, answer).await,
             Command::Migrate => migrate::run(config, answer).await,
             Command::Keys(_) => keys::list(config, answer).await,
             Command::User(UserCommand::Create {

@@ -52,6 +52,7 @@ pub struct Config {
     pub keys: Keys,
     pub log: Log,
     pub metrics: Metrics,
+    pub watchdog: Watchdog,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
@@ -119,6 +120,12 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
     /// What `X-Metrics-Key` must say at the API; `None`: nobody may ask there.
     pub key: Option<Secret<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Watchdog {
+    /// Requested after each round of our own check; `None`: nobody is told.
+    pub url: Option<Secret<String>>,
 }
 
 #[derive(Debug, Clone)]

@@ -64,6 +64,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("log", "What is written to standard error."),
     ("metrics", "Figures about this server."),
+    ("watchdog", "Who hears that this server lives."),
     ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
@@ -213,6 +214,15 @@ pub const SETTINGS: &[Setting] = &[
         doc: &[
             "What X-Metrics-Key must say to read /api/v3/metrics/. Empty: nobody may. Also METRICS_KEY in the",
             "environment.",
+        ],
+    },
+    Setting {
+        name: "watchdog.url",
+        kind: Kind::SecretText,
+        default: r#""""#,
+        doc: &[
+            "Requested each minute, after a ping of our own was stored and swept: the ping address of a check elsewhere",
+            "(any heartbeat service, or another Allswell) with a period of a minute. Empty: nobody is told.",
         ],
     },
     Setting {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use allswell_store::TlsMode;
 
 use super::value::Value;
-use super::{Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata};
+use super::{
+    Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata, Watchdog,
+};
 
 /// A valid value for each setting, by name.
 pub struct Values {
@@ -73,6 +75,12 @@ impl Values {
                     _ => None,
                 }),
                 key: self.take("metrics.key", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            watchdog: Watchdog {
+                url: self.take("watchdog.url", |value| match value {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),

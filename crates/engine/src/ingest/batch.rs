@@ -36,7 +36,15 @@ pub(super) async fn store(
 ) -> Result<(Vec<Answer>, usize)> {
     let mut answers = vec![Answer::NotFound; arrivals.len()];
     let mut promised = 0;
-    let mut open: Vec<usize> = (0..arrivals.len()).collect();
+    let mut open = Vec::with_capacity(arrivals.len());
+    for (index, arrival) in arrivals.iter().enumerate() {
+        if let Address::Ourselves(node) = arrival.address {
+            tx.watchdog_ping(SystemScope::engine(), node, arrival.at).await?;
+            answers[index] = Answer::Stored;
+        } else {
+            open.push(index);
+        }
+    }
     for _ in 0..ROUNDS_MAX {
         let found = Look::at(tx, arrivals, &open, &mut dice).await?;
         let mut touched: HashMap<CheckId, Touched<'_>> = HashMap::new();
@@ -90,6 +98,7 @@ impl<'a> Look<'a> {
                     ids.insert(*id);
                 }
                 Address::Slug { key, slug, .. } => by_slug.push((*index, key.reveal(), slug)),
+                Address::Ourselves(_) => {}
             }
         }
         if !ids.is_empty() {
@@ -194,7 +203,7 @@ impl<'a> Look<'a> {
     fn by_address(&self, address: &Address) -> std::result::Result<CheckId, Answer> {
         match address {
             Address::Check(id) if self.checks.contains_key(id) => Ok(*id),
-            Address::Check(_) => Err(Answer::NotFound),
+            Address::Check(_) | Address::Ourselves(_) => Err(Answer::NotFound),
             Address::Slug { key, slug, .. } => self
                 .slugs
                 .get(&(key.reveal().as_str(), slug.as_str()))

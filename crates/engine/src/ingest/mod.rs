@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::id::CheckId;
+use allswell_core::id::{CheckId, NodeId};
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
@@ -33,6 +33,8 @@ const COMPLAINT_EVERY: Span = Span::from_secs(10);
 pub enum Address {
     /// A check by its id.
     Check(CheckId),
+    /// The check that a node is to itself (`watchdog.rs`). It belongs to no project and cannot be pinged from outside.
+    Ourselves(NodeId),
     /// A check by its slug, in the project of the ping key.
     Slug {
         /// The ping key.
@@ -208,14 +210,19 @@ impl Ingest {
         while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
             let (arrivals, answers): (Vec<_>, Vec<_>) = waiting
                 .drain(..)
-                .map(|waiting| (waiting.arrival, waiting.answer))
+                .map(|waiting| {
+                    let counts = !matches!(waiting.arrival.address, Address::Ourselves(_));
+                    (waiting.arrival, (waiting.answer, counts))
+                })
                 .unzip();
             let begun = clock();
             self.now = begun;
             let results = self.take(arrivals.into()).await;
             self.meters.batch(answers.len(), clock() - begun);
-            for (answer, result) in answers.into_iter().zip(results) {
-                self.meters.ping(result);
+            for ((answer, counts), result) in answers.into_iter().zip(results) {
+                if counts {
+                    self.meters.ping(result);
+                }
                 // A client that went away no longer waits; its ping is stored.
                 let _ = answer.send(result);
             }

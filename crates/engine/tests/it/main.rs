@@ -9,3 +9,4 @@ mod loops;
 mod replan;
 mod retain;
 mod sweep;
+mod watchdog;

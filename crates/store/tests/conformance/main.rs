@@ -24,3 +24,4 @@ mod schema;
 mod tls;
 mod transactions;
 mod vault;
+mod watchdog;
