@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance first-light differential schedules crash garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light differential schedules crash garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,7 +31,7 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, postgres, garbage, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, postgres, garbage, outbound, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
@@ -40,6 +40,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) postgres
 	$(MAKE) postgres-18
 	$(MAKE) garbage
+	$(MAKE) outbound
 	$(MAKE) api
 	$(MAKE) clients
 	$(MAKE) openapi
@@ -95,6 +96,9 @@ crash: setup build ## kill -9 at random moments under load, 20 rounds on the rel
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_garbage.py tests/test_durability.py $(ARGS)
+
+outbound: build-debug ## what may be called: all vectors through the real binary, in network namespaces
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_outbound.py $(ARGS)
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent

@@ -67,6 +67,9 @@ pub enum Command {
     Schedule(ScheduleCommand),
     /// Every route of the server, with who may use it
     Routes,
+    /// What this server may call, and why not
+    #[command(subcommand)]
+    Outbound(OutboundCommand),
 }
 
 #[derive(Args)]
@@ -331,5 +334,32 @@ pub enum ScheduleCommand {
         /// expression is written \n
         #[arg(long, conflicts_with_all = ["expr", "after"])]
         stdin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum OutboundCommand {
+    /// Judge a URL as a webhook's would be: its form, its name, every address, with the setting that would allow it
+    Check {
+        url: String,
+        /// Who aims the call: webhook, probe, job, channel, sign-on or operator
+        #[arg(long, default_value = "webhook")]
+        class: String,
+        /// Call it, through the same door as everything else, and show what came of it
+        #[arg(long)]
+        send: bool,
+        #[arg(long, default_value = "GET", requires = "send")]
+        method: String,
+        /// A header to send; may be given several times
+        #[arg(long = "header", value_name = "NAME:VALUE", requires = "send")]
+        headers: Vec<String>,
+        /// Redirects to follow; for probes only
+        #[arg(long, value_name = "N", default_value_t = 0, requires = "send",
+              value_parser = clap::value_parser!(u8).range(0..=i64::from(allswell_core::limits::REDIRECTS_MAX)))]
+        redirects: u8,
+        /// Call it this often, one after the other
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "send",
+              value_parser = clap::value_parser!(u16).range(1..=100))]
+        repeat: u16,
     },
 }

@@ -9,6 +9,7 @@ mod config;
 mod house;
 mod keyring;
 mod notify;
+mod outward;
 mod serve;
 mod system;
 mod telemetry;

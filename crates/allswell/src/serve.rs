@@ -7,7 +7,6 @@ use std::time::Duration;
 use allswell_core::exchange::Class;
 use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
-use allswell_core::policy::{Policies, Policy};
 use allswell_core::scope::SystemScope;
 use allswell_core::target;
 use allswell_core::time::Span;
@@ -20,7 +19,6 @@ use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
 use allswell_engine::watchdog::Watchdog;
-use allswell_outbound::{Client, Settings};
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
@@ -32,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{notify, system, telemetry, tzdata};
+use crate::{notify, outward, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -67,7 +65,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         None => None,
     };
     let site = site(&loaded, listener.local_addr()?);
-    let door = operators_door()?;
+    // Certificates or name servers that cannot be used end the start, not the first alert.
+    let door = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
     if let Some(url) = &config.watchdog.url {
         target::judge(door.policy(Class::Operator), url.reveal())
             .map_err(|refusal| anyhow::anyhow!("watchdog.url cannot be called: {refusal}"))?;
@@ -240,29 +239,14 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     Ok(())
 }
 
-/// The door for what only the operator can aim: private networks are his to call.
-fn operators_door() -> Result<Client> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let named = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
-    let mut nameservers: Vec<SocketAddr> = named
-        .map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53))
-        .collect();
-    if nameservers.is_empty() {
-        nameservers.push(SocketAddr::from(([127, 0, 0, 1], 53)));
-    }
-    let policies = Policies::new(|class| Policy {
-        private: class == Class::Operator,
-        ..Policy::default()
-    });
-    let settings = Settings {
-        policies,
-        nameservers,
-        extra_ca_pem: None,
-        proxy: None,
-    };
-    Client::new(settings).context("the door outward")
+/// Where we listen, so that nobody makes us call ourselves.
+fn own_ports(listener: &TcpListener, metrics: Option<&TcpListener>) -> Result<Vec<u16>> {
+    let ports = [Some(listener), metrics];
+    let ports = ports
+        .into_iter()
+        .flatten()
+        .map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect()
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

@@ -21,6 +21,16 @@ pub enum Audience {
     Us,
 }
 
+impl Audience {
+    /// The word of the setting.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Audience::Strangers => "strangers",
+            Audience::Us => "us",
+        }
+    }
+}
+
 /// A name that may be called, or all names under one (`*.corp.example`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {

@@ -5,6 +5,7 @@ mod channel;
 mod check;
 mod keys;
 mod migrate;
+mod outbound;
 mod project;
 mod routes;
 pub mod run;
@@ -136,6 +137,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Command::Channel(ChannelCommand::List { project }) => {
                 channel::list(config, answer, project).await
             }
+            Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
             Command::Config(_)
             | Command::Routes

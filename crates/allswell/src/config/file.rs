@@ -142,7 +142,13 @@ impl Walk<'_> {
 
     fn section(&mut self, section: &str, table: &DeTable<'_>) {
         for (key, value) in table {
-            self.key(&format!("{section}.{}", key.get_ref()), key, value);
+            let name = format!("{section}.{}", key.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) if SECTIONS.iter().any(|(known, _)| *known == name) => {
+                    self.section(&name, inner);
+                }
+                _ => self.key(&name, key, value),
+            }
         }
     }
 

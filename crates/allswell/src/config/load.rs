@@ -272,6 +272,7 @@ impl Loader {
             unreachable!("the table gives every setting a value of its kind");
         };
         let (listen, data_dir) = (*listen, data_dir.clone());
+        self.proxy_check(values);
         let ring = || KeyRingSource::File {
             path: data_dir.join("key-ring"),
             is_default: true,
@@ -302,6 +303,30 @@ impl Loader {
                 _ => continue,
             };
             self.sources.insert(name, Source::DefaultFrom(from));
+        }
+    }
+
+    /// A proxy takes the judging of addresses over or does not; nobody may be surprised by which.
+    fn proxy_check(&mut self, values: &Values) {
+        let proxy = matches!(
+            values.by_name.get("outbound.proxy"),
+            Some(Value::ProxyUrl(Some(_)))
+        );
+        let mode =
+            matches!(values.by_name.get("outbound.proxy_mode"), Some(Value::Word(word)) if !word.is_empty());
+        let (lonely, problem) = match (proxy, mode) {
+            (true, false) => (
+                "outbound.proxy",
+                "needs outbound.proxy_mode: vetted-ip or delegated",
+            ),
+            (false, true) => ("outbound.proxy_mode", "needs outbound.proxy"),
+            _ => return,
+        };
+        match self.sources.get(lonely) {
+            Some(Source::Place(place) | Source::SecretFile { by: place, .. }) => {
+                self.errors.push(place.clone(), format!("{lonely}: it {problem}"));
+            }
+            _ => unreachable!("what is not the default was written somewhere"),
         }
     }
 }

@@ -22,11 +22,13 @@ mod tests;
 mod value;
 mod values;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
+use allswell_core::policy::{Audience, HostPattern, Nat64};
 use allswell_core::secret::Secret;
+use allswell_outbound::Proxy;
 use allswell_store::TlsMode;
 
 pub use check::config_check;
@@ -57,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     pub tzdata: Tzdata,
     pub retention: Retention,
+    pub outbound: Outbound,
+    pub dns: Dns,
 }
 
 #[derive(Debug)]
@@ -160,6 +164,44 @@ pub struct Limits {
 pub struct Tzdata {
     /// Compiled zone files; `None` is what the program brings along.
     pub dir: Option<PathBuf>,
+}
+
+/// What may be called.
+#[derive(Debug)]
+pub struct Outbound {
+    pub audience: Audience,
+    pub allow_cidrs: Vec<Cidr>,
+    pub allow_hosts: Vec<HostPattern>,
+    pub deny_cidrs: Vec<Cidr>,
+    pub only_hosts: Vec<HostPattern>,
+    /// `None`: for all classes but probes.
+    pub https_only: Option<bool>,
+    pub allowed_ports: Vec<u16>,
+    pub allow_metadata: Vec<IpAddr>,
+    pub nat64_prefixes: Vec<Nat64>,
+    pub extra_ca_file: Option<PathBuf>,
+    pub proxy: Option<Proxy>,
+    pub webhooks: OutboundClass,
+    pub probes: OutboundClass,
+    pub jobs: OutboundClass,
+    pub channels: OutboundClass,
+    pub sign_on: OutboundClass,
+}
+
+/// What one class may call beside that, or instead of it.
+#[derive(Debug)]
+pub struct OutboundClass {
+    pub allow_cidrs: Vec<Cidr>,
+    pub allow_hosts: Vec<HostPattern>,
+    pub only_hosts: Vec<HostPattern>,
+    pub https_only: Option<bool>,
+    pub allowed_ports: Vec<u16>,
+}
+
+#[derive(Debug)]
+pub struct Dns {
+    /// Empty: those of the system.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// How much is kept, and for how long.

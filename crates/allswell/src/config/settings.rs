@@ -17,7 +17,7 @@ pub struct Setting {
 impl Setting {
     /// The section, empty for the top level, and the key in it.
     pub fn section_and_key(&self) -> (&'static str, &'static str) {
-        self.name.split_once('.').unwrap_or(("", self.name))
+        self.name.rsplit_once('.').unwrap_or(("", self.name))
     }
 
     /// The name of the key that names a file with the value instead: `keys.ring_file`.
@@ -53,6 +53,7 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
     ("METRICS_KEY", "metrics.key"),
     ("MASTER_BADGE_LABEL", "badges.label"),
+    ("INTEGRATIONS_ALLOW_PRIVATE_IPS", "outbound.audience"),
 ];
 
 /// What the sections are about, for the example file.
@@ -75,6 +76,22 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "The rules of time zones, for cron and OnCalendar schedules.",
     ),
     ("retention", "How much is kept, and for how long."),
+    (
+        "outbound",
+        "What this server may call: webhooks, probes and the rest. docs/outbound.md tells more.",
+    ),
+    (
+        "outbound.webhooks",
+        "For webhook channels alone. Lists are added to those of [outbound]; only_hosts and allowed_ports replace them.",
+    ),
+    ("outbound.probes", "The same for probes."),
+    ("outbound.jobs", "The same for scheduled calls."),
+    ("outbound.channels", "The same for channels of other kinds."),
+    (
+        "outbound.sign_on",
+        "The same for sign-on: issuers and their keys.",
+    ),
+    ("dns", "Who turns names into addresses for [outbound]."),
 ];
 
 pub const SETTINGS: &[Setting] = &[
@@ -373,6 +390,259 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 0, max: 3650 },
         default: "7",
         doc: &["Days after which the rows of a deleted check or project are removed."],
+    },
+    Setting {
+        name: "outbound.audience",
+        kind: Kind::Audience,
+        default: r#""strangers""#,
+        doc: &[
+            "Whom this server serves. \"strangers\": calls reach public addresses, and of private networks only what is",
+            "listed here. \"us\": people who may reach this network anyway; RFC 1918, unique local and loopback addresses",
+            "are allowed. Addresses of cloud metadata never are. Also INTEGRATIONS_ALLOW_PRIVATE_IPS (True is \"us\").",
+        ],
+    },
+    Setting {
+        name: "outbound.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks that may be called beside public ones, such as \"10.1.0.0/16\"."],
+    },
+    Setting {
+        name: "outbound.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &[
+            "Names whose addresses may be private, and local names that may be called: \"wiki.corp.example\", \"ntfy\", or",
+            "\"*.corp.example\" for all names under one.",
+        ],
+    },
+    Setting {
+        name: "outbound.deny_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks that are never called, whatever allows them: your own public ones, for example."],
+    },
+    Setting {
+        name: "outbound.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["If there are any: no other host is called."],
+    },
+    Setting {
+        name: "outbound.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["Refuse http: true or false. Empty: true, but for probes."],
+    },
+    Setting {
+        name: "outbound.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &[
+            "If there are any: no other port is called. Else all but those of other protocols (25, 53, 6667, ...).",
+        ],
+    },
+    Setting {
+        name: "outbound.allow_metadata",
+        kind: Kind::Addresses,
+        default: "[]",
+        doc: &[
+            "Addresses of cloud metadata that may be called, each by itself. They hand out this machine's credentials.",
+        ],
+    },
+    Setting {
+        name: "outbound.nat64_prefixes",
+        kind: Kind::Nat64,
+        default: "[]",
+        doc: &[
+            "NAT64 prefixes of this network, such as \"64:ff9b::/96\": judged by the IPv4 address inside.",
+        ],
+    },
+    Setting {
+        name: "outbound.extra_ca_file",
+        kind: Kind::PathOrNone,
+        default: r#""""#,
+        doc: &[
+            "Certificates of authorities that are believed beside the usual ones, PEM. Read at the start.",
+        ],
+    },
+    Setting {
+        name: "outbound.proxy",
+        kind: Kind::ProxyUrl,
+        default: r#""""#,
+        doc: &[
+            "An HTTP proxy for all calls, http://USER:PASSWORD@HOST:PORT; needs `proxy_mode`. Empty: none. HTTP_PROXY and its",
+            "kind in the environment are never looked at.",
+        ],
+    },
+    Setting {
+        name: "outbound.proxy_mode",
+        kind: Kind::Word(&["", "vetted-ip", "delegated"]),
+        default: r#""""#,
+        doc: &[
+            "vetted-ip: names are resolved and judged here, and the proxy is asked for an address. delegated: the proxy is asked",
+            "for the name, and where that leads is judged by it alone.",
+        ],
+    },
+    // For each class alone: the same five, which say so in one line.
+    Setting {
+        name: "outbound.webhooks.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.webhooks.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Names, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.webhooks.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.webhooks.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["true or false. Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.webhooks.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.probes.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.probes.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Names, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.probes.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.probes.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["true or false. Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.probes.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.jobs.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.jobs.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Names, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.jobs.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.jobs.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["true or false. Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.jobs.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.channels.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.channels.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Names, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.channels.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.channels.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["true or false. Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.channels.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.sign_on.allow_cidrs",
+        kind: Kind::Networks,
+        default: "[]",
+        doc: &["Networks, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.sign_on.allow_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Names, as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.sign_on.only_hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.sign_on.https_only",
+        kind: Kind::SwitchOrNone,
+        default: r#""""#,
+        doc: &["true or false. Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "outbound.sign_on.allowed_ports",
+        kind: Kind::Ports,
+        default: "[]",
+        doc: &["Empty: as in [outbound]."],
+    },
+    Setting {
+        name: "dns.nameservers",
+        kind: Kind::Nameservers,
+        default: "[]",
+        doc: &[
+            "Name servers, such as \"9.9.9.9\" or \"127.0.0.1:5300\". Empty: those of /etc/resolv.conf, read at the start.",
+            "Neither the hosts file nor search lists are used.",
+        ],
     },
 ];
 

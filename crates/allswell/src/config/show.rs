@@ -22,6 +22,7 @@ pub enum Shown {
     Number(u64),
     Truth(bool),
     List(Vec<String>),
+    Numbers(Vec<u16>),
     /// A secret that was left to a file of its own, by that file's path.
     InFile(String),
 }
@@ -38,6 +39,20 @@ pub fn shown(value: &Value) -> Shown {
         Value::Networks(networks) => {
             Shown::List(networks.iter().map(|network| network.to_string()).collect())
         }
+        Value::Hosts(hosts) => Shown::List(hosts.iter().map(|host| host.to_string()).collect()),
+        Value::Ports(ports) => Shown::Numbers(ports.clone()),
+        Value::Addresses(addresses) => {
+            Shown::List(addresses.iter().map(|address| address.to_string()).collect())
+        }
+        Value::Nat64(prefixes) => Shown::List(
+            prefixes
+                .iter()
+                .map(|prefix| prefix.network().to_string())
+                .collect(),
+        ),
+        Value::Nameservers(servers) => Shown::List(servers.iter().map(|server| server.to_string()).collect()),
+        Value::Audience(audience) => text(Some(audience.word().to_owned())),
+        Value::ProxyUrl(url) => text(url.as_ref().map(|_| MASK.to_owned())),
         Value::Database(url) => text(url.as_ref().map(|url| url.masked())),
         Value::KeyRing(Some(KeyRingSource::File { path, .. })) => Shown::InFile(path.display().to_string()),
         Value::KeyRing(ring) => text(ring.as_ref().map(|_| MASK.to_owned())),
@@ -45,6 +60,8 @@ pub fn shown(value: &Value) -> Shown {
         Value::Label(label) => text(Some(label.clone())),
         Value::Word(word) => text(Some((*word).to_owned())),
         Value::Switch(truth) => Shown::Truth(*truth),
+        Value::SwitchOrNone(None) => text(None),
+        Value::SwitchOrNone(Some(truth)) => Shown::Truth(*truth),
         Value::Number(number) => Shown::Number(*number),
     }
 }
@@ -106,6 +123,7 @@ fn show_json(rows: &[Row]) -> String {
             Shown::Number(number) => json!(number),
             Shown::Truth(truth) => json!(truth),
             Shown::List(items) => json!(items),
+            Shown::Numbers(numbers) => json!(numbers),
         };
         (row.name.clone(), json!({ "value": value, "from": row.source }))
     });
@@ -118,7 +136,7 @@ fn show_text(rows: &[Row]) -> String {
     let lines: Vec<(&str, String, &str)> = rows
         .iter()
         .map(|row| {
-            let (section, key) = row.name.split_once('.').unwrap_or(("", &row.name));
+            let (section, key) = row.name.rsplit_once('.').unwrap_or(("", &row.name));
             (
                 section,
                 format!("{key} = {}", toml_value(&row.value)),
@@ -148,6 +166,10 @@ fn toml_value(value: &Shown) -> String {
         Shown::Text(text) | Shown::InFile(text) => toml_text(text),
         Shown::Number(number) => number.to_string(),
         Shown::Truth(truth) => truth.to_string(),
+        Shown::Numbers(numbers) => {
+            let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+            format!("[{}]", numbers.join(", "))
+        }
         Shown::List(items) => {
             format!(
                 "[{}]",

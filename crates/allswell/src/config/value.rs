@@ -1,13 +1,17 @@
 //! What a setting may be: from what was written to a valid value, or a reason why not.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_outbound::{Proxy, ProxyMode};
 
 use super::show::shown;
 use super::{Cidr, DatabaseUrl, KeyRingSource, Secret, SiteUrl};
 
 const NETWORKS_MAX: usize = 256;
+const NAMESERVERS_MAX: usize = 8;
 const PATH_BYTES_MAX: usize = 4096;
 const LABEL_CHARS_MAX: usize = 100;
 const SECRET_CHARS_MIN: usize = 8;
@@ -26,6 +30,20 @@ pub enum Kind {
     /// A path, or empty for "none".
     PathOrNone,
     Networks,
+    /// Names of hosts, `*.` in front for all under one.
+    Hosts,
+    /// Ports, 0 not among them.
+    Ports,
+    /// IP addresses.
+    Addresses,
+    /// IPv6 networks that hold IPv4 addresses.
+    Nat64,
+    /// IP addresses with or without a port; 53 is the usual one.
+    Nameservers,
+    /// Whom the server serves; true and false as Healthchecks' switch says it.
+    Audience,
+    /// A secret, since it may hold a password. Empty: none.
+    ProxyUrl,
     /// A secret, since it may hold a password. Empty: worked out from the data directory.
     Database,
     /// A secret whose file is left to those who make and read key rings.
@@ -37,6 +55,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// true or false.
     Switch,
+    /// true or false, or empty for "as elsewhere".
+    SwitchOrNone,
     Number {
         min: u64,
         max: u64,
@@ -51,12 +71,20 @@ pub enum Value {
     Path(PathBuf),
     PathOrNone(Option<PathBuf>),
     Networks(Vec<Cidr>),
+    Hosts(Vec<HostPattern>),
+    Ports(Vec<u16>),
+    Addresses(Vec<IpAddr>),
+    Nat64(Vec<Nat64>),
+    Nameservers(Vec<SocketAddr>),
+    Audience(Audience),
+    ProxyUrl(Option<Secret<String>>),
     Database(Option<DatabaseUrl>),
     KeyRing(Option<KeyRingSource>),
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
     Switch(bool),
+    SwitchOrNone(Option<bool>),
     Number(u64),
 }
 
@@ -82,7 +110,10 @@ type Why = Cow<'static, str>;
 impl Kind {
     /// Secrets can be given by file and are never repeated.
     pub fn is_secret(&self) -> bool {
-        matches!(self, Self::Database | Self::KeyRing | Self::SecretText)
+        matches!(
+            self,
+            Self::Database | Self::KeyRing | Self::SecretText | Self::ProxyUrl
+        )
     }
 
     /// The end of the sentence "allowed is …".
@@ -98,6 +129,22 @@ impl Kind {
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
             Self::Switch => "true or false".to_owned(),
+            Self::SwitchOrNone => "true or false, or nothing".to_owned(),
+            Self::Hosts => {
+                format!("up to {NETWORKS_MAX} names, such as [\"wiki.example.com\", \"*.corp.example\"]")
+            }
+            Self::Ports => format!("up to {NETWORKS_MAX} ports from 1 to 65535"),
+            Self::Addresses => format!("up to {NETWORKS_MAX} IP addresses"),
+            Self::Nat64 => "IPv6 networks, such as [\"64:ff9b::/96\"]".to_owned(),
+            Self::Nameservers => {
+                "up to 8 IP addresses with or without a port, such as [\"9.9.9.9\", \"127.0.0.1:5300\"]"
+                    .to_owned()
+            }
+            Self::Audience => "\"strangers\" or \"us\"".to_owned(),
+            Self::ProxyUrl => {
+                "\"http://HOST:PORT\" with USER:PASSWORD@ in front of the host if it asks for one, or nothing"
+                    .to_owned()
+            }
             Self::KeyRing => "the text of a key ring".to_owned(),
             Self::SecretText => format!(
                 "printable ASCII without blanks, {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX} characters, or nothing for none"
@@ -138,7 +185,20 @@ impl Kind {
                 "" => Ok(Value::PathOrNone(None)),
                 text => path(text).map(|path| Value::PathOrNone(Some(path))),
             },
-            Self::Networks => networks(raw).map(Value::Networks),
+            Self::Networks => list(raw, NETWORKS_MAX, Cidr::parse).map(Value::Networks),
+            Self::Hosts => list(raw, NETWORKS_MAX, HostPattern::parse).map(Value::Hosts),
+            Self::Ports => ports(raw).map(Value::Ports),
+            Self::Addresses => list(raw, NETWORKS_MAX, ip).map(Value::Addresses),
+            Self::Nat64 => list(raw, NETWORKS_MAX, |text| Nat64::new(Cidr::parse(text)?)).map(Value::Nat64),
+            Self::Nameservers => list(raw, NAMESERVERS_MAX, nameserver).map(Value::Nameservers),
+            Self::Audience => audience(raw).map(Value::Audience),
+            Self::ProxyUrl => match raw.text()? {
+                "" => Ok(Value::ProxyUrl(None)),
+                text => {
+                    Proxy::parse(text, ProxyMode::VettedIp)?;
+                    Ok(Value::ProxyUrl(Some(Secret::new(text.to_owned()))))
+                }
+            },
             Self::Database => match raw.text()? {
                 "" => Ok(Value::Database(None)),
                 text => Ok(Value::Database(Some(DatabaseUrl::parse(text)?))),
@@ -165,6 +225,11 @@ impl Kind {
                 Raw::Truth(truth) => Ok(Value::Switch(*truth)),
                 _ => Err(Cow::Borrowed("")),
             },
+            Self::SwitchOrNone if raw.is_empty() => Ok(Value::SwitchOrNone(None)),
+            Self::SwitchOrNone => match Kind::Switch.value(raw)? {
+                Value::Switch(truth) => Ok(Value::SwitchOrNone(Some(truth))),
+                _ => unreachable!("a switch parses to a switch"),
+            },
             Self::Number { min, max } => {
                 let number = raw.number().and_then(|number| u64::try_from(number).ok());
                 let number = number.filter(|number| (*min..=*max).contains(number));
@@ -180,6 +245,7 @@ impl Value {
         match (self, other) {
             // Shown, all secrets are alike.
             (Self::SecretText(one), Self::SecretText(other)) => one == other,
+            (Self::ProxyUrl(one), Self::ProxyUrl(other)) => one == other,
             (one, other) => shown(one) == shown(other),
         }
     }
@@ -267,19 +333,63 @@ fn label(text: &str) -> Result<String, Why> {
     Ok(text.to_owned())
 }
 
-fn networks(raw: &Raw) -> Result<Vec<Cidr>, Why> {
+/// Texts of a list, or of a variable between commas.
+fn texts(raw: &Raw, count_max: usize) -> Result<Vec<&str>, Why> {
     let texts: Vec<&str> = match raw {
         Raw::Variable(text) if text.trim().is_empty() => Vec::new(),
         Raw::Variable(text) => text.split(',').map(str::trim).collect(),
         Raw::List(items) => items.iter().map(Raw::text).collect::<Result<_, _>>()?,
         _ => return Err(Cow::Borrowed("this is not a list")),
     };
-    if texts.len() > NETWORKS_MAX {
+    if texts.len() > count_max {
         return Err(Cow::Borrowed("these are too many"));
     }
-    let network =
-        |text: &&str| Cidr::parse(text).map_err(|why| format!("\"{}\": {why}", printable(text)).into());
-    texts.iter().map(network).collect()
+    Ok(texts)
+}
+
+fn list<T>(raw: &Raw, count_max: usize, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Why> {
+    let item = |text: &str| parse(text).map_err(|why| Cow::Owned(format!("\"{}\": {why}", printable(text))));
+    texts(raw, count_max)?.into_iter().map(item).collect()
+}
+
+fn ports(raw: &Raw) -> Result<Vec<u16>, Why> {
+    let port = |number: i128| u16::try_from(number).ok().filter(|port| *port != 0);
+    let ports: Option<Vec<u16>> = match raw {
+        Raw::List(items) if items.len() <= NETWORKS_MAX => {
+            items.iter().map(|item| item.number().and_then(port)).collect()
+        }
+        Raw::Variable(_) => {
+            let number = |text: &str| text.parse().ok().and_then(port);
+            texts(raw, NETWORKS_MAX)?.into_iter().map(number).collect()
+        }
+        _ => None,
+    };
+    ports.ok_or(Cow::Borrowed(""))
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let address: Result<IpAddr, _> = text.parse();
+    address
+        .map(|address| address.to_canonical())
+        .map_err(|_| "this is not an IP address".to_owned())
+}
+
+fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let without = || ip(text).map(|address| SocketAddr::new(address, 53));
+    with_port.map_or_else(without, Ok)
+}
+
+fn audience(raw: &Raw) -> Result<Audience, Why> {
+    match raw.text()? {
+        "strangers" => Ok(Audience::Strangers),
+        "us" => Ok(Audience::Us),
+        text if matches!(raw, Raw::Variable(_)) && text.eq_ignore_ascii_case("true") => Ok(Audience::Us),
+        text if matches!(raw, Raw::Variable(_)) && text.eq_ignore_ascii_case("false") => {
+            Ok(Audience::Strangers)
+        }
+        _ => Err(Cow::Borrowed("")),
+    }
 }
 
 /// The text without what could move a terminal's cursor, turn its lines around or flood a log.

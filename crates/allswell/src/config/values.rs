@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use allswell_core::policy::HostPattern;
+use allswell_outbound::{Proxy, ProxyMode};
 use allswell_store::TlsMode;
 
 use super::value::Value;
 use super::{
-    Badges, Config, Database, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Retention, Tzdata, Watchdog,
+    Badges, Cidr, Config, Database, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
+    OutboundClass, Retention, Tzdata, Watchdog,
 };
 
 /// A valid value for each setting, by name.
@@ -36,13 +39,7 @@ impl Values {
                     None
                 }
             }),
-            trusted_proxies: self.take("trusted_proxies", |value| {
-                if let Value::Networks(it) = value {
-                    Some(it)
-                } else {
-                    None
-                }
-            }),
+            trusted_proxies: self.networks("trusted_proxies"),
             database: Database {
                 url: self.take("database.url", |value| {
                     if let Value::Database(it) = value { it } else { None }
@@ -99,7 +96,89 @@ impl Values {
                 }),
             },
             retention: self.retention(),
+            outbound: self.outbound(),
+            dns: Dns {
+                nameservers: self.take("dns.nameservers", |value| match value {
+                    Value::Nameservers(it) => Some(it),
+                    _ => None,
+                }),
+            },
         }
+    }
+
+    fn outbound(&mut self) -> Outbound {
+        let proxy = self.take("outbound.proxy", |value| match value {
+            Value::ProxyUrl(it) => Some(it),
+            _ => None,
+        });
+        let mode = self.take("outbound.proxy_mode", |value| match value {
+            Value::Word("vetted-ip") => Some(Some(ProxyMode::VettedIp)),
+            Value::Word("delegated") => Some(Some(ProxyMode::Delegated)),
+            Value::Word(_) => Some(None),
+            _ => None,
+        });
+        Outbound {
+            audience: self.take("outbound.audience", |value| match value {
+                Value::Audience(it) => Some(it),
+                _ => None,
+            }),
+            allow_cidrs: self.networks("outbound.allow_cidrs"),
+            allow_hosts: self.hosts("outbound.allow_hosts"),
+            deny_cidrs: self.networks("outbound.deny_cidrs"),
+            only_hosts: self.hosts("outbound.only_hosts"),
+            https_only: self.switch_or_none("outbound.https_only"),
+            allowed_ports: self.ports("outbound.allowed_ports"),
+            allow_metadata: self.take("outbound.allow_metadata", |value| match value {
+                Value::Addresses(it) => Some(it),
+                _ => None,
+            }),
+            nat64_prefixes: self.take("outbound.nat64_prefixes", |value| match value {
+                Value::Nat64(it) => Some(it),
+                _ => None,
+            }),
+            extra_ca_file: self.path_or_none("outbound.extra_ca_file"),
+            // Both or none: looked at when the settings were taken together.
+            proxy: proxy
+                .zip(mode)
+                .and_then(|(url, mode)| Proxy::parse(url.reveal(), mode).ok()),
+            webhooks: self.outbound_class("webhooks"),
+            probes: self.outbound_class("probes"),
+            jobs: self.outbound_class("jobs"),
+            channels: self.outbound_class("channels"),
+            sign_on: self.outbound_class("sign_on"),
+        }
+    }
+
+    fn outbound_class(&mut self, class: &str) -> OutboundClass {
+        let name = |key: &str| format!("outbound.{class}.{key}");
+        OutboundClass {
+            allow_cidrs: self.networks(&name("allow_cidrs")),
+            allow_hosts: self.hosts(&name("allow_hosts")),
+            only_hosts: self.hosts(&name("only_hosts")),
+            https_only: self.switch_or_none(&name("https_only")),
+            allowed_ports: self.ports(&name("allowed_ports")),
+        }
+    }
+
+    fn networks(&mut self, name: &str) -> Vec<Cidr> {
+        self.take(name, |value| match value {
+            Value::Networks(it) => Some(it),
+            _ => None,
+        })
+    }
+
+    fn hosts(&mut self, name: &str) -> Vec<HostPattern> {
+        self.take(name, |value| match value {
+            Value::Hosts(it) => Some(it),
+            _ => None,
+        })
+    }
+
+    fn ports(&mut self, name: &str) -> Vec<u16> {
+        self.take(name, |value| match value {
+            Value::Ports(it) => Some(it),
+            _ => None,
+        })
     }
 
     fn limits(&mut self) -> Limits {
@@ -132,6 +211,13 @@ impl Values {
     fn switch(&mut self, name: &str) -> bool {
         self.take(name, |value| match value {
             Value::Switch(it) => Some(it),
+            _ => None,
+        })
+    }
+
+    fn switch_or_none(&mut self, name: &str) -> Option<bool> {
+        self.take(name, |value| match value {
+            Value::SwitchOrNone(it) => Some(it),
             _ => None,
         })
     }

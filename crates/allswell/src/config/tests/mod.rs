@@ -3,6 +3,7 @@
 
 mod example;
 mod layers;
+mod outbound;
 mod refusals;
 mod secrets;
 mod show;
