@@ -84,7 +84,7 @@ kill -TERM "$server"; wait "$server" || fail "the server ended badly: $(cat "$wo
 
 if command -v strace >/dev/null; then
   say "the system calls that the server makes are those that the unit allows"
-  names() { systemd-analyze syscall-filter "$@" | sed -n 's/^ *\([a-z0-9_@-]*\)$/\1/p' | while read -r name; do
+  names() { systemd-analyze syscall-filter "$@" | sed -n 's/^  *\([a-z0-9_@-]*\)$/\1/p' | while read -r name; do
     case $name in @*) names "$name" ;; *) echo "$name" ;; esac; done; }
   names @system-service | sort -u > "$work/allowed"
   { names @privileged; names @resources; } | sort -u > "$work/denied"

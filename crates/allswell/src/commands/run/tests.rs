@@ -104,7 +104,8 @@ fn the_file_says_what_nobody_else_says() {
 #[test]
 fn what_cannot_be_meant_is_told_without_repeating_a_key() {
     let server = ("ALLSWELL_RUN_SERVER", "http://a/ping");
-    let table: [(&str, Vec<(&str, &str)>, &str); 9] = [
+    type Given = Vec<(&'static str, &'static str)>;
+    let table: [(&str, Given, &str); 9] = [
         ("", vec![], "which check"),
         ("--slug a", vec![server], "ping key"),
         ("--slug a --ping-key k", vec![], "where the server is"),
