@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation sim mutations
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation sim mutations run-tests watchdog deb deb-test
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,7 +31,7 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, outbound, operate, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, run-tests, watchdog, outbound, operate, api, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
@@ -42,6 +42,8 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) postgres
 	$(MAKE) postgres-18
 	$(MAKE) garbage
+	$(MAKE) run-tests
+	$(MAKE) watchdog
 	$(MAKE) outbound
 	$(MAKE) operate
 	$(MAKE) api
@@ -135,6 +137,28 @@ garbage: build-debug ## hostile clients on the port of the real binary, and a tr
 
 outbound: build-debug ## what may be called: all vectors through the real binary, in network namespaces
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_outbound.py $(ARGS)
+
+run-tests: build-debug ## `allswell run` on jobs of all kinds, against servers of all kinds
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_run.py $(ARGS)
+
+watchdog: build-debug ## somebody elsewhere hears that the server lives, and hears nothing when it hangs
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 3 tests/test_watchdog.py $(ARGS)
+
+deb: build ## the Debian package, target/debian/allswell_*.deb
+	$(MAKE) deb-of PROFILE=release
+
+# PROFILE=dev packs the debug build, to try the package itself without minutes of optimising.
+.PHONY: deb-of
+deb-of:
+	@bash tests/setup.sh cargo-deb
+	mkdir -p target/deb
+	"$(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/allswell" config example | sed -E -e 's/^([a-z_]+ = )/# \1/' \
+	  -e 's|^# data_dir = .*|data_dir = "/var/lib/allswell"|' > target/deb/allswell.toml
+	cargo deb --no-build --no-strip --locked -p allswell --profile $(PROFILE)
+
+deb-test: build-debug ## build the package from the debug build, install, start, upgrade, remove and purge it; needs root
+	$(MAKE) deb-of PROFILE=dev
+	bash tests/test_deb.sh "$$(ls -t $(TARGET)/debian/allswell_*.deb | head -1)"
 
 browser: build-debug ## the pages in Chromium
 	cd tests/browser && npm test --silent

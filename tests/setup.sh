@@ -22,6 +22,19 @@ say() { printf 'setup: %s\n' "$*"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 node_is_old() { ! have node || [ "$(node --version | tr -d v | cut -d. -f1)" -lt 20 ]; }
 
+# Only for packaging: `setup.sh cargo-deb`.
+deb_version=3.8.0
+if [ "${1:-}" = cargo-deb ]; then
+  if [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "$deb_version" ]; then
+    say "building cargo-deb $deb_version into target/tools"
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
+      CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+      cargo install --quiet --locked --root target/tools --target-dir target/tools/build "cargo-deb@$deb_version"
+    rm -rf target/tools/build
+  fi
+  exit 0
+fi
+
 have cargo || { say "cargo is missing. Install Rust with rustup (https://rustup.rs); rust-toolchain.toml names the version."; exit 1; }
 
 missing=()

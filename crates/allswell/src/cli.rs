@@ -3,6 +3,7 @@
 mod channel;
 mod delivery;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
@@ -39,6 +40,13 @@ pub struct Arguments {
 pub enum Command {
     /// Run the server
     Serve,
+    /// Run a job and report its start, its exit status and the end of its output
+    Run(RunArguments),
+    /// Pass standard input on to standard output, for a daemon that outlived its job
+    #[command(hide = true)]
+    Relay,
+    /// Whether the server lives: its last round of a ping stored and swept; the exit status is 1 if that is too old
+    Watchdog,
     /// Bring the database's schema up to date, as `serve` does unless database.migrate is false
     Migrate,
     /// Look at the configuration
@@ -93,6 +101,56 @@ pub enum Command {
 fn class(word: &str) -> Result<Class, String> {
     let known = || Class::ALL.map(Class::word).join(", ");
     Class::from_word(word).ok_or_else(|| format!("it is one of {}", known()))
+}
+
+#[derive(Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub flags: RunFlags,
+    /// The job and its arguments; for pipes and redirections: sh -c '...'
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Each can be set as ALLSWELL_RUN_... in the environment, or in ~/.config/allswell/run.toml.
+#[derive(Args)]
+pub struct RunFlags {
+    /// What ping addresses begin with: https://allswell.example.org/ping, or https://hc-ping.com
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The check, by its id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["slug", "url"])]
+    pub uuid: Option<String>,
+    /// The check, by its slug; needs the project's ping key
+    #[arg(long, value_name = "SLUG", conflicts_with = "url")]
+    pub slug: Option<String>,
+    /// The project's ping key. Others on this machine see it here: the environment or a file is the better place
+    #[arg(long, value_name = "KEY", conflicts_with = "ping_key_file")]
+    pub ping_key: Option<String>,
+    /// File with the ping key
+    #[arg(long, value_name = "FILE")]
+    pub ping_key_file: Option<PathBuf>,
+    /// The check, by its whole ping address
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Make a check of that slug if there is none
+    #[arg(long)]
+    pub create: bool,
+    /// Do not report the start
+    #[arg(long)]
+    pub no_start: bool,
+    /// Do not report output: the job keeps its terminal and streams as they are
+    #[arg(long, conflicts_with = "tail_bytes")]
+    pub no_output: bool,
+    /// Bytes of the end of the output to report, at most what the server keeps [default: 100000]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(0..=allswell_runner::TAIL_BYTES_MAX as u64))]
+    pub tail_bytes: Option<u64>,
+    /// Seconds that the end of the job waits for its report to arrive [default: 20]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=allswell_runner::WAIT_SECS_MAX))]
+    pub wait_secs: Option<u64>,
+    /// Say nothing when a report did not arrive
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 #[derive(Subcommand)]

@@ -49,6 +49,16 @@ pub async fn open_as_it_is(config: &Config) -> Result<Store> {
     open_with(config, Schema::Check).await
 }
 
+/// Opens the database to look at it: nothing is made, nothing is brought up to date.
+pub async fn open_to_look(config: &Config) -> Result<Store> {
+    if let Target::Sqlite(path) = config.database.url.target()
+        && !path.exists()
+    {
+        anyhow::bail!("there is no database at {}", path.display());
+    }
+    open_with(config, Schema::Check).await
+}
+
 /// Opens the database and brings its schema up to date, whatever `database.migrate` says of others.
 pub async fn open_and_migrate(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod house;
 mod keyring;
+mod notify;
 mod outward;
 mod serve;
 mod system;
@@ -20,6 +21,12 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
+    // A client's work, with an exit status of its own.
+    let arguments = match arguments.command {
+        cli::Command::Run(job) => return commands::run::run(job, arguments.config.as_deref()),
+        cli::Command::Relay => return commands::run::relay(),
+        _ => arguments,
+    };
     match commands::run(arguments) {
         Ok(status) => status,
         Err(error) => {

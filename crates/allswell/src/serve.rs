@@ -9,6 +9,7 @@ use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
 use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
+use allswell_core::target;
 use allswell_core::time::Span;
 use allswell_engine::changes::Changes;
 use allswell_engine::deliver::{self, Deliver};
@@ -23,6 +24,7 @@ use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
 use allswell_engine::tally::Tally;
+use allswell_engine::watchdog::Watchdog;
 use allswell_outbound::Client;
 use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{About, App, Network, Site, WebLimits};
@@ -35,7 +37,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{keyring, outward, system, telemetry, tzdata};
+use crate::{keyring, notify, outward, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -77,6 +79,10 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     // Certificates or name servers that cannot be used end the start, not the first alert.
     let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
     let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
+    if let Some(url) = &config.watchdog.url {
+        target::judge(outbound.policy(Class::Operator), url.reveal())
+            .map_err(|refusal| anyhow::anyhow!("watchdog.url cannot be called: {refusal}"))?;
+    }
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.
@@ -156,8 +162,26 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         dice.fork(),
     );
     tasks.spawn(loops::run(rekey, idle.clone(), stopped.clone(), meters.clone()));
-    tasks.spawn(loops::run(retain, idle, stopped.clone(), meters.clone()));
+    tasks.spawn(loops::run(retain, idle.clone(), stopped.clone(), meters.clone()));
     let mut ingesting = tokio::task::spawn_blocking(apart(ingest)?);
+    let door = outbound.clone();
+    let watchdog = Watchdog::new(
+        store.clone(),
+        node,
+        inbox.clone(),
+        config.watchdog.url.clone(),
+        move |request| {
+            let door = door.clone();
+            async move { door.send(request).await }
+        },
+        notify::lives,
+    );
+    let mut watching = tokio::spawn(loops::run(
+        watchdog,
+        idle.clone(),
+        stopped.clone(),
+        meters.clone(),
+    ));
 
     let gauges = Arc::new(Gauges::default());
     let about = About {
@@ -240,6 +264,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         drop(metrics_app);
     }
 
+    notify::ready();
     let broken = tokio::select! {
         name = stop.wait() => {
             tracing::info!("{name}: ending; requests in flight have up to {SHUTDOWN_SECS} s (again: end them at once)");
@@ -248,10 +273,14 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = tasks.join_next() => true,
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
+        _ = &mut watching => true,
     };
     // Who listens to events would listen for ever.
     listeners.close();
     telling.abort();
+    notify::stopping();
+    // It holds an end of the inbox, which must be gone before ingest is.
+    watching.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
     tokio::select! {

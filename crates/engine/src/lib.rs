@@ -22,6 +22,7 @@ pub mod secrets;
 mod set_back;
 pub mod sweep;
 pub mod tally;
+pub mod watchdog;
 
 /// When a step wants to be run again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -113,10 +113,12 @@ impl Sweep {
 
     /// Looks at a batch in one transaction.
     async fn batch(&self, now: Timestamp) -> Result<usize> {
-        let (dice, zones) = (self.dice.lock().await.fork(), self.zones.clone());
+        let (node, dice, zones) = (self.node, self.dice.lock().await.fork(), self.zones.clone());
         let swept = self
             .store
             .write(async move |tx| {
+                // In the transaction of the others: where they are not swept, this is not.
+                tx.watchdog_sweep(SystemScope::engine(), node).await?;
                 let due = tx.checks_due(SystemScope::engine(), now, BATCH).await?;
                 sweep(tx, due, now, dice, &zones).await
             })
@@ -176,6 +178,17 @@ impl Sweep {
             .read(async |reader| reader.check_next_deadline(SystemScope::engine()).await)
             .await
     }
+
+    /// The next deadline, and whether our own check waits to be swept.
+    async fn look(&self) -> Result<(Option<Timestamp>, bool)> {
+        let (system, node) = (SystemScope::engine(), self.node);
+        self.store
+            .read(async move |reader| {
+                let next = reader.check_next_deadline(system).await?;
+                Ok((next, reader.watchdog_is_due(system, node).await?))
+            })
+            .await
+    }
 }
 
 impl Step for Sweep {
@@ -183,10 +196,10 @@ impl Step for Sweep {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         // A look first: an idle server must not begin a write every second.
-        let next = self.next().await?;
+        let (next, ourselves) = self.look().await?;
         // A ping that came in time and waits for its commit is not late.
         let judged = self.pending.settled_until(now);
-        let is_due = next.is_some_and(|at| at <= judged);
+        let is_due = ourselves || next.is_some_and(|at| at <= judged);
         self.meters.sweep_looked(next.map_or(Span::ZERO, |at| now - at));
         let mark_at = self.mark_awake(now, is_due).await?;
         if !is_due {

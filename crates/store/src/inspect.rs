@@ -40,6 +40,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("signing_keys", crate::signing_keys::STATEMENTS),
         ("tally", crate::tally::STATEMENTS),
         ("wrong_keys", crate::wrong_keys::STATEMENTS),
+        ("watchdog", crate::watchdog::STATEMENTS),
     ];
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[

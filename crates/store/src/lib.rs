@@ -35,6 +35,7 @@ pub mod secrets;
 pub mod signing_keys;
 pub mod simulated;
 pub mod tally;
+pub mod watchdog;
 pub mod wrong_keys;
 
 pub use db::postgres::{Server, Tls, TlsMode};

@@ -156,6 +156,7 @@ async fn flawed(app: &App, address: Address, flaw: (StatusCode, &'static str)) -
     let answer = app.store().read(async move |reader| {
         let system = SystemScope::engine();
         let (found, create) = match address {
+            Address::Ourselves(_) => (Found::None, false),
             Address::Check(id) => {
                 let check = reader.check_any(system, id).await?;
                 (

@@ -11,10 +11,12 @@ mod migrate;
 mod outbound;
 mod project;
 mod routes;
+pub mod run;
 mod schedule;
 mod secret;
 pub mod start_link;
 mod user;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -125,6 +127,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
         let config = &loaded.config;
         match arguments.command {
             Command::Serve => serve::run(loaded).await,
+            Command::Watchdog => watchdog::run(config, answer).await,
             Command::Migrate => migrate::run(config, answer).await,
             Command::Keys(KeysCommand::Rotate { name, retire }) => {
                 keys_rotate::rotate(config, answer, name, retire).await
@@ -161,7 +164,12 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Secret(command) => secret::run(config, answer, command).await,
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
-            Command::Config(_) | Command::Doctor { .. } | Command::Routes | Command::Schedule(_) => {
+            Command::Config(_)
+            | Command::Doctor { .. }
+            | Command::Routes
+            | Command::Schedule(_)
+            | Command::Run(_)
+            | Command::Relay => {
                 unreachable!("answered above")
             }
         }

@@ -12,7 +12,7 @@ use super::error::ConfigErrors;
 use super::file::{Form, Given};
 use super::nearest::nearest_sentence;
 use super::settings::{
-    ALIASES, CONFIG_VARIABLE, CREDENTIALS_VARIABLE, PREFIX, RESERVED_VARIABLES, SETTINGS, Setting, setting,
+    ALIASES, CONFIG_VARIABLE, CREDENTIALS_VARIABLE, PREFIX, SETTINGS, Setting, reserved_variables, setting,
 };
 use super::source::Place;
 use super::value::Raw;
@@ -59,12 +59,13 @@ impl Environment {
             self.config_file = Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty());
         } else if let Some((setting, form)) = find(name) {
             self.given.extend(given(setting, form, value, place, errors));
-        } else if !RESERVED_VARIABLES.contains(&name) && !is_from_kubernetes(name, &value) {
+        } else if !reserved_variables().any(|reserved| reserved == name) && !is_from_kubernetes(name, &value)
+        {
             if errors.is_full() {
                 return errors.skip();
             }
             let files = SETTINGS.iter().filter_map(Setting::file_variable);
-            let reserved = RESERVED_VARIABLES.iter().map(|name| (*name).to_owned());
+            let reserved = reserved_variables().map(str::to_owned);
             let known = SETTINGS
                 .iter()
                 .map(Setting::variable)

@@ -59,6 +59,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub webhooks: Webhooks,
     pub delivery: Delivery,
+    pub watchdog: Watchdog,
     pub badges: Badges,
     pub limits: Limits,
     pub tzdata: Tzdata,
@@ -158,6 +159,12 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
     /// What `X-Metrics-Key` must say at the API; `None`: nobody may ask there.
     pub key: Option<Secret<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Watchdog {
+    /// Requested after each round of our own check; `None`: nobody is told.
+    pub url: Option<Secret<String>>,
 }
 
 #[derive(Debug, Clone)]

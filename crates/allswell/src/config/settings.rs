@@ -49,9 +49,15 @@ pub const RING_CREDENTIAL: &str = "allswell.key-ring";
 
 /// Variables with our prefix that commands read for themselves.
 #[cfg(debug_assertions)]
-pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE, FAILPOINT_VARIABLE];
+const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE, FAILPOINT_VARIABLE];
 #[cfg(not(debug_assertions))]
-pub const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
+const RESERVED_VARIABLES: &[&str] = &[CONFIG_VARIABLE];
+
+/// All of them.
+pub fn reserved_variables() -> impl Iterator<Item = &'static str> {
+    let run = crate::commands::run::VARIABLES.iter();
+    RESERVED_VARIABLES.iter().chain(run).copied()
+}
 
 /// Names a place where the process ends as by a crash, for the tests of a debug build.
 #[cfg(debug_assertions)]
@@ -79,6 +85,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("metrics", "Figures about this server."),
     ("webhooks", "What webhooks carry beside what their users wrote."),
     ("delivery", "How alerts are sent, tried again, and kept apart."),
+    ("watchdog", "Who hears that this server lives."),
     ("badges", "Pictures of up and down for pages elsewhere."),
     (
         "limits",
@@ -295,6 +302,15 @@ pub const SETTINGS: &[Setting] = &[
         doc: &[
             "A newer alert of a check overtakes one that a channel did not take within its first three tries or 95 seconds,",
             "and tells what was missed. false: every alert is told, in order, however late.",
+        ],
+    },
+    Setting {
+        name: "watchdog.url",
+        kind: Kind::SecretText,
+        default: r#""""#,
+        doc: &[
+            "Requested each minute, after a ping of our own was stored and swept: the ping address of a check elsewhere",
+            "(any heartbeat service, or another Allswell) with a period of a minute. Empty: nobody is told.",
         ],
     },
     Setting {

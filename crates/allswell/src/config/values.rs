@@ -9,7 +9,7 @@ use allswell_store::TlsMode;
 use super::value::Value;
 use super::{
     Badges, Cidr, Config, Database, Delivery, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
-    OutboundClass, Retention, Tzdata, Webhooks,
+    OutboundClass, Retention, Tzdata, Watchdog, Webhooks,
 };
 
 /// A valid value for each setting, by name.
@@ -72,6 +72,12 @@ impl Values {
                     _ => None,
                 }),
                 key: self.take("metrics.key", |value| match value {
+                    Value::SecretText(it) => Some(it),
+                    _ => None,
+                }),
+            },
+            watchdog: Watchdog {
+                url: self.take("watchdog.url", |value| match value {
                     Value::SecretText(it) => Some(it),
                     _ => None,
                 }),

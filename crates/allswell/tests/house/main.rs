@@ -45,6 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("allswell-integrations", &["allswell_core"]),
     ("allswell-store", &["allswell_core"]),
     ("allswell-outbound", &["allswell_core"]),
+    ("allswell-runner", &["allswell_core"]),
     (
         "allswell-engine",
         &["allswell_core", "allswell_integrations", "allswell_store"],
@@ -182,5 +183,32 @@ fn nobody_but_the_door_and_the_store_reaches_a_client_of_the_network() {
                 "{room} reaches {banned}"
             );
         }
+    }
+}
+
+#[test]
+fn the_runner_is_a_client_without_runtime_store_or_door() {
+    let reached = reached_by("allswell-runner");
+    assert!(reached.len() > 5, "the tree was read: {reached:?}");
+    for banned in [
+        "tokio",
+        "hyper",
+        "axum",
+        "rusqlite",
+        "tracing",
+        "clap",
+        "hickory_resolver",
+    ] {
+        assert!(
+            !reached.iter().any(|name| name == banned),
+            "the runner reaches {banned}"
+        );
+    }
+    // And nothing of the server reaches it: it would be a second way outward.
+    for (room, _) in FLOORS.iter().filter(|(room, _)| *room != "allswell-runner") {
+        assert!(
+            !reached_by(room).iter().any(|name| name == "allswell_runner"),
+            "{room} reaches the runner"
+        );
     }
 }

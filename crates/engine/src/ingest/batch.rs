@@ -37,7 +37,15 @@ pub(super) async fn store(
 ) -> Result<(Vec<Answer>, usize)> {
     let mut answers = vec![Answer::NotFound; arrivals.len()];
     let mut promised = 0;
-    let mut open: Vec<usize> = (0..arrivals.len()).collect();
+    let mut open = Vec::with_capacity(arrivals.len());
+    for (index, arrival) in arrivals.iter().enumerate() {
+        if let Address::Ourselves(node) = arrival.address {
+            tx.watchdog_ping(SystemScope::engine(), node, arrival.at).await?;
+            answers[index] = Answer::Stored;
+        } else {
+            open.push(index);
+        }
+    }
     for _ in 0..ROUNDS_MAX {
         let mut found = Look::at(tx, arrivals, &open, &mut dice).await?;
         let checks = std::mem::take(&mut found.checks).into_iter();
@@ -86,6 +94,7 @@ impl<'a> Look<'a> {
             match &arrivals[*index].address {
                 Address::Check(id) => ids.push(*id),
                 Address::Slug { key, slug, .. } => by_slug.push((*index, key.reveal(), slug)),
+                Address::Ourselves(_) => {}
             }
         }
         // In order, so that a batch is the same each time, and its reads go through the table in one direction.
@@ -190,6 +199,7 @@ impl<'a> Look<'a> {
                     None => return Err(Answer::NotFound),
                 }
             }
+            Address::Ourselves(_) => return Err(Answer::NotFound),
         };
         // A ping that did not ask for a check comes too early for one that a later ping asked for.
         if self.made.get(id).is_some_and(|made| *made > index) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::id::CheckId;
+use allswell_core::id::{CheckId, NodeId};
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
@@ -35,6 +35,8 @@ const COMPLAINT_EVERY: Span = Span::from_secs(10);
 pub enum Address {
     /// A check by its id.
     Check(CheckId),
+    /// The check that a node is to itself (`watchdog.rs`). It belongs to no project and cannot be pinged from outside.
+    Ourselves(NodeId),
     /// A check by its slug, in the project of the ping key.
     Slug {
         /// The ping key.
@@ -53,6 +55,7 @@ impl Address {
         match self {
             Address::Check(id) => sum(id.as_uuid_bytes()) % lanes,
             Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
+            Address::Ourselves(node) => sum(node.as_uuid_bytes()) % lanes,
         }
     }
 }
@@ -286,7 +289,10 @@ impl Ingest {
             }
             let (arrivals, answers): (Vec<_>, Vec<_>) = waiting
                 .drain(..)
-                .map(|waiting| (waiting.arrival, waiting.answer))
+                .map(|waiting| {
+                    let counts = !matches!(waiting.arrival.address, Address::Ourselves(_));
+                    (waiting.arrival, (waiting.answer, counts))
+                })
                 .unzip();
             let begun = clock();
             self.now = begun;
@@ -385,14 +391,17 @@ impl Ingest {
 /// A batch that is committed, and who waits for that.
 #[derive(Default)]
 struct Stored {
-    answers: Vec<oneshot::Sender<std::result::Result<Answer, Refusal>>>,
+    /// Each with whether it counts as a ping: our own do not.
+    answers: Vec<(oneshot::Sender<std::result::Result<Answer, Refusal>>, bool)>,
     results: Vec<std::result::Result<Answer, Refusal>>,
 }
 
 impl Stored {
     fn answer(&mut self, meters: &Meters) {
-        for (answer, result) in self.answers.drain(..).zip(self.results.drain(..)) {
-            meters.ping(result);
+        for ((answer, counts), result) in self.answers.drain(..).zip(self.results.drain(..)) {
+            if counts {
+                meters.ping(result);
+            }
             // A client that went away no longer waits; its ping is stored.
             let _ = answer.send(result);
         }

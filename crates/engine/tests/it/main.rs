@@ -16,3 +16,4 @@ mod retain;
 mod script;
 mod set_back;
 mod sweep;
+mod watchdog;

@@ -31,3 +31,4 @@ mod tally;
 mod tls;
 mod transactions;
 mod vault;
+mod watchdog;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::config::settings::{ALIASES, RESERVED_VARIABLES, SECTIONS, SETTINGS, Setting, setting};
+use crate::config::settings::{ALIASES, SECTIONS, SETTINGS, Setting, reserved_variables, setting};
 use crate::config::{KeyRingSource, LogFormat, LogLevel, config_example};
 
 fn example_path() -> PathBuf {
@@ -110,7 +110,7 @@ fn the_defaults_are_those_agreed() {
 fn names_in_the_table_are_distinct_and_complete() {
     let mut variables: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
     variables.extend(SETTINGS.iter().filter_map(Setting::file_variable));
-    variables.extend(RESERVED_VARIABLES.iter().map(|name| (*name).to_owned()));
+    variables.extend(reserved_variables().map(str::to_owned));
     let count = variables.len();
     variables.sort();
     variables.dedup();

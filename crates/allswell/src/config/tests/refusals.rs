@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::settings::{RESERVED_VARIABLES, SETTINGS, Setting};
+use crate::config::settings::{SETTINGS, Setting, reserved_variables};
 use crate::config::value::Kind;
 
 #[test]
@@ -346,7 +346,7 @@ fn known_variable() -> impl Strategy<Value = String> {
     let mut names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
     names.extend(SETTINGS.iter().filter_map(Setting::file_variable));
     names.push("PING_BODY_LIMIT".to_owned());
-    names.retain(|name| !RESERVED_VARIABLES.contains(&name.as_str()));
+    names.retain(|name| !reserved_variables().any(|reserved| reserved == name));
     proptest::sample::select(names)
 }
 
