@@ -14,9 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-
-.PHONY: delivery bench-delivery
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light differential schedules crash garbage postgres postgres-18 api clients openapi browser screenshot bench api-speed clean-data
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light differential schedules crash garbage postgres postgres-18 api webhooks clients openapi browser screenshot bench bench-delivery delivery api-speed clean-data
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,6 +42,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) garbage
 	$(MAKE) outbound
 	$(MAKE) api
+	$(MAKE) webhooks
 	$(MAKE) clients
 	$(MAKE) openapi
 	$(MAKE) browser
@@ -85,6 +84,9 @@ first-light: build-debug ## the story of a job that falls silent, with curl and 
 
 api: build-debug ## keys by the command line, against the real binary
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_api_keys.py $(ARGS)
+
+webhooks: build-debug ## webhooks from the real binary to a receiver that records bytes, and the verifiers of docs/webhooks.md
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_webhooks.py tests/test_webhook_verifiers.py $(ARGS)
 
 clients: build-debug ## clients that others wrote for Healthchecks: curl, wget, PyPI, npm, cargo
 	target/venv-clients/bin/python -W ignore -m pytest -q -c tests/pytest.ini tests/clients/test_clients.py $(ARGS)

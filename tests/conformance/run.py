@@ -13,6 +13,7 @@ standard library only; the Python that runs it must have pytest, pytest-xdist an
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,12 +35,59 @@ SLOW = "test_slow.py"
 METRICS_KEY = "conformance-metrics-key"
 
 
+# `conf-hook` as the suite's README has it: every placeholder in every place.
+HOOK_DOWN_QUERY = (
+    "name=$NAME&status=$STATUS&tags=$TAGS&tag1=$TAG1&slug=$SLUG&exit=$EXITSTATUS&now=$NOW&body=$BODY&tag3=$TAG3"
+)
+HOOK_DOWN_BODY = "\n".join(
+    [
+        "code=$CODE",
+        "status=$STATUS",
+        "name=$NAME",
+        "name_json=$NAME_JSON",
+        "slug=$SLUG",
+        "tags=$TAGS",
+        "tag1=$TAG1",
+        "tag2=$TAG2",
+        "tag3=$TAG3",
+        "exit=$EXITSTATUS",
+        "now=$NOW",
+        "json=$JSON",
+        "body_json=$BODY_JSON",
+        "unknown=$NOPE $$STATUS",
+        "body=$BODY",
+    ]
+)
+
+
+def hook(house: House, project: str, port: int) -> None:
+    """The webhook channel of the suite's README, whose receiver listens on `port`."""
+    config = {
+        "down": {
+            "method": "POST",
+            "url": f"http://127.0.0.1:{port}/down/$CODE?{HOOK_DOWN_QUERY}",
+            "headers": {"X-Name": "$NAME", "X-Status": "$STATUS $TAG1", "Content-Type": "text/x-conf"},
+            "body": HOOK_DOWN_BODY,
+        },
+        "up": {
+            "method": "GET",
+            "url": f"http://127.0.0.1:{port}/up/$CODE?status=$STATUS",
+            "body": "must not be sent",
+        },
+    }
+    path = house.dir / "conf-hook.json"
+    path.write_text(json.dumps(config))
+    house.cli("channel", "create", "webhook", "--project", project, "--name", "conf-hook", "--from", str(path))
+
+
 def seed(house: House) -> dict[str, str]:
     """What the suite's README asks the server to have, as the variables it reads."""
     house.user("alice@example.org")
     mine = house.project("alice@example.org", "Conformance")
     for name in ("conf-a", "conf-b", "conf-dup", "conf-dup"):
         house.channel(mine, name)
+    hook_port = free_port()
+    hook(house, mine, hook_port)
 
     # Another owner's project, for what one must not see.
     house.user("charlie@example.org")
@@ -62,7 +110,7 @@ def seed(house: House) -> dict[str, str]:
         "API_KEY_FULL": house.key(full, "read-write"),
         "PING_KEY_FULL": house.key(full, "ping"),
         "METRICS_KEY": METRICS_KEY,
-        "HOOK_PORT": str(free_port()),
+        "HOOK_PORT": str(hook_port),
         "HC_LEVEL": "4.4",
     }
 
@@ -110,7 +158,9 @@ def main(args: list[str]) -> int:
 def run(files: list[str], rest: list[str], settings: dict[str, str]) -> int:
     slow = [f for f in files if f.startswith(SLOW)]
     quick = [f for f in files if f not in slow]
-    with House(settings={"METRICS_KEY": METRICS_KEY, **settings}) as house:
+    # The receiver of the webhook tests is on this machine and speaks http.
+    reach = {"OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false"}
+    with House(settings={"METRICS_KEY": METRICS_KEY, **reach, **settings}) as house:
         env = {**house.env(), **seed(house)}
         runs = {}
         if slow:

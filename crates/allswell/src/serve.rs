@@ -152,13 +152,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         channel_rules,
     );
     let rules = deliver::Rules {
-        sender: house::sender(config),
         permits: deliver::Permits {
             max: config.delivery.max_in_flight,
             per_project: config.delivery.max_per_project,
         },
         schedule: config.delivery.schedule.clone(),
         coalesce: config.delivery.coalesce,
+        sender: house::sender(config),
     };
     let parts = deliver::Parts {
         node,

@@ -29,8 +29,9 @@ pub use state::{App, Site, WebLimits};
 
 /// A check with its channels in the words of the compatible API, for those who tell others of it.
 pub fn describe(app: &App) -> allswell_engine::ports::Describe {
-    let app = app.clone();
-    std::sync::Arc::new(move |check, channels, now| api::described(check, channels, &app, now))
+    // Not the whole state: it holds the inbox, and the loop behind that ends when nobody holds it any more.
+    let (site, zones) = (app.site().clone(), app.zones().clone());
+    std::sync::Arc::new(move |check, channels, now| api::described(check, channels, (&site, &zones), now))
 }
 
 /// The hash under which the secret of a start link is kept.

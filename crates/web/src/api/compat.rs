@@ -4,6 +4,7 @@ use allswell_core::check::{Check, Plan, Shown, TimingKind};
 use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
+use allswell_core::schedule::Zones;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record::plan_to_show;
@@ -101,8 +102,19 @@ pub(crate) fn check<'c>(
     app: &App,
     now: Timestamp,
 ) -> ShownCheck<'c> {
-    let site = app.site();
-    let (settings, state, plan) = (&check.settings, &check.state, plan_to_show(check, app.zones()));
+    check_of_site(check, channels, kind, version, (app.site(), app.zones()), now)
+}
+
+/// The same for those who have no handler's state at hand.
+pub(crate) fn check_of_site<'c>(
+    check: &'c Check,
+    channels: &[ChannelId],
+    kind: KeyKind,
+    version: Version,
+    (site, zones): (&Site, &Zones),
+    now: Timestamp,
+) -> ShownCheck<'c> {
+    let (settings, state, plan) = (&check.settings, &check.state, plan_to_show(check, zones));
     let filters = &settings.filters;
     let by_subject = |keywords: &'c str| if filters.subject { keywords } else { "" };
     let whole_secs = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339_secs);

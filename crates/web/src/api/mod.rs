@@ -19,13 +19,14 @@ pub(crate) mod status;
 use allswell_core::check::Check;
 use allswell_core::id::ChannelId;
 use allswell_core::key::KeyKind;
+use allswell_core::schedule::Zones;
 use allswell_core::time::Timestamp;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
-use crate::state::App;
+use crate::state::Site;
 
 /// Which version of the API a request speaks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +48,14 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// A check as version 3 shows it to a key that may write, as compact JSON: what webhooks call `$JSON`.
-pub(crate) fn described(check: &Check, channels: &[ChannelId], app: &App, now: Timestamp) -> String {
+pub(crate) fn described(
+    check: &Check,
+    channels: &[ChannelId],
+    site: (&Site, &Zones),
+    now: Timestamp,
+) -> String {
     let mut channels = channels.to_vec();
     channels.sort_unstable();
-    let shown = compat::check(check, &channels, KeyKind::ReadWrite, Version::V3, app, now);
+    let shown = compat::check_of_site(check, &channels, KeyKind::ReadWrite, Version::V3, site, now);
     serde_json::to_string(&shown).expect("what we show can be written as JSON")
 }

@@ -80,6 +80,19 @@ const ELSEWHERE: &[Case] = &[
     case("GET", "/v1/deliveries/{delivery}", [401, 404, 404, 404, 401]),
     // It goes on for ever: who may is asked in the tests of the native API.
     case("GET", "/v1/channels", [401, 403, 200, 200, 401]),
+    case("POST", "/v1/channels", [401, 403, 422, 422, 401]),
+    case("GET", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
+    case("PATCH", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
+    case("DELETE", "/v1/channels/{channel}", [401, 403, 404, 404, 401]),
+    case(
+        "POST",
+        "/v1/channels/{channel}/rotate-secret",
+        [401, 403, 404, 404, 401],
+    ),
+    case("POST", "/v1/channels/{channel}/test", [401, 403, 404, 404, 401]),
+    case("GET", "/v1/secrets", [401, 403, 200, 200, 401]),
+    case("PUT", "/v1/secrets/{name}", [401, 403, 422, 422, 401]),
+    case("DELETE", "/v1/secrets/{name}", [401, 403, 404, 404, 401]),
     case("GET", "/v1/keys", [401, 403, 200, 200, 401]),
     case("POST", "/v1/keys", [401, 403, 201, 201, 401]),
     case("DELETE", "/v1/keys/{key}", [401, 403, 404, 404, 401]),
@@ -219,6 +232,8 @@ async fn filled(house: &House, path: &str, key: &str) -> String {
             .replace("{code}", id)
             .replace("{check}", id)
             .replace("{delivery}", id)
+            .replace("{channel}", id)
+            .replace("{name}", "token")
             .replace("{*rest}", "nowhere")
             .replace("{n}", "1"),
     }
