@@ -186,7 +186,7 @@ def main() -> int:
     fine = True
     for name in arguments.only.split(","):
         with settings_for(arguments.database) as settings:
-            with House(settings={**settings, "OUTBOUND_AUDIENCE": "us", "DATABASE_CONNECTIONS": "5"}) as house:
+            with House(settings={**settings, "OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false", "DATABASE_CONNECTIONS": "5"}) as house:
                 fine &= scenarios[name](World(house, Receiver()), arguments.small)
                 # What waits for slow targets needs no farewell.
                 house.kill()

@@ -36,7 +36,7 @@ POINTS = [
     "before_result_commit:3",
     "mid_result_batch:3",
 ]
-SETTINGS = {"OUTBOUND_AUDIENCE": "us"}
+SETTINGS = {"OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false"}
 
 
 class Receiver:
