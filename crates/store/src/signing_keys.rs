@@ -59,6 +59,19 @@ impl SigningKey {
     }
 }
 
+/// A signing key to be made.
+#[derive(Clone, Debug)]
+pub struct NewSigningKey<'a> {
+    /// What it allows.
+    pub kind: KeyKind,
+    /// What it is for.
+    pub name: &'a str,
+    /// What it signs with.
+    pub secret: &'a [u8],
+    /// From then on it opens nothing; `None`: it does not expire.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A signing key that a caller named, with its secret.
 #[derive(Clone, Debug)]
 pub struct Named {
@@ -133,10 +146,7 @@ impl Tx<'_> {
     pub async fn signing_key_insert(
         &mut self,
         scope: ProjectScope,
-        kind: KeyKind,
-        name: &str,
-        secret: &[u8],
-        expires_at: Option<Timestamp>,
+        key: &NewSigningKey<'_>,
         dice: &mut Dice,
         now: Timestamp,
     ) -> Result<KeyId> {
@@ -145,15 +155,15 @@ impl Tx<'_> {
         let sealed = self
             .data_key(project)
             .await?
-            .seal(place(&id, project), secret, dice);
+            .seal(place(&id, project), key.secret, dice);
         let values = [
             id.into(),
             project.into(),
-            kind.word().into(),
-            name.into(),
+            key.kind.word().into(),
+            key.name.into(),
             (&sealed).into(),
             now.into(),
-            expires_at.into(),
+            key.expires_at.into(),
         ];
         self.run(&INSERT, &values).await?;
         Ok(id)

@@ -270,6 +270,7 @@ mod tests {
         match parse(path, false) {
             Parsed::Ping(Address::Check(_), action) => format!("check {action:?}"),
             Parsed::Ping(Address::Slug { slug, .. }, action) => format!("slug {slug} {action:?}"),
+            Parsed::Ping(Address::Ourselves(_), _) => "ourselves".to_owned(),
             Parsed::BadSlug => "bad slug".to_owned(),
             Parsed::Nothing => "nothing".to_owned(),
         }

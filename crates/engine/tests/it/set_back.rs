@@ -6,12 +6,13 @@ use allswell_core::schedule::Zones;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
 use allswell_engine::Due;
-use allswell_engine::deliver::Deliver;
+use allswell_engine::deliver::Rules;
 use allswell_engine::loops::Step;
 use allswell_engine::replan::Replan;
 use allswell_engine::sweep::Sweep;
 
 use crate::kit::{House, NOW, after, settle};
+use crate::script::{Script, deliver_with, quiet};
 
 const HOUR: i64 = 3_600;
 const PERIOD: i64 = HOUR;
@@ -172,16 +173,12 @@ async fn a_promise_for_time_to_come_is_kept_now() {
     awake(&node, LEAP, LEAP).await;
     house.ping(id, Action::Fail, after(LEAP)).await.expect("a ping");
     awake(&node, 15, 15).await;
-    let deliver = Deliver::new(
-        house.store.clone(),
-        house.dice.id(),
-        Default::default(),
-        house.meters.clone(),
-    );
-    settle(&deliver, after(16)).await;
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Rules::default());
+    quiet(&deliver, &script, after(16)).await;
     assert_eq!(house.deliveries(id).await[0].state, "ready");
     settle(&replan, after(17)).await;
-    settle(&deliver, after(18)).await;
+    quiet(&deliver, &script, after(18)).await;
     let delivery = house.deliveries(id).await.remove(0);
     assert_eq!(
         (delivery.state.as_str(), delivery.finished_at),

@@ -10,6 +10,7 @@ use allswell_core::time::Timestamp;
 use allswell_store::audit::Act;
 use allswell_store::once::Once;
 use allswell_store::people::User;
+use allswell_store::signing_keys::NewSigningKey;
 use allswell_store::{Error, Store, Tx};
 
 use crate::kit::{House, NOW, Person, SYSTEM, after, claim_due, finish, on_each_database, rows};
@@ -103,10 +104,13 @@ async fn dora(house: &mut House<'_>) -> Person {
                 since: NOW,
             };
             tx.once_begin(scope, &once, NOW).await?;
-            let kind = KeyKind::ReadWrite;
-            let key = tx
-                .signing_key_insert(scope, kind, "", b"secret", None, &mut dice, NOW)
-                .await?;
+            let new = NewSigningKey {
+                kind: KeyKind::ReadWrite,
+                name: "",
+                secret: b"secret",
+                expires_at: None,
+            };
+            let key = tx.signing_key_insert(scope, &new, &mut dice, NOW).await?;
             tx.nonce_take(SYSTEM, key, "n", NOW).await
         })
         .await

@@ -1,9 +1,11 @@
 //! What the native API stands on: pages, the feed of changes, answers given once, signing keys, counts of wrong keys.
 
 use allswell_core::key::KeyKind;
+use allswell_core::time::Timestamp;
 use allswell_store::feed::What;
 use allswell_store::once::{Before, Once};
 use allswell_store::pages::Position;
+use allswell_store::signing_keys::NewSigningKey;
 use allswell_store::{Error, Store, Tx};
 
 use crate::kit::{House, NOW, SYSTEM, after, on_each_database};
@@ -188,6 +190,15 @@ async fn of_two_same_requests_at_once_one_is_carried_out(store: &Store) {
     assert!(answers.iter().all(|(_, body)| *body == answers[0].1));
 }
 
+fn new(kind: KeyKind, secret: &[u8], expires_at: Option<Timestamp>) -> NewSigningKey<'_> {
+    NewSigningKey {
+        kind,
+        name: "ci",
+        secret,
+        expires_at,
+    }
+}
+
 async fn a_nonce_is_good_once_for_each_key(store: &Store) {
     let house = House::build(store).await;
     let scope = house.alice.scope();
@@ -197,7 +208,7 @@ async fn a_nonce_is_good_once_for_each_key(store: &Store) {
         for _ in 0..2 {
             let secret = b"secret".as_slice();
             keys.push(
-                tx.signing_key_insert(scope, KeyKind::ReadWrite, "", secret, None, &mut dice, NOW)
+                tx.signing_key_insert(scope, &new(KeyKind::ReadWrite, secret, None), &mut dice, NOW)
                     .await?,
             );
         }
@@ -223,10 +234,7 @@ async fn a_signing_key_opens_its_project_until_it_ends(store: &Store) {
         let id = tx
             .signing_key_insert(
                 alice,
-                KeyKind::ReadOnly,
-                "ci",
-                secret,
-                Some(after(60)),
+                &new(KeyKind::ReadOnly, secret, Some(after(60))),
                 &mut dice,
                 NOW,
             )

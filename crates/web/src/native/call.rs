@@ -95,7 +95,7 @@ async fn read(request: Request, app: &App) -> Result<(Parts, Bytes), Problem> {
         BodyError::TimedOut => Problem::new(kinds::TOO_SLOW, "the body did not arrive in time"),
         BodyError::Broken(_) => Problem::new(kinds::BAD_REQUEST, "the body broke off"),
     })?;
-    Ok((parts, body.into()))
+    Ok((parts, body))
 }
 
 /// The key that was sent: `Authorization: Bearer`, else `X-Api-Key`.

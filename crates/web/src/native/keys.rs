@@ -6,7 +6,7 @@ use allswell_core::key::KeyKind;
 use allswell_core::limits;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::keys::{Key, NewKey};
-use allswell_store::signing_keys::SigningKey;
+use allswell_store::signing_keys::{NewSigningKey, SigningKey};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -197,16 +197,14 @@ pub(crate) async fn signing_create(
     carry_out(&app, call, move |tx, errand| {
         Box::pin(async move {
             let secret = format!("ash_{}", errand.dice.text(BASE62, SIGNING_CHARS));
+            let new = NewSigningKey {
+                kind,
+                name: &name,
+                secret: secret.as_bytes(),
+                expires_at,
+            };
             let id = tx
-                .signing_key_insert(
-                    errand.scope,
-                    kind,
-                    &name,
-                    secret.as_bytes(),
-                    expires_at,
-                    &mut errand.dice,
-                    errand.now,
-                )
+                .signing_key_insert(errand.scope, &new, &mut errand.dice, errand.now)
                 .await?;
             errand
                 .audit(tx, "signing-key.create", format!("signing-key:{id}"))
