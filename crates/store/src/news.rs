@@ -57,9 +57,9 @@ postgres_statements! {
             returning delivery_id
         )
         insert into deliveries (shard, id, project_id, channel_id, class, state, attempts, next_at, expires_at,
-                                created_at)
+                                created_at, seq)
         select v.check_id, v.id, v.project_id, v.channel_id, v.class, 'ready', 0, v.created_at, v.expires_at,
-               v.created_at
+               v.created_at, v.flip_seq
         from v join o on o.delivery_id = v.id";
 }
 

@@ -51,11 +51,11 @@ statements! {
         where check_id = $1 and opened_at < $3 and ", in_scope!(), "
         order by opened_at desc limit $4");
     DELIVERIES_OF_CHECK = concat!("select ", delivery_columns!(), " from deliveries d
-        where d.shard = $1 and (d.created_at, d.id) < ($3, $4) and ", in_scope!(), "
-        order by d.created_at desc, d.id desc limit $5");
+        where d.shard = $1 and d.id < $3 and ", in_scope!(), "
+        order by d.id desc limit $4");
     DELIVERIES = concat!("select ", delivery_columns!(), " from deliveries d
-        where d.project_id = $1 and (d.created_at, d.id) < ($2, $3)
-        order by d.created_at desc, d.id desc limit $4");
+        where d.project_id = $1 and d.id < $2
+        order by d.id desc limit $3");
     DELIVERY = concat!("select ", delivery_columns!(), " from deliveries d where d.id = $1 and d.project_id = $2");
     ATTEMPTS = "select a.n as n, a.started_at as started_at, a.duration as duration, a.outcome as outcome
         from attempts a join deliveries d on d.shard = a.shard and d.id = a.delivery_id
@@ -283,24 +283,25 @@ impl Reader<'_> {
         rows.iter().map(incident).collect()
     }
 
-    /// A page of the deliveries of the project, or of one check, the latest promise first.
+    /// A page of the deliveries of the project, or of one check, the latest promise first: their ids are in the order of
+    /// their making.
     pub async fn deliveries_page(
         &mut self,
         scope: ProjectScope,
         check: Option<CheckId>,
-        before: Position,
+        before: Uuid,
         limit: i64,
     ) -> Result<Vec<ProjectDelivery>> {
-        let (project, at, id) = (scope.project().into(), before.at.into(), before.id.into());
+        let project = scope.project().into();
         let rows = match check {
             Some(check) => {
-                self.all(
-                    &DELIVERIES_OF_CHECK,
-                    &[check.into(), project, at, id, limit.into()],
-                )
-                .await?
+                let values = [check.into(), project, before.into(), limit.into()];
+                self.all(&DELIVERIES_OF_CHECK, &values).await?
             }
-            None => self.all(&DELIVERIES, &[project, at, id, limit.into()]).await?,
+            None => {
+                self.all(&DELIVERIES, &[project, before.into(), limit.into()])
+                    .await?
+            }
         };
         rows.iter().map(delivery).collect()
     }

@@ -11,6 +11,7 @@ use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
 use allswell_engine::ingest::{Address, Answer, Arrival, Refusal, cut_user_agent};
 use allswell_store::checks::Found;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -36,7 +37,7 @@ const AMBIGUOUS: (StatusCode, &str) = (StatusCode::CONFLICT, "ambiguous slug");
 ///
 /// Every request that waits for its commit keeps this future: what is rare lies in a box of its own, made when needed.
 pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (parts, body, client) = opened(request, &app);
     let limits = app.limits();
     // Read before anything is decided: a client in the middle of sending hears no answer.
     let body = if body.is_end_stream() {
@@ -53,18 +54,10 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
             }
         }
     };
-    let client = Client::of(&parts, &app).0;
     let arrival = match read(&app, parts, body) {
         Ok(arrival) => arrival,
         Err(Away::With(answer)) => return answer.into_response(),
-        Err(Away::Flawed(address, flaw)) => {
-            let answer = Box::pin(flawed(&app, address, flaw)).await;
-            return if answer.status() == StatusCode::NOT_FOUND {
-                nobody_s(&app, client)
-            } else {
-                answer
-            };
-        }
+        Err(Away::Flawed(address, flaw)) => return Box::pin(flawed(&app, address, flaw, client)).await,
     };
     match app.inbox().put(arrival).await {
         Ok(Answer::Stored) => accepted(&app, StatusCode::OK, "OK"),
@@ -76,6 +69,13 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, "the ping could not be stored").into_response()
         }
     }
+}
+
+/// A request taken apart, with who sends it. Not within the future: what is looked at there is kept there.
+fn opened(request: Request, app: &App) -> (Parts, Body, Option<IpAddr>) {
+    let (parts, body) = request.into_parts();
+    let client = Client::of(&parts, app).0;
+    (parts, body, client)
 }
 
 /// The address is nobody's. Who tries many is not told any more which of them are somebody's.
@@ -151,7 +151,12 @@ fn text_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Cow<'h, str> {
 }
 
 /// A ping with a bad exit status or run id: what its address names decides the answer first.
-async fn flawed(app: &App, address: Address, flaw: (StatusCode, &'static str)) -> Response {
+async fn flawed(
+    app: &App,
+    address: Address,
+    flaw: (StatusCode, &'static str),
+    client: Option<IpAddr>,
+) -> Response {
     let now = app.now();
     let answer = app.store().read(async move |reader| {
         let system = SystemScope::engine();
@@ -184,10 +189,11 @@ async fn flawed(app: &App, address: Address, flaw: (StatusCode, &'static str)) -
             Found::None | Found::One(_) => flaw,
         })
     });
-    answer.await.map_or_else(
-        |error| Error::from(error).into_response(),
-        IntoResponse::into_response,
-    )
+    match answer.await {
+        Ok((StatusCode::NOT_FOUND, _)) => nobody_s(app, client),
+        Ok(answer) => answer.into_response(),
+        Err(error) => Error::from(error).into_response(),
+    }
 }
 
 enum Parsed {

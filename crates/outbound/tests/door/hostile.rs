@@ -62,7 +62,8 @@ async fn the_request_is_what_was_asked_for_and_nothing_more() {
     world.client(Policy::default()).send(send).await;
     assert_eq!(
         heard.recv().await.unwrap(),
-        "POST /a|b?c={d} HTTP/1.1\r\nhost: 1.1.1.1:8080\r\nx-test: grün\r\nx-test: two\r\nuser-agent: Allswell/0\r\n\
+        // Header values go out in Latin-1 where they fit into it, and the reader of this test takes them for UTF-8.
+        "POST /a|b?c={d} HTTP/1.1\r\nhost: 1.1.1.1:8080\r\nx-test: gr\u{fffd}n\r\nx-test: two\r\nuser-agent: Allswell/0\r\n\
          accept-encoding: identity\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello"
     );
 }

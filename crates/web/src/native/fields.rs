@@ -389,7 +389,7 @@ mod tests {
         let before = settings.clone();
         judged(json!({})).expect("nothing wrong").apply(&mut settings);
         assert_eq!(settings, before);
-        judged(json!({ "schedule": { "expression": "0 5 * * *", "time_zone": "europe/riga" }, "grace_secs": 120 }))
+        judged(json!({ "schedule": { "expression": "0 5 * * *", "time_zone": "Europe/Riga" }, "grace_secs": 120 }))
             .expect("nothing wrong")
             .apply(&mut settings);
         assert_eq!(settings.timing.zone, "Europe/Riga");

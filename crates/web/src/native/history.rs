@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::call::ReadCall;
 use super::checks::find;
@@ -97,7 +98,7 @@ pub(crate) async fn deliveries(
 ) -> Result<Response, Problem> {
     let query = call.query();
     let limit = page::limit(&query)?;
-    let before = page::position(&query, Position::LAST)?;
+    let before = page::id(&query, Uuid::max())?;
     let name = query.last("check").map(str::to_owned);
     let (scope, kind) = (call.scope, call.kind);
     let mut deliveries = app
@@ -108,10 +109,7 @@ pub(crate) async fn deliveries(
         })
         .await?;
     let next = page::cut(&mut deliveries, limit, |delivery| {
-        page::cursor(Position {
-            at: delivery.created_at,
-            id: delivery.id.as_uuid(),
-        })
+        delivery.id.as_uuid().simple().to_string()
     });
     let items = deliveries
         .iter()

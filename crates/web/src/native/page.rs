@@ -51,6 +51,14 @@ pub(super) fn number(query: &Query, first: i64) -> Result<i64, Problem> {
     }
 }
 
+/// Like [`position`], for lists in the order of ids.
+pub(super) fn id(query: &Query, first: Uuid) -> Result<Uuid, Problem> {
+    match query.last("cursor") {
+        None => Ok(first),
+        Some(text) => Uuid::try_parse(text).map_err(|_| wrong_cursor()),
+    }
+}
+
 /// The cursor of the page behind this position.
 pub(super) fn cursor(position: Position) -> String {
     format!("{}_{}", base36(position.at.as_micros()), position.id.simple())

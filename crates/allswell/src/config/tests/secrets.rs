@@ -111,7 +111,7 @@ fn every_secret_can_be_given_by_file_and_nothing_else_can() {
     }
     assert_eq!(
         SETTINGS.iter().filter(|setting| setting.kind.is_secret()).count(),
-        4
+        6
     );
 }
 

@@ -3,8 +3,6 @@
 
 create index checks_by_change on checks (project_id, change_seq);
 create index incidents_by_project on incidents (project_id, opened_at, check_id, opened_seq);
-create index deliveries_by_id on deliveries (id);
-create index deliveries_by_project on deliveries (project_id, created_at, id);
 
 -- Answers to POSTs that named an Idempotency-Key. Key and body are known by hashes; the answer is sealed.
 create table idempotency (
