@@ -92,8 +92,8 @@ def test_a_ping_is_answered_after_postgresql_has_said_that_its_commit_is_done(cl
         connection = None
         for turn in ("first", "second"):
             lines = whole(lines_of_one_ping(house, check, turn))
-            # The connection for pings is opened for the first one, prepares its statement, and is kept.
-            wrote = [line for line in lines if "insert into pings" in line]
+            # Nothing else writes at that moment, and the connection is kept for the next ping.
+            wrote = [line for line in lines if "begin isolation level read committed read write" in line]
             connection = connection or re.search(r"sendto\((\d+<[^>]*>)", wrote[0])[1]
             theirs = [(i, line) for i, line in enumerate(lines) if connection in line]
             begun = [i for i, line in theirs if '"Q' in line and "begin isolation level" in line]

@@ -62,7 +62,14 @@ const PING_OUTCOMES: [&str; 7] = [
     "failed",
 ];
 /// How a delivery can end.
-const DELIVERY_OUTCOMES: [&str; 3] = ["delivered", "expired", "cancelled"];
+const DELIVERY_OUTCOMES: [&str; 6] = [
+    "delivered",
+    "superseded",
+    "expired",
+    "cancelled",
+    "exhausted",
+    "blocked",
+];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Loop {
