@@ -482,7 +482,8 @@ impl Model {
         for absence in swallowing {
             let ends = back + left;
             if absence.from < ends && ends <= absence.to {
-                left = (ends - (absence.from + Span::from_secs(15))).max(Span::ZERO);
+                // An instant, or this absence would swallow what it has given.
+                left = (ends - (absence.from + Span::from_secs(15))).max(Span::from_micros(1));
                 back = absence.to;
             }
         }
