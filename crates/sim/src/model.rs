@@ -478,12 +478,13 @@ impl Model {
         let Some(allowance) = self.allowance() else {
             return Ok(());
         };
+        let instant = Span::from_micros(1);
         let (mut back, mut left) = (first.to, allowance);
         for absence in swallowing {
             let ends = back + left;
-            if absence.from < ends && ends <= absence.to {
+            if absence.from + instant < ends && ends <= absence.to {
                 // An instant, or this absence would swallow what it has given.
-                left = (ends - (absence.from + Span::from_secs(15))).max(Span::from_micros(1));
+                left = (ends - (absence.from + Span::from_secs(15))).max(instant);
                 back = absence.to;
             }
         }
