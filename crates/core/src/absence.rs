@@ -16,6 +16,8 @@ pub const MARK_EVERY: Span = Span::from_secs(15);
 pub const CLOCKS_DIFFER: Span = Span::from_secs(60);
 /// The least that a check is given after our return.
 const EXCUSED_MIN: Span = Span::from_secs(60);
+/// The shortest time there is.
+const INSTANT: Span = Span::from_micros(1);
 
 /// A time in which nobody swept: no node of the instance was awake.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,15 +40,17 @@ impl Absence {
 /// The first absence that swallows a deadline gives the check its grace anew, at least a minute and at most a period.
 /// A later one gives back only what was left of that when we went away again. The time from our last sign of life to
 /// our end is not known: it counts as awake, or a server that never lives long enough for a second sign would excuse
-/// everybody for ever.
+/// everybody for ever. If nothing was left it is given an instant, so that its deadline lies behind that absence, and no
+/// later look takes the absence for one that swallows it.
 pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences: &[Absence]) -> Timestamp {
     let mut excused = already_excused;
     absences.iter().fold(deadline, |deadline, absence| {
-        if deadline <= absence.from || deadline > absence.to {
+        let used_up = excused && deadline <= absence.from + INSTANT;
+        if used_up || deadline <= absence.from || deadline > absence.to {
             return deadline;
         }
         let given = if excused {
-            (deadline - (absence.from + MARK_EVERY)).max(Span::ZERO)
+            (deadline - (absence.from + MARK_EVERY)).max(INSTANT)
         } else {
             allowance(plan, deadline)
         };
@@ -155,7 +159,10 @@ mod tests {
             at(9_185)
         );
         assert_eq!(excused(&plan, at(1_600), true, &[away(1_400, 9_000)]), at(9_185));
-        assert_eq!(excused(&plan, at(1_405), true, &[away(1_400, 9_000)]), at(9_000));
+        assert_eq!(
+            excused(&plan, at(1_405), true, &[away(1_400, 9_000)]),
+            at(9_000) + INSTANT
+        );
         // However often: awake for 600 s in all, and the time is over.
         let often: Vec<Absence> = (0..100)
             .map(|n| away(100 + n * 1_000, 1_000 + n * 1_000))
@@ -184,7 +191,7 @@ mod tests {
         let often: Vec<Absence> = (0..100).map(|n| away(100 + n * 900, 1_000 + n * 900)).collect();
         let after = excused(&plan(3_600, 600), at(500), false, &often);
         let times = 600 / MARK_EVERY.as_secs();
-        assert_eq!(after, often[times as usize].to);
+        assert_eq!(after, often[times as usize].to + INSTANT);
     }
 
     /// A check of an hour with ten minutes of grace at 10,000: when it was heard of, when its run began, until when it
@@ -279,6 +286,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Looked at again and again, as each sweep does: what an absence gave is not given once more.
+    #[test]
+    fn an_absence_that_had_nothing_left_to_give_gives_nothing_later() {
+        let plan = plan(3_600, 60);
+        let mut absences = vec![away(90, 200), away(247, 600)];
+        let until = excused(&plan, at(100), false, &absences);
+        assert_eq!(
+            until,
+            at(600) + INSTANT,
+            "two seconds short of what counts as awake"
+        );
+        assert_eq!(excused(&plan, until, true, &absences), until);
+        absences.push(away(600, 900));
+        assert_eq!(excused(&plan, until, true, &absences), until);
     }
 
     #[test]

@@ -19,6 +19,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The wait after a failure.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// Half of what clocks may differ by ([`allswell_core::absence::CLOCKS_DIFFER`]).
+const STALE: Duration = Duration::from_secs(30);
+
 /// What a loop does, again and again.
 pub trait Step {
     /// Its name in log and metrics.
@@ -48,6 +51,11 @@ impl Stopwatch {
     /// What has passed since.
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
+    }
+
+    /// Whether a clock that was read when it began is too old by now to be compared with what others have noted.
+    pub(crate) fn is_stale(self) -> bool {
+        self.elapsed() >= STALE
     }
 }
 

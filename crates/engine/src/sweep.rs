@@ -16,7 +16,7 @@ use allswell_store::news::News;
 use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
 
-use crate::loops::Step;
+use crate::loops::{Step, Stopwatch};
 use crate::meters::Meters;
 use crate::pending::Pending;
 use crate::{Due, record, set_back};
@@ -77,27 +77,37 @@ impl Sweep {
     }
 
     /// Says that this node is awake, if it is time to. Before anything is judged late, so that an absence of ours is
-    /// known when the deadlines that fell into it are looked at. Gives when it is time again.
-    async fn mark_awake(&self, now: Timestamp, something_is_due: bool) -> Result<Timestamp> {
+    /// known when the deadlines that fell into it are looked at. Gives when it is time again; `None` if `now` is long past: to a
+    /// server that hung on its way to the database the marks of the others would look like those of a clock ahead.
+    async fn mark_awake(
+        &self,
+        now: Timestamp,
+        read: Stopwatch,
+        something_is_due: bool,
+    ) -> Result<Option<Timestamp>> {
         let mut marked = self.marked.lock().await;
         let again = marked.map_or(now, |at| at + MARK_EVERY);
         // A clock that was set back would leave us silent for as long.
         let set_back = marked.is_some_and(|at| at > now);
         let is_fresh = marked.is_some_and(|at| now < at + FRESH);
         if again > now && !set_back && (is_fresh || !something_is_due) {
-            return Ok(again);
+            return Ok(Some(again));
         }
         let node = self.node;
         let found = self
             .store
             .write(async move |tx| {
+                if read.is_stale() {
+                    return Ok(None);
+                }
                 let found = tx.awake_mark(SystemScope::engine(), node, now).await?;
                 if found.was_set_back {
                     set_back::begin(tx).await?;
                 }
-                Ok::<_, Error>(found)
+                Ok::<_, Error>(Some(found))
             })
             .await?;
+        let Some(found) = found else { return Ok(None) };
         *marked = Some(now);
         if found.was_set_back {
             tracing::warn!(
@@ -108,7 +118,7 @@ impl Sweep {
             self.meters.absent(to - from);
             tracing::warn!("away from {from} to {to}: what was due then is given time");
         }
-        Ok(now + MARK_EVERY)
+        Ok(Some(now + MARK_EVERY))
     }
 
     /// Looks at a batch in one transaction.
@@ -195,13 +205,16 @@ impl Step for Sweep {
     const NAME: &'static str = "sweep";
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
+        let read = Stopwatch::start();
         // A look first: an idle server must not begin a write every second.
         let (next, ourselves) = self.look().await?;
         // A ping that came in time and waits for its commit is not late.
         let judged = self.pending.settled_until(now);
         let is_due = ourselves || next.is_some_and(|at| at <= judged);
         self.meters.sweep_looked(next.map_or(Span::ZERO, |at| now - at));
-        let mark_at = self.mark_awake(now, is_due).await?;
+        let Some(mark_at) = self.mark_awake(now, read, is_due).await? else {
+            return Ok(Due::Now);
+        };
         if !is_due {
             let again = next.map_or(mark_at, |at| at.min(mark_at));
             return Ok(Due::At(again.max(now + PINGS_FIRST)));

@@ -1,28 +1,20 @@
 //! Looking at everything after each commit: what changed is held against the histories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
-use allswell_store::simulated::{Ended, Promise, Seen, Version};
+use allswell_store::simulated::{Ended, Seen, Version};
 
 use crate::model::{Around, Model, Note};
 use crate::rules::{
-    ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, LEASED, MADE, NOTED, ONCE, ORDER, OWED, STATE, TOLD,
-    WAITING, WAKE_UP, broken, holds,
+    ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, STATE, WAITING, WAKE_UP, broken,
+    holds,
 };
 use crate::world::World;
-
-/// Where a delivery belongs among those to its channel about its check.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Place {
-    /// The number of its flip.
-    seq: u64,
-    promised: Timestamp,
-}
 
 /// What was seen so far that belongs to no check.
 #[derive(Default)]
@@ -32,12 +24,10 @@ pub(crate) struct Sights {
     marks: BTreeMap<NodeId, Timestamp>,
     last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
-    /// Which check and channel a delivery is for, and its flip.
-    pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, Place)>,
-    told: BTreeMap<DeliveryId, u32>,
-    last_told: BTreeMap<(CheckId, ChannelId), Place>,
-    /// How often a delivery was leased.
-    leases: BTreeMap<DeliveryId, u32>,
+    /// Which check and channel a delivery is for, and the number of its flip.
+    pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, u64)>,
+    pub(crate) told: BTreeSet<DeliveryId>,
+    pub(crate) last_told: BTreeMap<(CheckId, ChannelId), u64>,
     pub(crate) flips: u64,
     pub(crate) commits: u64,
 }
@@ -179,6 +169,17 @@ impl World {
         };
         let tickets = &self.tickets;
         let model = self.models.get_mut(&check.id).expect("just seen");
+        // Only where a clock was set does a check remember anything of time to come.
+        let replanned = committed.iter().filter_map(|number| self.replans.get(number));
+        let back_to = replanned.filter(|_| self.clocks_set).find(|at| {
+            let (ping, start) = (check.state.last_ping, check.state.last_start);
+            ping == Some(**at) || start == Some(**at)
+        });
+        if let Some(at) = back_to
+            && model.lies_ahead(*at)
+        {
+            model.set_back(*at);
+        }
         model.follow(
             pings,
             flips,
@@ -189,6 +190,12 @@ impl World {
             },
             &around,
         )?;
+        if let Some(at) = back_to
+            && model.last_ping() != check.state.last_ping
+        {
+            // What came in between lay ahead too.
+            model.set_back(*at);
+        }
         model.version = check.version;
         let model = &self.models[&check.id];
         let counts = (check.state.ping_count, check.state.flip_count);
@@ -299,114 +306,5 @@ impl World {
         holds(INCIDENTS, stored == expected, || {
             format!("check {}: {stored:?}, and not {expected:?}", model.id)
         })
-    }
-
-    fn look_at_promises(&mut self, committed: &[usize]) -> Held {
-        let ids: Vec<CheckId> = self.models.keys().copied().collect();
-        for id in ids {
-            let model = &self.models[&id];
-            let open = model
-                .promises
-                .values()
-                .any(|promise| promise.finished_at.is_none());
-            if !open && model.promises.len() == model.owed.len() {
-                continue;
-            }
-            let stored = self.db.promises(id).expect("readable");
-            let mut keys: Vec<(u64, ChannelId)> = Vec::new();
-            for promise in &stored {
-                let (Some((seq, 0)), Some(channel)) = (promise.flip, promise.channel) else {
-                    return broken(OWED, format!("{promise:?} belongs to no flip"));
-                };
-                keys.push((seq, channel));
-                let place = Place {
-                    seq,
-                    promised: promise.created_at,
-                };
-                self.sights.lanes.insert(promise.id, (id, channel, place));
-            }
-            keys.sort();
-            let model = self.models.get_mut(&id).expect("just seen");
-            model.owed.sort();
-            holds(OWED, keys == model.owed, || {
-                format!("check {id}: promised {keys:?}, and owed {:?}", model.owed)
-            })?;
-            let before = std::mem::take(&mut model.promises);
-            for promise in &stored {
-                self.moved(before.get(&promise.id), promise, committed)?;
-            }
-            let model = self.models.get_mut(&id).expect("just seen");
-            model.promises = stored.into_iter().map(|promise| (promise.id, promise)).collect();
-        }
-        Ok(())
-    }
-
-    /// How a delivery went on since the last look.
-    fn moved(&mut self, before: Option<&Promise>, now: &Promise, committed: &[usize]) -> Held {
-        let tell = || format!("{before:?} became {now:?} by {committed:?}");
-        let was_leased = before.and_then(|promise| promise.lease);
-        let owner_changed = was_leased.map(|(owner, _)| owner) != now.lease.map(|(owner, _)| owner);
-        if now.lease.is_some() && now.lease != was_leased {
-            *self.sights.leases.entry(now.id).or_default() += 1;
-        }
-        holds(LEASED, now.attempts == now.tries, tell)?;
-        let Some(before) = before else {
-            return holds(OWED, now.finished_at.is_none() && now.attempts == 0, tell);
-        };
-        if before.finished_at.is_some() {
-            return holds(LEASED, before == now, tell);
-        }
-        let by_owner = |owner: NodeId| {
-            let who = committed.iter().filter_map(|node| self.names.get(node));
-            who.into_iter().any(|name| *name == owner)
-        };
-        if now.finished_at.is_some() {
-            let holder = was_leased.is_some_and(|(owner, _)| by_owner(owner));
-            holds(
-                LEASED,
-                (holder || committed.len() > 1) && now.attempts == before.attempts + 1,
-                tell,
-            )?;
-            if now.state == "delivered" {
-                holds(TOLD, self.sights.told.contains_key(&now.id), tell)?;
-            }
-            return Ok(());
-        }
-        match was_leased {
-            // Somebody else's lease, or none: the first must have lapsed, or its only server has just started anew.
-            Some((_, until)) if owner_changed => {
-                let lapsed = until <= self.latest_clock || self.starting;
-                holds(LEASED, lapsed, tell)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Hears what was told since the last time.
-    pub(crate) fn hear(&mut self) -> Held {
-        for id in self.told.take() {
-            if self.blind {
-                continue;
-            }
-            let Some((check, channel, place)) = self.sights.lanes.get(&id).copied() else {
-                return broken(TOLD, format!("nobody promised delivery {id}"));
-            };
-            let times = self.sights.told.entry(id).or_default();
-            *times += 1;
-            let first = *times == 1 && self.sights.leases.get(&id).is_some_and(|times| *times == 1);
-            // Where nothing went wrong on the way: one node, no second lease, no clock that was set.
-            let plain = first && self.temper.nodes == 1 && self.clocks_right();
-            let last = self.sights.last_told.entry((check, channel)).or_insert(place);
-            // A sweep reads its clock before it commits: what it promises may be older than what a ping promised
-            // before. Deliveries go by their instants, so these two may change places.
-            let in_order = last.seq <= place.seq || last.promised < place.promised;
-            holds(ORDER, !plain || in_order, || {
-                format!("check {check} told channel {channel} of {place:?} after {last:?}")
-            })?;
-            if last.seq < place.seq {
-                *last = place;
-            }
-        }
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use allswell_core::absence::{ABSENCE_MIN, Absence};
+use allswell_core::absence::{ABSENCE_MIN, Absence, CLOCKS_DIFFER};
 use allswell_core::check::{Check, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
@@ -21,6 +21,8 @@ use crate::rules::{ABSENCE, CHAIN, EARLY, Held, ONCE, broken, holds};
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Channel {
     pub(crate) id: ChannelId,
+    /// It is promised to, and tells nobody.
+    pub(crate) silent: bool,
     pub(crate) down: bool,
     pub(crate) up: bool,
 }
@@ -57,6 +59,8 @@ enum Fact {
     Resume,
     Missed,
     Edit,
+    /// A clock was set back to this instant: what was noted for time to come counts as noted then.
+    SetBack(Timestamp),
 }
 
 /// One check and all that happened to it.
@@ -130,15 +134,44 @@ impl Model {
     }
 
     pub(crate) fn last_ping(&self) -> Option<Timestamp> {
-        self.history.iter().rev().find_map(|fact| match fact {
-            Fact::Ping {
-                at,
-                kind: Kind::Success | Kind::Fail,
-                ..
-            } => Some(Some(*at)),
-            Fact::Resume => Some(None),
-            _ => None,
-        })?
+        self.history
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(place, fact)| match fact {
+                Fact::Ping {
+                    at,
+                    kind: Kind::Success | Kind::Fail,
+                    ..
+                } => Some(Some(self.known(place, *at))),
+                Fact::Resume => Some(None),
+                _ => None,
+            })?
+    }
+
+    /// An instant that was noted at this place of the history, as it is known now.
+    fn known(&self, place: usize, noted: Timestamp) -> Timestamp {
+        self.history[place..]
+            .iter()
+            .fold(noted, |noted, fact| match fact {
+                Fact::SetBack(back) if noted > *back + CLOCKS_DIFFER => *back,
+                _ => noted,
+            })
+    }
+
+    /// Whether something that counts was noted for later than clocks differ by.
+    pub(crate) fn lies_ahead(&self, at: Timestamp) -> bool {
+        let run = self.open_run().map(|(started, _)| started);
+        let noted = [self.last_ping(), run];
+        noted
+            .into_iter()
+            .flatten()
+            .any(|noted| noted > at + CLOCKS_DIFFER)
+    }
+
+    /// A clock was set back to `at`, and somebody looked at this check since.
+    pub(crate) fn set_back(&mut self, at: Timestamp) {
+        self.history.push(Fact::SetBack(at));
     }
 
     /// The start that nothing has ended.
@@ -164,7 +197,7 @@ impl Model {
             Fact::Ping { kind: Kind::Fail, .. } | Fact::Pause | Fact::Resume => true,
             _ => false,
         });
-        (!ended).then_some((at, started))
+        (!ended).then(|| (self.known(start, at), started))
     }
 
     /// When the next signal is expected: by the schedule, and for an open run its start.
@@ -445,11 +478,13 @@ impl Model {
         let Some(allowance) = self.allowance() else {
             return Ok(());
         };
+        let instant = Span::from_micros(1);
         let (mut back, mut left) = (first.to, allowance);
         for absence in swallowing {
             let ends = back + left;
-            if absence.from < ends && ends <= absence.to {
-                left = (ends - (absence.from + Span::from_secs(15))).max(Span::ZERO);
+            if absence.from + instant < ends && ends <= absence.to {
+                // An instant, or this absence would swallow what it has given.
+                left = (ends - (absence.from + Span::from_secs(15))).max(instant);
                 back = absence.to;
             }
         }

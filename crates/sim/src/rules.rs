@@ -55,7 +55,10 @@ pub(crate) const DELETED: &str = "a deleted check takes no pings, makes no flips
 pub(crate) const LEASED: &str =
     "a delivery is ended once, by the node that holds its lease, and its attempts are counted";
 pub(crate) const TOLD: &str = "what is told was promised before, and what counts as delivered was told";
-pub(crate) const ORDER: &str = "a channel hears of the flips of a check in their order";
+pub(crate) const ORDER: &str = "a channel never hears an older state of a check after a newer one";
+pub(crate) const HEAD: &str = "of each lane the oldest delivery that is open is leased, and no other";
+pub(crate) const OVERTAKEN: &str = "a delivery is overtaken by a newer one of its lane, after its fast phase, and its flips are told by that one";
+pub(crate) const ENDED: &str = "what is given up has expired, or has nobody whom it could tell anything";
 pub(crate) const MADE: &str = "a ping that asks for a check gets the one of its name";
 pub(crate) const STEPS: &str = "a step fails only when the database does";
 pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";

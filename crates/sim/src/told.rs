@@ -54,7 +54,7 @@ impl Visit for DeliveryOf {
 
 impl Subscriber for Told {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "allswell_engine::deliver" && *metadata.level() == Level::WARN
+        metadata.target() == "allswell_engine::deliver::attempt" && *metadata.level() == Level::WARN
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)

@@ -26,6 +26,7 @@ use crate::look::Sights;
 use crate::model::{Channel, Model, Note};
 use crate::node::{Done, Loop, Node, Up};
 use crate::rules::{ANSWERED, Held, MADE, STEPS, broken, holds};
+use crate::runtime::Runtime;
 use crate::told::Told;
 use crate::users::{Errand, Ticket, To};
 
@@ -147,6 +148,8 @@ pub(crate) struct World {
     pub(crate) happening: u64,
     pub(crate) db: Simulated,
     pub(crate) nodes: Vec<Node>,
+    /// The clock by which a process last began to replan, by its number at the database.
+    pub(crate) replans: BTreeMap<usize, Timestamp>,
     /// Names of processes, by their number at the database.
     pub(crate) names: BTreeMap<usize, NodeId>,
     pub(crate) project: ProjectId,
@@ -157,6 +160,7 @@ pub(crate) struct World {
     pub(crate) next_ticket: u64,
     pub(crate) notes: Arc<Mutex<Vec<Note>>>,
     pub(crate) told: Told,
+    pub(crate) runtime: Runtime,
     pub(crate) sights: Sights,
     pub(crate) latest_clock: Timestamp,
     /// A node is just starting: the only one of its database takes all leases back.
@@ -168,7 +172,7 @@ pub(crate) struct World {
     held: BTreeMap<u64, Timestamp>,
     /// When everybody leaves again.
     leaving_at: Option<Timestamp>,
-    clocks_set: bool,
+    pub(crate) clocks_set: bool,
     agenda: BTreeMap<(Timestamp, u64), Errand>,
     next_errand: u64,
     pub(crate) trace: VecDeque<String>,
@@ -211,6 +215,7 @@ impl World {
             happening: 0,
             db,
             nodes: Vec::new(),
+            replans: BTreeMap::new(),
             names: BTreeMap::new(),
             project,
             ping_key,
@@ -220,6 +225,7 @@ impl World {
             next_ticket: 1,
             notes: Arc::default(),
             told,
+            runtime: Runtime::new(START),
             sights: Sights::default(),
             latest_clock: START,
             starting: false,
@@ -383,6 +389,9 @@ impl World {
     pub(crate) fn poll(&mut self) -> Held {
         let loses = self.temper.losing > 0 && self.roll(100) < self.temper.losing;
         self.told.lose_lines(loses);
+        self.runtime.catch_up(self.now);
+        let handle = self.runtime.handle();
+        let _inside = handle.enter();
         loop {
             let mut done = Vec::new();
             let mut moved = false;
@@ -451,6 +460,9 @@ impl World {
         if let Some(up) = &mut self.nodes[place].up {
             up.turn(which).began = None;
             up.turn(which).due = due;
+            if which == Loop::Replan {
+                self.replans.remove(&up.number);
+            }
         }
         Ok(())
     }
@@ -526,7 +538,12 @@ impl World {
     }
 
     pub(crate) fn run_work(&mut self, one: Waiting, fate: Fate, others: &[u64]) -> Held {
-        let ended = self.db.run(one.id, fate, others);
+        self.runtime.catch_up(self.now);
+        let ended = {
+            let handle = self.runtime.handle();
+            let _inside = handle.enter();
+            self.db.run(one.id, fate, others)
+        };
         if one.writes || fate != Fate::Kept {
             self.say(|| format!("work of node {}: {fate:?}, {ended:?}", one.node));
         }
@@ -601,6 +618,9 @@ impl World {
         let up = self.nodes[place].up.as_mut().expect("it is up");
         up.begin(which, clock, happening);
         let number = up.number;
+        if which == Loop::Replan {
+            self.replans.insert(number, clock);
+        }
         self.say(|| format!("node {number} begins to {which:?} at {clock}"));
     }
 
@@ -660,6 +680,7 @@ impl World {
                 self.run_work(left, fate, &[])?;
             }
         }
+        self.replans.remove(&number);
         Ok(())
     }
 
@@ -794,6 +815,7 @@ fn furnish(
         .iter()
         .map(|channel| Channel {
             id: channel.id,
+            silent: channel.kind == "silent",
             down: channel.tells_down,
             up: channel.tells_up,
         })

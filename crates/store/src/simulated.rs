@@ -36,13 +36,14 @@ statements! {
              where check_id = $1 and seq > $2 order by seq";
     INCIDENTS = "select opened_seq, opened_at, closed_seq, closed_at from incidents where check_id = $1
                  order by opened_seq";
-    DELIVERIES = "select d.shard as shard, d.id as id, d.state as state, d.attempts as attempts,
-                     d.lease_owner as lease_owner, d.lease_until as lease_until, d.created_at as created_at,
-                     d.expires_at as expires_at, d.finished_at as finished_at, df.flip_seq as flip_seq,
-                     df.channel_id as channel_id, df.occasion as occasion,
+    DELIVERIES = "select d.shard as shard, d.id as id, d.seq as seq, d.channel_id as channel_id, d.state as state,
+                     d.attempts as attempts, d.next_at as next_at, d.lease_owner as lease_owner,
+                     d.lease_until as lease_until, d.created_at as created_at, d.expires_at as expires_at,
+                     d.finished_at as finished_at,
                      (select count(*) from attempts a where a.shard = d.shard and a.delivery_id = d.id) as tries
-                  from deliveries d left join delivery_flips df on df.check_id = d.shard and df.delivery_id = d.id
-                  where d.shard = $1 order by df.flip_seq, df.channel_id, d.id";
+                  from deliveries d where d.shard = $1 order by d.seq, d.channel_id, d.id";
+    OCCASIONS = "select delivery_id, flip_seq, channel_id, occasion from delivery_flips where check_id = $1
+                 order by flip_seq, channel_id, occasion";
     PROMISES = "select count(*) as promises from delivery_flips";
     MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
@@ -272,16 +273,20 @@ pub struct Promise {
     pub check: CheckId,
     /// Its id.
     pub id: DeliveryId,
-    /// The flip and the occasion it tells of; `None` if it belongs to none.
-    pub flip: Option<(u64, u64)>,
+    /// The number of its flip.
+    pub seq: u64,
     /// Where it goes.
-    pub channel: Option<ChannelId>,
+    pub channel: ChannelId,
+    /// The flips it tells of, each with its occasion: its own, and those that it overtook.
+    pub tells: Vec<(u64, u64)>,
     /// The word for its state.
     pub state: String,
     /// Attempts, by its row.
     pub attempts: u64,
     /// Attempts, by theirs.
     pub tries: u64,
+    /// When it is due, or was.
+    pub next_at: Timestamp,
     /// Who holds it, until when.
     pub lease: Option<(NodeId, Timestamp)>,
     /// When it was promised.
@@ -364,17 +369,25 @@ impl Simulated {
 
     /// The deliveries of a check.
     pub fn promises(&self, check: CheckId) -> Result<Vec<Promise>> {
+        let occasions = self.rows(&OCCASIONS, &[check.into()], |row| {
+            let (id, channel): (DeliveryId, ChannelId) = (row.get("delivery_id")?, row.get("channel_id")?);
+            let (seq, occasion): (u64, u64) = (row.get("flip_seq")?, row.get("occasion")?);
+            Ok((id, channel, (seq, occasion)))
+        })?;
         self.rows(&DELIVERIES, &[check.into()], |row| {
-            let (flip, occasion): (Option<u64>, Option<u64>) = (row.get("flip_seq")?, row.get("occasion")?);
+            let (id, channel) = (row.get("id")?, row.get("channel_id")?);
             let (owner, until) = (row.get("lease_owner")?, row.get("lease_until")?);
+            let of_it = occasions.iter().filter(|(of, to, _)| (*of, *to) == (id, channel));
             Ok(Promise {
                 check: row.get("shard")?,
-                id: row.get("id")?,
-                flip: flip.zip(occasion),
-                channel: row.get("channel_id")?,
+                id,
+                seq: row.get("seq")?,
+                channel,
+                tells: of_it.map(|(_, _, tells)| *tells).collect(),
                 state: row.get("state")?,
                 attempts: row.get("attempts")?,
                 tries: row.get("tries")?,
+                next_at: row.get("next_at")?,
                 lease: Option::zip(owner, until),
                 created_at: row.get("created_at")?,
                 expires_at: row.get("expires_at")?,

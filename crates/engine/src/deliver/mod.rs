@@ -252,15 +252,18 @@ impl<O: Outbound> Deliver<O> {
         let mut ended = Vec::new();
         let mut returned = Vec::new();
         for facts in facts {
+            // Of a claim that waited long for its commit, or for its facts, too little may be left: what is told then could
+            // be told behind something newer. Monotonic: the clock may jump.
+            let lease_left =
+                Duration::from_secs(LEASE.as_secs() as u64).saturating_sub(claimed_for.elapsed());
+            let may_tell = lease_left >= LEASE_LEFT;
             match facts.work(&self.trade, now) {
                 Work::Send(request, warnings) => {
-                    // Of a claim that waited long for its commit too little may be left. Monotonic: the clock may jump.
-                    let lease_left =
-                        Duration::from_secs(LEASE.as_secs() as u64).saturating_sub(claimed_for.elapsed());
-                    if lease_left < LEASE_LEFT || !self.spawn(&facts.claimed, request, warnings, now) {
+                    if !may_tell || !self.spawn(&facts.claimed, request, warnings, now) {
                         returned.push(facts.claimed);
                     }
                 }
+                Work::Line(_) if !may_tell => returned.push(facts.claimed),
                 // One that the log had no room for stays leased, and is written when the lease lapses.
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);

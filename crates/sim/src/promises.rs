@@ -1,0 +1,169 @@
+//! Looking at deliveries after each commit: that each is owed, whose it is, how it ended, and in which order they are told.
+
+use std::collections::BTreeMap;
+
+use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
+use allswell_core::retry::fast_phase_is_over;
+use allswell_store::simulated::Promise;
+
+use crate::model::{Channel, Model};
+use crate::rules::{ENDED, HEAD, Held, LEASED, ORDER, OVERTAKEN, OWED, TOLD, broken, holds};
+use crate::world::World;
+
+impl World {
+    pub(crate) fn look_at_promises(&mut self, committed: &[usize]) -> Held {
+        let ids: Vec<CheckId> = self.models.keys().copied().collect();
+        for id in ids {
+            let model = &self.models[&id];
+            let open = model
+                .promises
+                .values()
+                .any(|promise| promise.finished_at.is_none());
+            if !open && model.promises.len() == model.owed.len() {
+                continue;
+            }
+            let stored = self.db.promises(id).expect("readable");
+            for promise in &stored {
+                let lane = (id, promise.channel, promise.seq);
+                self.sights.lanes.insert(promise.id, lane);
+            }
+            let model = self.models.get_mut(&id).expect("just seen");
+            are_owed(model, &stored)?;
+            holds_leases_at_the_head(&stored)?;
+            let before = std::mem::take(&mut model.promises);
+            for promise in &stored {
+                self.moved(before.get(&promise.id), promise, &stored, committed)?;
+            }
+            let model = self.models.get_mut(&id).expect("just seen");
+            model.promises = stored.into_iter().map(|promise| (promise.id, promise)).collect();
+        }
+        Ok(())
+    }
+
+    /// How a delivery went on since the last look.
+    fn moved(
+        &mut self,
+        before: Option<&Promise>,
+        now: &Promise,
+        all: &[Promise],
+        committed: &[usize],
+    ) -> Held {
+        let tell = || format!("{before:?} became {now:?} by {committed:?}");
+        holds(LEASED, now.attempts == now.tries, tell)?;
+        let Some(before) = before else {
+            let new = now.finished_at.is_none() && now.attempts == 0 && now.lease.is_none();
+            // A commit of another node may have come in between.
+            return holds(OWED, new || committed.len() > 1, tell);
+        };
+        if before.finished_at.is_some() {
+            return holds(LEASED, before == now, tell);
+        }
+        let mine = |owner: NodeId| {
+            let mut who = committed.iter().filter_map(|node| self.names.get(node));
+            who.any(|name| *name == owner)
+        };
+        let held = before.lease.is_some_and(|(owner, _)| mine(owner)) || committed.len() > 1;
+        if now.attempts != before.attempts || (now.finished_at.is_some() && now.state != "superseded") {
+            holds(LEASED, held && now.attempts <= before.attempts + 1, tell)?;
+        }
+        if now.finished_at.is_some() {
+            return self.ended_rightly(before, now, all);
+        }
+        match before.lease {
+            // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
+            Some((owner, until)) if now.lease.map(|(owner, _)| owner) != Some(owner) => {
+                let lapsed = until <= self.latest_clock || self.starting;
+                holds(LEASED, lapsed || held, tell)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise]) -> Held {
+        let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
+        let tried = now.attempts - before.attempts;
+        match now.state.as_str() {
+            "delivered" => {
+                holds(LEASED, tried == 1, tell)?;
+                holds(TOLD, self.sights.told.contains(&now.id), tell)
+            }
+            "superseded" => {
+                holds(LEASED, tried == 0, tell)?;
+                let over = fast_phase_is_over(now.attempts, now.created_at, self.latest_clock);
+                let tells = |other: &&Promise| {
+                    let has = |(seq, _): &(u64, u64)| other.tells.iter().any(|(told, _)| told == seq);
+                    (other.channel, other.seq > now.seq) == (now.channel, true) && now.tells.iter().all(has)
+                };
+                holds(OVERTAKEN, over && all.iter().any(|other| tells(&other)), tell)
+            }
+            "expired" => holds(ENDED, tried == 0 && now.expires_at <= self.latest_clock, tell),
+            "cancelled" => {
+                let of_it = |channel: &&Channel| channel.id == now.channel;
+                let silent = self
+                    .channels
+                    .iter()
+                    .find(of_it)
+                    .is_some_and(|channel| channel.silent);
+                let deleted = self.models[&now.check].deleted;
+                holds(ENDED, tried == 0 && (silent || deleted), tell)
+            }
+            _ => broken(ENDED, tell()),
+        }
+    }
+
+    /// Hears what was told since the last time.
+    pub(crate) fn hear(&mut self) -> Held {
+        for id in self.told.take() {
+            if !self.blind {
+                self.heard(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, id: DeliveryId) -> Held {
+        let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
+            return broken(TOLD, format!("nobody promised delivery {id}"));
+        };
+        self.sights.told.insert(id);
+        let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
+        // Its lease may be gone by clocks that differ by more than a lease lasts: then two may tell it, and nothing else
+        // lets an older one come late.
+        let late = promise.is_none_or(|promise| promise.finished_at.is_some());
+        let clocks_differ = !self.clocks_right();
+        let last = self.sights.last_told.entry((check, channel)).or_insert(seq);
+        let in_order = *last <= seq;
+        holds(ORDER, in_order || (late && clocks_differ), || {
+            format!("check {check} told channel {channel} of flip {seq} after {last}: {promise:?}")
+        })?;
+        *last = seq.max(*last);
+        Ok(())
+    }
+}
+
+/// Each flip has its delivery to each channel that wants it, and each flip is told by one that nobody overtook.
+fn are_owed(model: &mut Model, stored: &[Promise]) -> Held {
+    let mut keys: Vec<(u64, ChannelId)> = Vec::new();
+    for promise in stored {
+        let own = promise.tells.contains(&(promise.seq, 0));
+        holds(OWED, own, || format!("{promise:?} does not tell its flip"))?;
+        keys.push((promise.seq, promise.channel));
+    }
+    keys.sort();
+    model.owed.sort();
+    let id = model.id;
+    holds(OWED, keys == model.owed, || {
+        format!("check {id}: promised {keys:?}, and owed {:?}", model.owed)
+    })
+}
+
+/// Of a lane only the oldest that is open may be leased: so no newer one is told before an older one has ended.
+fn holds_leases_at_the_head(stored: &[Promise]) -> Held {
+    let mut heads: BTreeMap<ChannelId, &Promise> = BTreeMap::new();
+    for promise in stored.iter().filter(|promise| promise.finished_at.is_none()) {
+        let head = *heads.entry(promise.channel).or_insert(promise);
+        let behind = head.id != promise.id && promise.lease.is_some();
+        holds(HEAD, !behind, || format!("{promise:?} stands behind {head:?}"))?;
+    }
+    Ok(())
+}
