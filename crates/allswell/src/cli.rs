@@ -115,8 +115,12 @@ pub struct RunArguments {
 /// Each can be set as ALLSWELL_RUN_... in the environment, or in ~/.config/allswell/run.toml.
 #[derive(Args)]
 pub struct RunFlags {
-    /// What ping addresses begin with: https://allswell.example.org/ping, or https://hc-ping.com
-    #[arg(long, value_name = "URL")]
+    /// What ping addresses begin with.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "What ping addresses begin with: https://allswell.example.org/ping, or https://hc-ping.com"
+    )]
     pub server: Option<String>,
     /// The check, by its id
     #[arg(long, value_name = "ID", conflicts_with_all = ["slug", "url"])]
