@@ -220,10 +220,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters: meters.clone(),
     };
     let deliver = Deliver::new(store.clone(), rules, parts);
-    tasks.spawn(loops::run(
+    // It ends first and for itself: its attempts may take longer than the requests in flight, and go on beside them.
+    let (stop_deliver, deliver_stopped) = watch::channel(false);
+    let mut delivering = JoinSet::new();
+    delivering.spawn(loops::run(
         deliver,
         deliver_nudge,
-        stopped.clone(),
+        deliver_stopped,
         meters.clone(),
     ));
     let listeners = app.listeners().clone();
@@ -271,10 +274,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             false
         }
         _ = tasks.join_next() => true,
+        _ = delivering.join_next() => true,
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
         _ = &mut watching => true,
     };
+    // Nothing more is begun that would have to be awaited.
+    let _ = stop_deliver.send(true);
     // Who listens to events would listen for ever.
     listeners.close();
     telling.abort();
@@ -297,6 +303,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     // It waits for what may never come, and has nothing to finish.
     listening.abort();
     while tasks.join_next().await.is_some() {}
+    while delivering.join_next().await.is_some() {}
     if broken {
         bail!(
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
