@@ -80,8 +80,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
     let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
     if let Some(url) = &config.watchdog.url {
-        target::judge(outbound.policy(Class::Operator), url.reveal())
-            .map_err(|refusal| anyhow::anyhow!("watchdog.url cannot be called: {refusal}"))?;
+        target::judge(outbound.policy(Class::Operator), url.reveal()).map_err(|refusal| {
+            anyhow::anyhow!("watchdog.url cannot be called: {}", refusal.for_administrators())
+        })?;
     }
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
