@@ -136,7 +136,7 @@ async fn a_target_that_our_rules_refuse_is_said_once() {
     let health = health(&house, hook).await;
     assert_eq!(
         (health.disabled, health.last_error.as_deref()),
-        (None, Some("blocked: address"))
+        (None, Some("blocked"))
     );
 }
 
