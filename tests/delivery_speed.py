@@ -172,7 +172,7 @@ def bulk(world: World, small: bool) -> bool:
     while world.receiver.count - before < wanted and time.monotonic() - begun < 600:
         time.sleep(0.01)
     rate = (world.receiver.count - before) / (time.monotonic() - begun)
-    print(f"bulk: {world.receiver.count - before} of {wanted} delivered, {rate:.0f} a second (2,000 wanted)", flush=True)
+    print(f"bulk: {world.receiver.count - before} of {wanted} received, {rate:.0f} a second (2,000 wanted)", flush=True)
     return world.receiver.count - before >= wanted and (small or rate >= 2_000)
 
 

@@ -80,8 +80,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
     let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
     if let Some(url) = &config.watchdog.url {
-        target::judge(outbound.policy(Class::Operator), url.reveal())
-            .map_err(|refusal| anyhow::anyhow!("watchdog.url cannot be called: {refusal}"))?;
+        target::judge(outbound.policy(Class::Operator), url.reveal()).map_err(|refusal| {
+            anyhow::anyhow!("watchdog.url cannot be called: {}", refusal.for_administrators())
+        })?;
     }
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
@@ -220,10 +221,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters: meters.clone(),
     };
     let deliver = Deliver::new(store.clone(), rules, parts);
-    tasks.spawn(loops::run(
+    // It ends first and for itself: its attempts may take longer than the requests in flight, and go on beside them.
+    let (stop_deliver, deliver_stopped) = watch::channel(false);
+    let mut delivering = JoinSet::new();
+    delivering.spawn(loops::run(
         deliver,
         deliver_nudge,
-        stopped.clone(),
+        deliver_stopped,
         meters.clone(),
     ));
     let listeners = app.listeners().clone();
@@ -271,10 +275,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             false
         }
         _ = tasks.join_next() => true,
+        _ = delivering.join_next() => true,
         _ = http.join_next() => true,
         _ = &mut ingesting => true,
         _ = &mut watching => true,
     };
+    // Nothing more is begun that would have to be awaited.
+    let _ = stop_deliver.send(true);
     // Who listens to events would listen for ever.
     listeners.close();
     telling.abort();
@@ -297,6 +304,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     // It waits for what may never come, and has nothing to finish.
     listening.abort();
     while tasks.join_next().await.is_some() {}
+    while delivering.join_next().await.is_some() {}
     if broken {
         bail!(
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"

@@ -81,8 +81,9 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 262_144;
 pub const REQUEST_HEADERS_MAX: usize = 64;
 /// Bytes of a request's headers, names and values.
 pub const REQUEST_HEADER_BYTES_MAX: usize = 16_384;
-/// Bytes of a URL that is called.
-pub const URL_BYTES_MAX: usize = 4_096;
+/// Bytes of a URL that is called: 1,000 characters of a webhook's, and what stands for its placeholders, of which a letter
+/// may be twelve bytes once it is percent-encoded.
+pub const URL_BYTES_MAX: usize = 16_384;
 /// Redirects that a probe may follow (DECISIONS 21).
 pub const REDIRECTS_MAX: u8 = 5;
 /// Addresses that a name may have; one with more is refused.

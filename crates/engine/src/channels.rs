@@ -12,7 +12,7 @@ use allswell_core::delivery::{Class, Owed};
 use allswell_core::id::{ChannelId, DeliveryId};
 use allswell_core::limits;
 use allswell_core::policy::Policy;
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signature::standard::SigningSecret;
 use allswell_core::target;
@@ -21,7 +21,8 @@ use allswell_integrations::Kind;
 use allswell_integrations::webhook::{Court, Form, Webhook, signing_secret_fits};
 use allswell_store::audit::Act;
 use allswell_store::channels::{Channel, Opened};
-use allswell_store::{Error, Tx};
+use allswell_store::outbox::Health;
+use allswell_store::{Error, Reader, Tx};
 use serde_json::{Map, Value, json};
 
 use crate::deliver::TEST_UP;
@@ -118,8 +119,15 @@ struct Judged {
     warnings: Vec<(&'static str, Warning)>,
 }
 
-/// What is shown of a channel: nothing of its configuration that could be a secret.
-pub fn document(channel: &Channel, config: &[u8], now: Timestamp) -> Value {
+/// What is shown of a channel: nothing of its configuration that could be a secret. `health` is `None` for one that was
+/// made just now.
+pub fn document(channel: &Channel, health: Option<&Health>, config: &[u8], now: Timestamp) -> Value {
+    let off = health.and_then(|health| health.disabled.as_ref());
+    let failing_since = health.and_then(|health| health.failing_since);
+    // What was the last error stays in its row when the channel is switched on again; it then says nothing any more.
+    let last_error = health
+        .filter(|_| off.is_some() || failing_since.is_some())
+        .and_then(|health| health.last_error.as_deref());
     let mut document = json!({
         "id": channel.id.to_string(),
         "kind": channel.kind,
@@ -127,6 +135,11 @@ pub fn document(channel: &Channel, config: &[u8], now: Timestamp) -> Value {
         "tells_down": channel.tells_down,
         "tells_up": channel.tells_up,
         "created_at": channel.created_at.to_rfc3339_micros(),
+        "enabled": off.is_none(),
+        "disabled_at": off.map(|(at, _)| at.to_rfc3339_micros()),
+        "disabled_reason": off.map(|(_, reason)| reason),
+        "failing_since": failing_since.map(Timestamp::to_rfc3339_micros),
+        "last_error": last_error,
     });
     let shown = (channel.kind == Kind::Webhook.word())
         .then(|| Webhook::from_bytes(config))
@@ -178,10 +191,48 @@ pub async fn create(
     tx.channel_insert(errand.scope, &channel, &judged.config, dice)
         .await?;
     note_act(tx, errand, "channel.create", channel.id, dice).await?;
-    Ok(made(channel, judged, errand.now))
+    Ok(made(channel, None, judged, errand.now))
 }
 
-/// Changes a channel. `enabled: true` switches on one that was switched off because it failed. Else `input` is a merge patch (RFC 7396) over `name` and the fields of its kind: what it does not name
+/// Every channel of a project as it is shown, in the order of their making.
+///
+/// # Errors
+/// The store's.
+pub async fn documents(
+    reader: &mut Reader<'_>,
+    scope: ProjectScope,
+    now: Timestamp,
+) -> Result<Vec<Value>, Error> {
+    let healths = reader.channels_health(scope).await?;
+    let mut documents = Vec::new();
+    for channel in reader.channels(scope).await? {
+        let config = reader.channel_config(scope, channel.id).await?;
+        let health = healths.iter().find(|health| health.channel == channel.id);
+        documents.push(document(&channel, health, &config.unwrap_or_default(), now));
+    }
+    Ok(documents)
+}
+
+/// A channel as it is shown; `None` if the project has none of that id.
+///
+/// # Errors
+/// The store's.
+pub async fn document_of(
+    reader: &mut Reader<'_>,
+    scope: ProjectScope,
+    id: ChannelId,
+    now: Timestamp,
+) -> Result<Option<Value>, Error> {
+    let Some(opened) = reader.channel_open(scope, id).await? else {
+        return Ok(None);
+    };
+    let health = reader.channel_health(SystemScope::engine(), id).await?;
+    let config = opened.config.reveal();
+    Ok(Some(document(&opened.channel, health.as_ref(), config, now)))
+}
+
+/// Changes a channel. `enabled: true` switches on one that was switched off because it failed, and has a test sent
+/// through it. Else `input` is a merge patch (RFC 7396) over `name` and the fields of its kind: what it does not name
 /// stays, secrets too.
 ///
 /// # Errors
@@ -231,11 +282,21 @@ pub async fn edit(
     .await?;
     (channel.tells_down, channel.tells_up) = (judged.tells_down, judged.tells_up);
     replace(tx, errand, &opened, &channel, &judged.config, dice).await?;
-    if enable {
-        tx.channel_enable(errand.scope, id).await?;
+    // Whether it works again is then known before the next alert, and stands with the channel.
+    if enable && tx.channel_enable(errand.scope, id).await? {
+        note_act(tx, errand, "channel.enable", id, dice).await?;
+        if channel.tells_down || channel.tells_up {
+            let status = if channel.tells_down {
+                Status::Down
+            } else {
+                Status::Up
+            };
+            test(tx, errand, id, status, dice).await?;
+        }
     }
     note_act(tx, errand, "channel.edit", id, dice).await?;
-    Ok(made(channel, judged, errand.now))
+    let health = tx.channel_health(SystemScope::engine(), id).await?;
+    Ok(made(channel, health.as_ref(), judged, errand.now))
 }
 
 /// Puts a new secret in the place of the one that signs; the old one goes on signing beside it for `overlap`. Without
@@ -274,8 +335,9 @@ pub async fn rotate(
     let config = webhook.to_bytes();
     replace(tx, errand, &opened, &opened.channel, &config, dice).await?;
     note_act(tx, errand, "channel.rotate", id, dice).await?;
+    let health = tx.channel_health(SystemScope::engine(), id).await?;
     Ok(Made {
-        document: document(&opened.channel, &config, errand.now),
+        document: document(&opened.channel, health.as_ref(), &config, errand.now),
         channel: opened.channel,
         secret: Some(secret),
         warnings: Vec::new(),
@@ -366,9 +428,9 @@ async fn judge(
     })
 }
 
-fn made(channel: Channel, judged: Judged, now: Timestamp) -> Made {
+fn made(channel: Channel, health: Option<&Health>, judged: Judged, now: Timestamp) -> Made {
     Made {
-        document: document(&channel, &judged.config, now),
+        document: document(&channel, health, &judged.config, now),
         channel,
         secret: judged.secret,
         warnings: judged.warnings,

@@ -15,6 +15,7 @@ pub mod meters;
 pub mod pending;
 pub mod ports;
 pub mod record;
+pub mod redeliver;
 pub mod rekey;
 pub mod replan;
 pub mod retain;

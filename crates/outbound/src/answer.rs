@@ -80,14 +80,22 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         let pair = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
         answer.headers = head.headers.iter().map(pair).collect();
     }
-    let note = watch
+    let read = watch
         .within(
             Phase::Body,
             Some(status),
             connection.run(read(body, sent.take, &mut answer)),
         )
-        .await??;
-    watch.note = note;
+        .await;
+    watch.note = match read {
+        Ok(read) => read?,
+        // The status was said in time, as with a body that breaks off.
+        Err(late) if !sent.take.whole => {
+            answer.truncated = true;
+            late.detail
+        }
+        Err(late) => return Err(late),
+    };
     Ok(answer)
 }
 

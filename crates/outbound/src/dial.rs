@@ -105,25 +105,62 @@ pub async fn connect<W: Wire>(
         watch.peer = Some(peer);
         return Ok(stream);
     };
-    let to = match proxy.mode {
-        ProxyMode::Delegated => target.endpoint(),
+    let tos = match proxy.mode {
+        ProxyMode::Delegated => vec![target.endpoint()],
         ProxyMode::VettedIp => {
             let judged = addresses(wire, policy, target, watch).await?;
-            SocketAddr::new(judged[0], target.port()).to_string()
+            let endpoint = |ip: &IpAddr| SocketAddr::new(*ip, target.port()).to_string();
+            judged.iter().map(endpoint).collect()
         }
     };
     // Where the proxy is, is the operator's word: nothing to judge.
     let sockets = proxy_addresses(wire, proxy, watch).await?;
     let deadline = watch.connect_deadline();
-    let tunnelled = async {
-        let (mut stream, peer) = in_turn(wire, &sockets, deadline).await?;
-        let tunnel = proxy.tunnel(&mut stream, &to).await;
-        tunnel.map_err(|why| Failure::new(End::NoConnection, why))?;
-        Ok::<_, Failure>((stream, peer))
-    };
+    let tunnelled = tunnelled(wire, proxy, &sockets, &tos, deadline);
     let (stream, peer) = watch.within(Phase::Connect, None, tunnelled).await??;
     watch.peer = Some(peer);
     Ok(stream)
+}
+
+/// The first tunnel that stands, each over a connection of its own: who has two addresses may be reached at one of them.
+async fn tunnelled<W: Wire>(
+    wire: &W,
+    proxy: &Proxy,
+    sockets: &[SocketAddr],
+    tos: &[String],
+    deadline: tokio::time::Instant,
+) -> Result<(W::Stream, SocketAddr), Failure> {
+    let mut whys = Vec::new();
+    let mut timed_out = true;
+    for (at, to) in tos.iter().enumerate() {
+        let one = async {
+            let (mut stream, peer) = in_turn(wire, sockets, deadline).await?;
+            Ok::<_, Failure>(proxy.tunnel(&mut stream, to).await.map(|()| (stream, peer)))
+        };
+        match timeout_at(Watch::share(deadline, tos.len() - at), one).await {
+            Ok(Ok(Ok(connection))) => return Ok(connection),
+            // Without the proxy there is no way to the others either.
+            Ok(Err(failure)) => return Err(failure),
+            Ok(Ok(Err(why))) => {
+                timed_out = false;
+                whys.push(format!("{to}: {why}"));
+            }
+            Err(_) => whys.push(format!("{to}: no answer through the proxy")),
+        }
+    }
+    Err(Failure::new(unreached(timed_out), whys.join("; ")))
+}
+
+/// How it ends if none of several stood.
+const fn unreached(timed_out: bool) -> End {
+    if timed_out {
+        End::TimedOut {
+            phase: Phase::Connect,
+            status: None,
+        }
+    } else {
+        End::NoConnection
+    }
 }
 
 async fn proxy_addresses<W: Wire>(
@@ -168,15 +205,7 @@ async fn in_turn<W: Wire>(
             Err(_) => whys.push(format!("{socket}: no answer")),
         }
     }
-    let end = if timed_out {
-        End::TimedOut {
-            phase: Phase::Connect,
-            status: None,
-        }
-    } else {
-        End::NoConnection
-    };
-    Err(Failure::new(end, whys.join("; ")))
+    Err(Failure::new(unreached(timed_out), whys.join("; ")))
 }
 
 /// The other end must be one of the addresses asked for, and is judged once more: a rule of the host's firewall, or a

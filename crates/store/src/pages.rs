@@ -57,9 +57,6 @@ statements! {
         where d.project_id = $1 and d.id < $2
         order by d.id desc limit $3");
     DELIVERY = concat!("select ", delivery_columns!(), " from deliveries d where d.id = $1 and d.project_id = $2");
-    ATTEMPTS = "select a.n as n, a.started_at as started_at, a.duration as duration, a.outcome as outcome
-        from attempts a join deliveries d on d.shard = a.shard and d.id = a.delivery_id
-        where a.shard = $1 and a.delivery_id = $2 and d.project_id = $3 order by a.n";
 }
 
 postgres_statements! {
@@ -128,19 +125,6 @@ pub struct ProjectDelivery {
     pub finished_at: Option<Timestamp>,
     /// How its last attempt ended.
     pub last_outcome: Option<String>,
-}
-
-/// One try to send a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// From 1.
-    pub n: u64,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// How long it took.
-    pub duration: allswell_core::time::Span,
-    /// The word for how it ended.
-    pub outcome: String,
 }
 
 pub(crate) fn project_flip(row: &Row) -> Result<ProjectFlip> {
@@ -306,28 +290,15 @@ impl Reader<'_> {
         rows.iter().map(delivery).collect()
     }
 
-    /// A delivery of the project with its attempts, the first one first.
-    pub async fn delivery_with_attempts(
+    /// A delivery of the project.
+    pub async fn delivery_of_project(
         &mut self,
         scope: ProjectScope,
         id: DeliveryId,
-    ) -> Result<Option<(ProjectDelivery, Vec<Attempt>)>> {
-        let project = scope.project().into();
-        let Some(row) = self.first(&DELIVERY, &[id.into(), project]).await? else {
-            return Ok(None);
-        };
-        let found = delivery(&row)?;
-        let rows = self
-            .all(&ATTEMPTS, &[found.check.into(), id.into(), project])
+    ) -> Result<Option<ProjectDelivery>> {
+        let row = self
+            .first(&DELIVERY, &[id.into(), scope.project().into()])
             .await?;
-        let attempts = rows.iter().map(|row| {
-            Ok(Attempt {
-                n: row.get("n")?,
-                started_at: row.get("started_at")?,
-                duration: row.get("duration")?,
-                outcome: row.get("outcome")?,
-            })
-        });
-        Ok(Some((found, attempts.collect::<Result<_>>()?)))
+        row.as_ref().map(delivery).transpose()
     }
 }

@@ -184,6 +184,9 @@ fn native() -> Vec<Entry> {
         entry("/v1/deliveries/{delivery}", &[("GET", ReadKey)], || {
             noun("GET", get(native::history::delivery))
         }),
+        entry("/v1/deliveries/{delivery}/again", &[("POST", WriteKey)], || {
+            noun("POST", post(native::history::again))
+        }),
         entry("/v1/events", &[("GET", ReadKey)], || {
             noun("GET", get(native::events::listen))
         }),

@@ -237,15 +237,7 @@ async fn documents(config: &Config, project: ProjectId) -> Result<Vec<Value>> {
         .store
         .read(async move |reader| {
             let scope = scope_of(reader, project).await?;
-            let mut documents = Vec::new();
-            for channel in reader.channels(scope).await? {
-                let config = reader
-                    .channel_config(scope, channel.id)
-                    .await?
-                    .unwrap_or_default();
-                documents.push(channels::document(&channel, &config, now));
-            }
-            Ok::<_, anyhow::Error>(documents)
+            Ok::<_, anyhow::Error>(channels::documents(reader, scope, now).await?)
         })
         .await
 }
@@ -263,7 +255,17 @@ async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result<()>
             text(&channel["kind"]),
             text(&channel["name"]),
         );
-        format!("{id}  {kind:8}  {name}{}\n", urls.concat())
+        let since = |key: &str| channel[key].as_str().map(printable);
+        let error = text(&channel["last_error"]);
+        let trouble = match (since("disabled_at"), since("failing_since")) {
+            (Some(at), _) => format!(
+                "  switched off {at}: {}, {error}",
+                text(&channel["disabled_reason"])
+            ),
+            (None, Some(at)) => format!("  failing since {at}: {error}"),
+            (None, None) => String::new(),
+        };
+        format!("{id}  {kind:8}  {name}{}{trouble}\n", urls.concat())
     };
     let lines: String = match documents.as_slice() {
         [] => "No channel yet. `allswell channel create` makes one.\n".to_owned(),

@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use allswell_core::exchange::escaped;
 use allswell_core::id::{CheckId, DeliveryId, ProjectId};
-use allswell_core::limits::ALERT_HOURS_MAX;
-use allswell_core::time::Span;
-use allswell_store::outbox::{Attempt, Delivery, Redelivered};
+use allswell_engine::redeliver::{self, Redelivered};
+use allswell_store::outbox::{Attempt, Delivery};
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::{Answer, operators_act, printable, scope_of};
+use super::channel::errand;
+use super::{Answer, printable, scope_of};
 use crate::cli::{DeliveryCommand, OneDelivery};
 use crate::config::Config;
 use crate::house;
@@ -181,18 +181,12 @@ fn attempt_lines(attempt: &Attempt) -> String {
 async fn again(config: &Config, answer: Answer, one: OneDelivery, force: bool) -> Result<()> {
     let mut house = house::open(config).await?;
     let (project, id, now) = (one.project, one.delivery, house.now);
-    let act_id = house.dice.id_at(now);
+    let mut dice = house.dice.fork();
     let asked = house
         .store
         .write(async move |tx| {
-            let scope = scope_of(tx, project).await?;
-            let until = now + Span::from_secs(ALERT_HOURS_MAX * 3_600);
-            let asked = tx.delivery_redeliver(scope, id, force, now, until).await?;
-            if asked == Some(Redelivered::Yes) {
-                let act = operators_act(now, Some(project), "delivery.again", format!("delivery:{id}"));
-                tx.audit(act_id, &act).await?;
-            }
-            Ok::<_, anyhow::Error>(asked)
+            let errand = errand(scope_of(tx, project).await?, now);
+            Ok::<_, anyhow::Error>(redeliver::again(tx, &errand, id, force, &mut dice).await?)
         })
         .await?;
     match asked {

@@ -75,13 +75,13 @@ impl Answered {
     }
 }
 
-/// How an attempt ended, for those who may see the channel: class and status, nothing that the receiver wrote.
+/// How an attempt ended, for those who may see the channel: class and status, nothing that the receiver wrote, and not
+/// which rule refused it: that would tell where inside a name leads.
 pub(super) fn shown(outcome: &Outcome) -> String {
     let class = outcome.error_class().map_or("ok", |class| class.word());
-    match (&outcome.end, outcome.status()) {
-        (CallEnd::Blocked(refusal), _) => format!("blocked: {}", refusal.rule.code()),
-        (_, Some(status)) => format!("{class} {status}"),
-        (_, None) => class.to_owned(),
+    match outcome.status() {
+        Some(status) => format!("{class} {status}"),
+        None => class.to_owned(),
     }
 }
 
@@ -115,6 +115,7 @@ fn detail(outcome: &Outcome, warnings: &[String]) -> Vec<u8> {
         }
     }
     if let CallEnd::Blocked(refusal) = &outcome.end {
+        put("rule", json!(refusal.rule.code()));
         put("refusal", json!(refusal.for_administrators()));
     }
     if let Some(peer) = outcome.peer {

@@ -103,7 +103,7 @@ async fn each_ending_is_shown() {
             ended(End::Blocked(Refusal::of(Rule::Address))),
             1,
             "blocked",
-            "blocked: address",
+            "blocked",
         ),
         (status(200), 1, "delivered", "ok 200"),
     ];

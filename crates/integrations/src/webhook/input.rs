@@ -104,6 +104,9 @@ const OURS: [&str; 6] = [
     REDELIVERY,
 ];
 
+/// What stands behind the prefix in the headers of a Guardian signature.
+const GUARDIAN_PARTS: [&str; 4] = ["Signature", "Key-Id", "Timestamp", "Nonce"];
+
 /// Whether webhooks carry a header of this name that says which delivery and which try it is.
 pub fn is_ours(name: &str) -> bool {
     OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name))
@@ -386,9 +389,9 @@ impl Reader<'_> {
             .filter(|signing| matches!(signing.form, Form::GuardianV1 | Form::GuardianV2))
             .is_some_and(|signing| {
                 let prefix = signing.header_prefix.to_ascii_lowercase();
-                ["signature", "key-id", "timestamp", "nonce"]
+                GUARDIAN_PARTS
                     .iter()
-                    .any(|part| lower == format!("{prefix}-{part}"))
+                    .any(|part| lower == format!("{prefix}-{}", part.to_ascii_lowercase()))
             });
         if !is_token(name) {
             self.refuse(field, "header_name", "is not the name of a header");
@@ -469,7 +472,30 @@ impl Reader<'_> {
         {
             self.refuse("signing.secret", "secret", sentence);
         }
+        // Those that were replaced and sign on for a while. What cannot sign in this form would stop every alert.
+        let form = signing.form;
+        signing
+            .keys
+            .retain(|key| key.until.is_none() || signing_secret_fits(form, &key.secret).is_ok());
+        if matches!(form, Form::GuardianV1 | Form::GuardianV2) && is_token(&signing.header_prefix) {
+            self.prefix(&signing.header_prefix);
+        }
         Some(signing)
+    }
+
+    /// Judges the names that a prefix makes, as those that users give themselves.
+    fn prefix(&mut self, prefix: &str) {
+        for name in GUARDIAN_PARTS.map(|part| format!("{prefix}-{part}")) {
+            let sentence = if header::judge_name(&name).is_err() {
+                format!("makes {name}, which belongs to the connection")
+            } else if is_ours(&name) || self.court.signature_header.eq_ignore_ascii_case(&name) {
+                format!("makes {name}, which this server sets otherwise")
+            } else {
+                continue;
+            };
+            self.refuse("signing.header_prefix", "header_reserved", sentence);
+            return;
+        }
     }
 }
 

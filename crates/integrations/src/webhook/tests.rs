@@ -283,6 +283,33 @@ fn guardian_signs_the_line_that_is_sent() {
 }
 
 #[test]
+fn a_replaced_secret_that_cannot_sign_in_a_new_form_stops_nothing() {
+    let mut webhook = read(&json!({
+        "down": { "url": "https://h.example.com/" },
+        "signing": { "form": "guardian-v1", "secret": "no secret of the standard" },
+    }))
+    .expect("taken");
+    let new = SigningSecret::generate(&mut Dice::from_number(20));
+    webhook
+        .signing
+        .rotate(&new.to_text(), NOW, Span::from_secs(86_400));
+    let patch = json!({ "signing": { "form": "standard-webhooks" } });
+    let webhook = Webhook::read(&patch, Some(&webhook), &court(&|_| Ok(()))).expect("taken");
+    assert_eq!(
+        webhook.shown(NOW)["signing"]["secrets"],
+        json!([{ "signs_until": null }])
+    );
+    let rendered = webhook.render(
+        &message(Status::Down),
+        &attempt(1),
+        &secrets(),
+        &Sender::default(),
+        &mut Dice::from_number(1),
+    );
+    assert!(rendered.is_ok(), "{rendered:?}");
+}
+
+#[test]
 fn a_replaced_secret_signs_on_for_its_overlap() {
     let mut webhook = read(&json!({ "down": { "url": "https://h.example.com/" } })).expect("taken");
     let mut dice = Dice::from_number(20);
@@ -593,6 +620,21 @@ fn each_refusal_names_the_field_and_the_rule() {
             signing(json!({ "form": "guardian-v1", "header_prefix": "" })),
             "signing.header_prefix",
             "token",
+        ),
+        (
+            signing(json!({ "form": "guardian-v1", "header_prefix": "Proxy" })),
+            "signing.header_prefix",
+            "header_reserved",
+        ),
+        (
+            signing(json!({ "form": "guardian-v2", "header_prefix": "webhook" })),
+            "signing.header_prefix",
+            "header_reserved",
+        ),
+        (
+            signing(json!({ "form": "guardian-v1", "header_prefix": "x-webhook" })),
+            "signing.header_prefix",
+            "header_reserved",
         ),
         (
             json!({ "down": { "url": url, "headers": { "x-health-NONCE": "v" } }, "signing": { "form": "guardian-v1" } }),

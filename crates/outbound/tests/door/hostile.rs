@@ -98,7 +98,22 @@ async fn a_dripping_body_ends_with_the_budget() {
             }
         });
     });
+    // The status was said: calling again would tell the other side twice.
     let outcome = world.get("http://1.1.1.1/").await;
+    let End::Answered(answer) = &outcome.end else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((answer.status, answer.truncated), (200, true));
+    assert_eq!(answer.excerpt, b"x".repeat(answer.excerpt.len()));
+    assert!(answer.excerpt.len() >= 29, "{}", answer.excerpt.len());
+    assert_eq!(outcome.phases.total.as_secs(), 30);
+    assert!(outcome.detail.contains("ran out"), "{}", outcome.detail);
+    assert_eq!(outcome.error_class(), None);
+
+    // Who wants all of it has nothing.
+    let mut send = get("http://1.1.1.1/");
+    send.take.whole = true;
+    let outcome = world.client(Policy::default()).send(send).await;
     let end = End::TimedOut {
         phase: Phase::Body,
         status: Some(200),

@@ -66,6 +66,38 @@ async fn a_proxy_that_gets_an_address_gets_a_judged_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proxy_that_cannot_reach_one_address_is_asked_for_the_next() {
+    // It has no way to the first, or says nothing about it.
+    for answer in [Some("HTTP/1.1 502 No way\r\n\r\n"), None] {
+        let world = World::new(move |_, mut stream| {
+            tokio::spawn(async move {
+                let Ok(asked) = request(&mut stream).await else {
+                    return;
+                };
+                if asked.starts_with("CONNECT 1.1.1.1:80 ") {
+                    match answer {
+                        Some(answer) => drop(stream.write_all(answer.as_bytes()).await),
+                        None => std::future::pending().await,
+                    }
+                    return;
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                let _ = request(&mut stream).await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            });
+        })
+        .addresses("hooks.example.com", &["1.1.1.1", "8.8.8.8"]);
+        let proxy = proxy("http://10.9.9.9:3128", ProxyMode::VettedIp);
+        let client = world.client_with(Policy::default(), proxy, None);
+        let outcome = client.send(get("http://hooks.example.com/x")).await;
+        assert_eq!(outcome.status(), Some(200), "{outcome:?}");
+        assert_eq!(world.reached().len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_responsible_proxy_gets_the_name_and_literals_are_still_judged() {
     let (world, mut heard) = proxy_world("200 OK");
     let client = world.client_with(

@@ -49,17 +49,7 @@ pub(crate) async fn list(State(app): State<App>, WriteCall(call): WriteCall) -> 
     let (scope, now) = (call.scope, app.now());
     let items = app
         .store()
-        .read(async move |reader| {
-            let mut items = Vec::new();
-            for channel in reader.channels(scope).await? {
-                let config = reader
-                    .channel_config(scope, channel.id)
-                    .await?
-                    .unwrap_or_default();
-                items.push(channels::document(&channel, &config, now));
-            }
-            Ok::<_, Problem>(items)
-        })
+        .read(async move |reader| channels::documents(reader, scope, now).await)
         .await?;
     Ok(json(StatusCode::OK, &Page { items, next: None }))
 }
@@ -71,14 +61,11 @@ pub(crate) async fn show(
     WriteCall(call): WriteCall,
 ) -> Result<Response, Problem> {
     let (id, scope, now) = (id_of(&name)?, call.scope, app.now());
-    let document = app
+    let found = app
         .store()
-        .read(async move |reader| {
-            let opened = reader.channel_open(scope, id).await?;
-            let opened = opened.ok_or_else(|| Problem::not_found("channel"))?;
-            Ok::<_, Problem>(channels::document(&opened.channel, opened.config.reveal(), now))
-        })
+        .read(async move |reader| channels::document_of(reader, scope, id, now).await)
         .await?;
+    let document = found.ok_or_else(|| Problem::not_found("channel"))?;
     Ok(json(StatusCode::OK, &document))
 }
 

@@ -4,17 +4,21 @@
 use allswell_core::id::{CheckId, DeliveryId};
 use allswell_core::key::KeyKind;
 use allswell_core::scope::ProjectScope;
+use allswell_engine::channels::Errand;
+use allswell_engine::redeliver::{self, Redelivered};
 use allswell_store::Reader;
 use allswell_store::pages::Position;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::ReadCall;
+use super::call::{ReadCall, WriteCall};
 use super::checks::find;
-use super::problem::Problem;
+use super::fields::Fields;
+use super::once::carry_out;
+use super::problem::{Problem, kinds};
 use super::{Page, json, page, view};
 use crate::path::Segments;
 use crate::state::App;
@@ -128,11 +132,50 @@ pub(crate) async fn delivery(
     let scope = call.scope;
     let found = app
         .store()
-        .read(async move |reader| reader.delivery_with_attempts(scope, id).await)
+        .read(async move |reader| {
+            let Some(delivery) = reader.delivery_of_project(scope, id).await? else {
+                return Ok(None);
+            };
+            let attempts = reader.attempts_whole(scope, id).await?;
+            Ok::<_, allswell_store::Error>(Some((delivery, attempts)))
+        })
         .await?;
     let (delivery, attempts) = found.ok_or_else(|| Problem::not_found("delivery"))?;
     let mut shown = view::delivery(&delivery, call.kind);
     let attempts: Vec<Value> = attempts.iter().map(view::attempt).collect();
     shown["tries"] = Value::from(attempts);
     Ok(json(StatusCode::OK, &shown))
+}
+
+/// POST `/v1/deliveries/{delivery}/again`: sends one that has ended again, with its id.
+pub(crate) async fn again(
+    State(app): State<App>,
+    Segments(name): Segments<String>,
+    WriteCall(call): WriteCall,
+) -> Result<Response, Problem> {
+    let id: DeliveryId = name.parse().map_err(|_| Problem::not_found("delivery"))?;
+    let mut fields = Fields::new(call.fields()?);
+    let force = fields.truth("force").unwrap_or(false);
+    fields.finish()?;
+    carry_out(&app, call, move |tx, errand| {
+        Box::pin(async move {
+            let by = Errand {
+                scope: errand.scope,
+                actor: errand.actor.clone(),
+                now: errand.now,
+            };
+            let why = match redeliver::again(tx, &by, id, force, &mut errand.dice).await? {
+                Some(Redelivered::Yes) => {
+                    return Ok((StatusCode::ACCEPTED, json!({ "delivery": id.to_string() })));
+                }
+                Some(Redelivered::StillOpen) => "it has not ended: it is tried by itself",
+                Some(Redelivered::NewerDelivered) => {
+                    "the channel was told of a newer flip of this check since; force sends it all the same"
+                }
+                None => return Err(Problem::not_found("delivery")),
+            };
+            Err(Problem::new(kinds::CONFLICT, why))
+        })
+    })
+    .await
 }

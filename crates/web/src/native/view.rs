@@ -7,7 +7,8 @@ use allswell_core::key::KeyKind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record::plan_to_show;
 use allswell_store::flips::Incident;
-use allswell_store::pages::{Attempt, ProjectDelivery};
+use allswell_store::outbox::Attempt;
+use allswell_store::pages::ProjectDelivery;
 use allswell_store::pings::Ping;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -167,13 +168,21 @@ pub(super) fn delivery(delivery: &ProjectDelivery, kind: KeyKind) -> Value {
     })
 }
 
-/// An attempt of a delivery.
+/// An attempt of a delivery. Of its detail the warnings, which are words of ours: what the receiver wrote, and where a
+/// name led, are for administrators.
 pub(super) fn attempt(attempt: &Attempt) -> Value {
+    let found = &attempt.found;
+    let read = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or(Value::Null);
+    let phases = found.phases.as_deref().map(str::as_bytes).map(read);
+    let warnings = read(&found.detail).get("warnings").cloned();
     json!({
         "n": attempt.n,
-        "started_at": instant(attempt.started_at),
-        "duration_ms": millis(attempt.duration),
-        "outcome": attempt.outcome,
+        "started_at": instant(found.started_at),
+        "duration_ms": millis(found.duration),
+        "outcome": found.outcome,
+        "http_status": found.http_status,
+        "phases_us": phases,
+        "warnings": warnings.unwrap_or_else(|| json!([])),
     })
 }
 

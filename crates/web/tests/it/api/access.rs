@@ -78,6 +78,11 @@ const ELSEWHERE: &[Case] = &[
     case("GET", "/v1/incidents", [401, 200, 200, 200, 401]),
     case("GET", "/v1/deliveries", [401, 200, 200, 200, 401]),
     case("GET", "/v1/deliveries/{delivery}", [401, 404, 404, 404, 401]),
+    case(
+        "POST",
+        "/v1/deliveries/{delivery}/again",
+        [401, 403, 404, 404, 401],
+    ),
     // It goes on for ever: who may is asked in the tests of the native API.
     case("GET", "/v1/channels", [401, 403, 200, 200, 401]),
     case("POST", "/v1/channels", [401, 403, 422, 422, 401]),

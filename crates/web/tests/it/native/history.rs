@@ -1,8 +1,13 @@
 //! What happened and why: flips, incidents, pings and their bodies.
 
+use allswell_core::delivery::Class;
+use allswell_core::id::{ChannelId, CheckId};
+use allswell_core::scope::SystemScope;
+use allswell_core::time::Span;
+use allswell_store::outbox::{End, Found, Next, Recorded, Wanted};
 use serde_json::{Value, json};
 
-use crate::api::house::{Ask, House};
+use crate::api::house::{Ask, House, now};
 
 fn v1<'h>(house: &'h House, path: &str) -> Ask<'h> {
     house.ask("GET", &format!("/v1/{path}")).key(&house.alice.write)
@@ -135,4 +140,97 @@ async fn the_log_is_paged_and_searched() {
     let body = v1(&house, &format!("checks/{id}/pings/5/body")).send().await;
     assert_eq!(body.text(), "disk almost full");
     assert_eq!(body.header("content-disposition"), "attachment");
+}
+
+/// Does with what is due to a channel as if its receiver had answered 404 and been given up.
+async fn give_up(house: &mut House, channel: ChannelId) {
+    let wanted = Wanted {
+        class: Class::Alert,
+        project: house.alice.scope().project(),
+        channel,
+        limit: 9,
+        attempts_below: 99,
+    };
+    let (owner, mut dice) = (house.dice.id(), house.dice.fork());
+    // The clock of the house goes on with each look at it.
+    let later = now() + Span::from_secs(3_600);
+    let write = house.store.write(async move |tx| {
+        let (scope, lease) = (SystemScope::engine(), Span::from_secs(60));
+        let claimed = tx.deliveries_claim(scope, &wanted, later, owner, lease).await?;
+        let recorded = claimed.into_iter().map(|claimed| Recorded {
+            claimed,
+            found: Some(Found {
+                started_at: now(),
+                duration: Span::from_millis(7),
+                outcome: "http_status".to_owned(),
+                http_status: Some(404),
+                phases: Some(
+                    r#"{"dns":null,"connect":1200,"tls":null,"first_byte":5000,"body":800}"#.to_owned(),
+                ),
+                detail: br#"{"excerpt":"token t0p","peer":"10.0.0.1:80","warnings":["broken_json"]}"#
+                    .to_vec(),
+            }),
+            next: Next::Ended(End::Exhausted),
+            outcome: "http_status 404".to_owned(),
+        });
+        let recorded: Vec<_> = recorded.collect();
+        tx.deliveries_record(&recorded, owner, later, &mut dice).await
+    });
+    assert_eq!(write.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_delivery_is_explained_and_sent_again() {
+    let mut house = House::new().await;
+    let check = house.check_id().await;
+    let channel = house.channel("hook").await;
+    let id: CheckId = check.parse().unwrap();
+    let write = house
+        .store
+        .write(async move |tx| tx.check_set_channels(id, &[channel]).await);
+    write.await.unwrap();
+    house.ping(&check, "").await;
+    house.ping(&format!("{check}/fail"), "").await;
+    let delivery = items(&house, "deliveries").await[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("deliveries/{delivery}/again");
+    let again = || house.ask("POST", &format!("/v1/{path}")).key(&house.alice.write);
+    assert_eq!(again().send().await.status.as_u16(), 409, "it has not ended");
+
+    give_up(&mut house, channel).await;
+    let answer = v1(&house, &format!("deliveries/{delivery}")).send().await;
+    assert!(!answer.text().contains("t0p") && !answer.text().contains("10.0.0.1"));
+    assert_eq!(
+        answer.json()["tries"],
+        json!([{
+            "n": 1,
+            "started_at": now().to_rfc3339_micros(),
+            "duration_ms": 7,
+            "outcome": "http_status",
+            "http_status": 404,
+            "phases_us": { "dns": null, "connect": 1200, "tls": null, "first_byte": 5000, "body": 800 },
+            "warnings": ["broken_json"],
+        }])
+    );
+
+    let again = || house.ask("POST", &format!("/v1/{path}")).key(&house.alice.write);
+    for replayed in [false, true] {
+        let answer = again().header("Idempotency-Key", "once").send().await;
+        assert_eq!(answer.status.as_u16(), 202, "{}", answer.text());
+        assert_eq!(answer.json(), json!({ "delivery": delivery }));
+        assert_eq!(answer.headers.contains_key("idempotent-replay"), replayed);
+    }
+    let shown = v1(&house, &format!("deliveries/{delivery}")).send().await.json();
+    assert_eq!(
+        (&shown["state"], &shown["finished_at"]),
+        (&json!("ready"), &json!(null))
+    );
+    let acts = house
+        .store
+        .read(async |reader| reader.acts(SystemScope::engine(), 99).await)
+        .await
+        .unwrap();
+    assert_eq!(acts.iter().filter(|act| act.2 == "delivery.again").count(), 1);
 }
