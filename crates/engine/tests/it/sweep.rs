@@ -492,3 +492,30 @@ async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
     let flips = house.flips(missed).await;
     assert_eq!((flips.len(), flips[0].at), (1, after(100)));
 }
+
+/// The client of a ping in time goes away before the commit. Its ping waits all the same.
+#[tokio::test]
+async fn a_ping_that_still_waits_is_not_silence_though_its_client_went_away() {
+    let mut house = House::in_memory().await;
+    let id = up(&mut house, after(100)).await;
+    let (inbox, ingest) = house.ingest(1, 1);
+    let sweep = sweep_behind(&mut house, inbox.pending());
+    let arrival = Arrival {
+        at: after(99),
+        ..to(id)
+    };
+    for put in gather(&inbox, vec![arrival]).await {
+        put.abort();
+        assert!(put.await.is_err_and(|gone| gone.is_cancelled()));
+    }
+    sweep.step(after(130)).await.expect("a step");
+    assert!(house.flips(id).await.is_empty());
+
+    drop(inbox);
+    ingest.run(|| NOW).await;
+    settle(&sweep, after(131)).await;
+    assert_eq!(
+        (house.read(id).await.state.status, house.flips(id).await.len()),
+        (Status::Up, 0)
+    );
+}
