@@ -27,6 +27,8 @@ const BATCH: i64 = 500;
 /// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
 /// it saves a commit for each batch.
 const FRESH: Span = Span::from_secs(1);
+/// Without a sign of life for longer, this node slept: what it knows of data keys may be of another time.
+const SLEPT: Span = Span::from_secs(30);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
 
@@ -106,6 +108,11 @@ impl Sweep {
         let is_fresh = marked.is_some_and(|at| now < at + FRESH);
         if again > now && !set_back && (is_fresh || !something_is_due) {
             return Ok(again);
+        }
+        // No rotation of keys waited for this node, and a day after one the old keys are deleted. Whether others were awake
+        // meanwhile is no matter.
+        if marked.is_some_and(|at| now - at > SLEPT) {
+            self.store.data_keys_forget();
         }
         let node = self.node;
         let found = self
