@@ -140,6 +140,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         deliver_nudge.clone(),
         meters.clone(),
     );
+    let sweep = if serving.is_alone() {
+        sweep
+    } else {
+        sweep.beside_others()
+    };
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
     let mut tasks = JoinSet::new();

@@ -18,9 +18,10 @@ struct Waiting {
     next: u64,
 }
 
-/// A place among those that wait; given up when it is dropped.
-pub(crate) struct Place<'p> {
-    pending: &'p Pending,
+/// A place among those that wait; given up when it is dropped. It goes with the ping and not with who waits for the answer:
+/// a client that went away takes nothing back.
+pub(crate) struct Place {
+    pending: Pending,
     key: (Timestamp, u64),
 }
 
@@ -30,12 +31,15 @@ impl Pending {
     }
 
     /// Takes a place for a ping that arrived at `at`, until it is stored or refused.
-    pub(crate) fn wait(&self, at: Timestamp) -> Place<'_> {
+    pub(crate) fn wait(&self, at: Timestamp) -> Place {
         let mut waiting = self.lock();
         let key = (at, waiting.next);
         waiting.next += 1;
         waiting.arrivals.insert(key);
-        Place { pending: self, key }
+        Place {
+            pending: self.clone(),
+            key,
+        }
     }
 
     /// The instant up to which everything that arrived is stored: `now`, or just before the oldest that waits.
@@ -49,7 +53,7 @@ impl Pending {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.pending.lock().arrivals.remove(&self.key);
     }

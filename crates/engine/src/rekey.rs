@@ -15,6 +15,7 @@ use allswell_core::id::NodeId;
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::instance::UnlockError;
 use allswell_store::rotation::{Phase, Rotation, Slice};
 use allswell_store::{Error, Result, Store};
 use tokio::sync::Mutex;
@@ -85,22 +86,23 @@ impl Rekey {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the ring if it has changed at its home. One that lacks a key is refused, and said once.
+    /// Takes the ring if it has changed at its home. One that lacks a key or has another by its name is refused,
+    /// and said once.
     async fn read_ring(&self) -> Result<()> {
         let ring = (self.home)().or_else(|| self.known().ring.take());
         let Some(ring) = ring else { return Ok(()) };
         let before = self.store.root_key_labels()?;
         match self.store.ring_replace(ring.clone()).await {
-            Ok(None) if before == self.store.root_key_labels()? => {}
-            Ok(None) => tracing::info!("the key ring has changed and was read anew"),
-            Ok(Some(lacks)) => tracing::error!(
-                "the key ring has changed and lacks the root key “{lacks}”, which is in use. This server goes on with the \
-                 ring it has; it could not start with this one"
-            ),
-            Err(error) => {
+            Ok(()) if before == self.store.root_key_labels()? => {}
+            Ok(()) => tracing::info!("the key ring has changed and was read anew"),
+            Err(UnlockError::Store(error)) => {
                 self.known().ring = Some(ring);
                 return Err(error);
             }
+            Err(unfit) => tracing::error!(
+                "the key ring has changed and is not taken; this server goes on with the ring it has, and could not start \
+                 with this one: {unfit}"
+            ),
         }
         Ok(())
     }

@@ -27,8 +27,13 @@ const BATCH: i64 = 500;
 /// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
 /// it saves a commit for each batch.
 const FRESH: Span = Span::from_secs(1);
+/// Without a sign of life for longer, this node slept: what it knows of data keys may be of another time.
+const SLEPT: Span = Span::from_secs(30);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
+
+/// How long a ping may wait for its commit at another node, where there are others: what waits there is not known here.
+const OTHERS_SETTLE: Span = Span::from_secs(1);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
@@ -39,6 +44,8 @@ pub struct Sweep {
     marked: Mutex<Option<Timestamp>>,
     zones: Zones,
     pending: Pending,
+    /// How long deadlines wait for pings that arrived at other nodes.
+    others_settle: Span,
     deliver: Arc<Notify>,
     meters: Meters,
 }
@@ -71,9 +78,24 @@ impl Sweep {
             marked: Mutex::new(None),
             zones,
             pending,
+            others_settle: Span::ZERO,
             deliver,
             meters,
         }
+    }
+
+    /// The same for a database that other nodes may serve too. A ping that reached one of them in time and waits for its
+    /// commit there is given a second, so that nothing is judged before its deadline is that long ago. Its flip bears the
+    /// deadline all the same.
+    #[must_use]
+    pub fn beside_others(mut self) -> Self {
+        self.others_settle = OTHERS_SETTLE;
+        self
+    }
+
+    /// When to look again: when the nearest deadline may be judged, or this node says that it is awake.
+    fn again(&self, next: Option<Timestamp>, mark_at: Timestamp) -> Timestamp {
+        next.map_or(mark_at, |at| (at + self.others_settle).min(mark_at))
     }
 
     /// Says that this node is awake, if it is time to. Before anything is judged late, so that an absence of ours is
@@ -92,6 +114,11 @@ impl Sweep {
         let is_fresh = marked.is_some_and(|at| now < at + FRESH);
         if again > now && !set_back && (is_fresh || !something_is_due) {
             return Ok(Some(again));
+        }
+        // No rotation of keys waited for this node, and a day after one the old keys are deleted. Whether others were awake
+        // meanwhile is no matter.
+        if marked.is_some_and(|at| now - at > SLEPT) {
+            self.store.data_keys_forget();
         }
         let node = self.node;
         let found = self
@@ -209,15 +236,14 @@ impl Step for Sweep {
         // A look first: an idle server must not begin a write every second.
         let (next, ourselves) = self.look().await?;
         // A ping that came in time and waits for its commit is not late.
-        let judged = self.pending.settled_until(now);
+        let judged = self.pending.settled_until(now).min(now - self.others_settle);
         let is_due = ourselves || next.is_some_and(|at| at <= judged);
         self.meters.sweep_looked(next.map_or(Span::ZERO, |at| now - at));
         let Some(mark_at) = self.mark_awake(now, read, is_due).await? else {
             return Ok(Due::Now);
         };
         if !is_due {
-            let again = next.map_or(mark_at, |at| at.min(mark_at));
-            return Ok(Due::At(again.max(now + PINGS_FIRST)));
+            return Ok(Due::At(self.again(next, mark_at).max(now + PINGS_FIRST)));
         }
         let looked_at = match self.batch(judged).await {
             Err(error) if !error.is_passing() => {
@@ -229,7 +255,7 @@ impl Step for Sweep {
         if looked_at as i64 == BATCH {
             return Ok(Due::Now);
         }
-        Ok(Due::At(self.next().await?.map_or(mark_at, |at| at.min(mark_at))))
+        Ok(Due::At(self.again(self.next().await?, mark_at)))
     }
 }
 

@@ -167,10 +167,19 @@ where
         // A clock that was set back must not silence us for as long.
         let rests = state.next.filter(|next| *next > now && *next <= now + EVERY);
         if let Some(begun) = state.round.filter(|begun| *begun <= now) {
-            if self.is_swept(begun).await? {
-                (self.lives)();
-                let trouble = self.tell().await;
-                return Ok(state.over(begun, now, trouble));
+            match self.is_swept(begun).await {
+                Ok(true) => {
+                    (self.lives)();
+                    let trouble = self.tell().await;
+                    return Ok(state.over(begun, now, trouble));
+                }
+                Ok(false) => {}
+                // The database went away while our ping waited for the sweep. We came to know it, so nothing hangs.
+                Err(error) => {
+                    (self.lives)();
+                    let trouble = format!("whether our own ping was swept cannot be read: {error}");
+                    return Ok(state.over(begun, now, Some(trouble)));
+                }
             }
             if now - begun > ROUND_MAX {
                 let trouble = "our own ping is stored and was not swept".to_owned();

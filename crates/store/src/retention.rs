@@ -9,8 +9,10 @@ use crate::db::{Tx, statements};
 
 statements! {
     // Taking a mark is the claim: of two nodes one gets it, and what grows meanwhile is marked anew.
-    MARKED = "delete from prune_due where check_id in (select check_id from prune_due limit $1",
-        skipping locked, then ") returning check_id";
+    // Materialized, here and below: as a plain subquery PostgreSQL may run the select again for each row it looks at, and
+    // each time take `limit` more that are not locked yet.
+    MARKED = "with due as materialized (select check_id from prune_due limit $1", skipping locked, then ")
+        delete from prune_due where check_id in (select check_id from due) returning check_id";
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
@@ -30,14 +32,14 @@ statements! {
     INCIDENTS_OLD = "delete from incidents where (check_id, opened_seq) in
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
-    DELIVERIES_OLD = "delete from deliveries where (shard, id) in
+    DELIVERIES_OLD = "with old as materialized
         (select shard, id from deliveries where finished_at < $1 limit $2", skipping locked, then ")
-        returning shard, id";
+        delete from deliveries where (shard, id) in (select shard, id from old) returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
     ABSENCES_OLD = "delete from absences where to_at < $1";
-    AUDIT_OLD = "delete from audit where id in (select id from audit where at < $1 limit $2",
-        skipping locked, then ")";
+    AUDIT_OLD = "with old as materialized (select id from audit where at < $1 limit $2", skipping locked, then ")
+        delete from audit where id in (select id from old)";
     LINKS_OLD = "delete from start_links where expires_at < $1";
     CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2", skipping locked, then "";
     CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
@@ -50,8 +52,9 @@ statements! {
     CHECK_OCCASIONS = "delete from delivery_flips where check_id = $1";
     CHECK_DELIVERIES = "delete from deliveries where shard = $1";
     CHECK_ROW = "delete from checks where id = $1";
-    CHANNELS_DELETED = "delete from channels where id in
-        (select id from channels where deleted_at < $1 limit $2", skipping locked, then ")";
+    CHANNELS_DELETED = "with old as materialized
+        (select id from channels where deleted_at < $1 limit $2", skipping locked, then ")
+        delete from channels where id in (select id from old)";
     PROJECTS_DELETED = "select id from projects p where deleted_at < $1
         and not exists (select 1 from checks c where c.project_id = p.id) limit $2";
     // Tests and notes are of no check.

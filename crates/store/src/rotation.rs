@@ -33,6 +33,8 @@ statements! {
     // The instance's key first: its root key is the one that new data keys are wrapped with.
     WRAPPED_BY_OTHERS = "select id, project_id, root_key, wrapped from data_keys where root_key <> $1
                          order by project_id is not null, id limit $2";
+    WRAPPED_BY = "select id, project_id, root_key, wrapped from data_keys where root_key = $1
+                  order by project_id is not null, id limit 1";
     WRAP = "update data_keys set root_key = $2, wrapped = $3 where id = $1 and root_key = $4";
     MADE_BEFORE = "select id, project_id from data_keys
                    where project_id is not null and retired_at is null and rotation < $1 order by id limit $2";
@@ -226,16 +228,24 @@ impl Store {
         Ok(self.vault.ring()?.keys().map(|key| key.label()).collect())
     }
 
-    /// Takes a ring that was read anew, if it holds every root key that is in use; otherwise gives the name of one that it
-    /// lacks, and the ring stays what it was.
-    pub async fn ring_replace(&self, ring: KeyRing) -> Result<Option<String>> {
-        for used in self.read(async |reader| reader.root_keys_in_use().await).await? {
-            if ring.named(&used.name).is_none() {
-                return Ok(Some(used.name));
+    /// Takes a ring that was read anew, if it holds every root key that is in use, and they are the same keys: of each one
+    /// data key is unwrapped. Otherwise the ring stays what it was.
+    ///
+    /// # Errors
+    /// What is wrong with the ring, or the database's own.
+    pub async fn ring_replace(&self, ring: KeyRing) -> Result<(), UnlockError> {
+        let fits = ring.clone();
+        self.read(async move |reader| {
+            for used in reader.root_keys_in_use().await? {
+                for row in reader.all(&WRAPPED_BY, &[(&used.name).into()]).await? {
+                    unwrap(&fits, row.get("project_id")?, &row)?;
+                }
             }
-        }
+            Ok::<_, UnlockError>(())
+        })
+        .await?;
         self.vault.replace_ring(ring);
-        Ok(None)
+        Ok(())
     }
 
     /// Has this process ask the database which data keys seal.

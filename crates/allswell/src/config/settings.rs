@@ -104,12 +104,21 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "outbound.webhooks",
         "For webhook channels alone. Lists are added to those of [outbound]; only_hosts and allowed_ports replace them.",
     ),
-    ("outbound.probes", "The same for probes."),
-    ("outbound.jobs", "The same for scheduled calls."),
-    ("outbound.channels", "The same for channels of other kinds."),
+    (
+        "outbound.probes",
+        "The same for probes. They come later; until then only allswell outbound check --class tells what it would allow.",
+    ),
+    (
+        "outbound.jobs",
+        "The same for scheduled calls, which come later too.",
+    ),
+    (
+        "outbound.channels",
+        "The same for channels of other kinds, which come later too.",
+    ),
     (
         "outbound.sign_on",
-        "The same for sign-on: issuers and their keys.",
+        "The same for sign-on (issuers and their keys), which comes later too.",
     ),
     ("dns", "Who turns names into addresses for [outbound]."),
 ];

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::failpoint::failpoint;
 use crate::meters::Meters;
-use crate::pending::Pending;
+use crate::pending::{Pending, Place};
 
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
@@ -109,7 +109,16 @@ pub enum Refusal {
 
 struct Waiting {
     arrival: Arrival,
+    asker: Asker,
+}
+
+/// Who waits for the answer, if they still do.
+struct Asker {
     answer: oneshot::Sender<std::result::Result<Answer, Refusal>>,
+    /// Whether it counts as a ping: our own do not.
+    counts: bool,
+    /// Until its ping is stored or refused.
+    _place: Place,
 }
 
 /// The bounds of an inbox.
@@ -138,9 +147,13 @@ impl Inbox {
     /// # Errors
     /// [`Refusal::Full`] if the inbox stays full for its short allowance.
     pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
-        let _place = self.pending.wait(arrival.at);
         let (answer, answered) = oneshot::channel();
-        match self.sender.try_send(Waiting { arrival, answer }) {
+        let asker = Asker {
+            answer,
+            counts: !matches!(arrival.address, Address::Ourselves(_)),
+            _place: self.pending.wait(arrival.at),
+        };
+        match self.sender.try_send(Waiting { arrival, asker }) {
             Ok(()) => {}
             // In a box: nobody needs the room of its timer while there is a place.
             Err(mpsc::error::TrySendError::Full(waiting)) => Box::pin(self.squeeze(waiting)).await?,
@@ -287,12 +300,9 @@ impl Ingest {
             if self.receiver.recv_many(&mut waiting, self.batch_max).await == 0 {
                 return;
             }
-            let (arrivals, answers): (Vec<_>, Vec<_>) = waiting
+            let (arrivals, askers): (Vec<_>, Vec<_>) = waiting
                 .drain(..)
-                .map(|waiting| {
-                    let counts = !matches!(waiting.arrival.address, Address::Ourselves(_));
-                    (waiting.arrival, (waiting.answer, counts))
-                })
+                .map(|waiting| (waiting.arrival, waiting.asker))
                 .unzip();
             let begun = clock();
             self.now = begun;
@@ -303,8 +313,8 @@ impl Ingest {
                 async { stored.answer(&meters) }
             );
             failpoint("after_state_commit");
-            meters.batch(answers.len(), (clock() - begun).max(Span::ZERO));
-            stored = Stored { answers, results };
+            meters.batch(askers.len(), (clock() - begun).max(Span::ZERO));
+            stored = Stored { askers, results };
         }
     }
 
@@ -391,19 +401,18 @@ impl Ingest {
 /// A batch that is committed, and who waits for that.
 #[derive(Default)]
 struct Stored {
-    /// Each with whether it counts as a ping: our own do not.
-    answers: Vec<(oneshot::Sender<std::result::Result<Answer, Refusal>>, bool)>,
+    askers: Vec<Asker>,
     results: Vec<std::result::Result<Answer, Refusal>>,
 }
 
 impl Stored {
     fn answer(&mut self, meters: &Meters) {
-        for ((answer, counts), result) in self.answers.drain(..).zip(self.results.drain(..)) {
-            if counts {
+        for (asker, result) in self.askers.drain(..).zip(self.results.drain(..)) {
+            if asker.counts {
                 meters.ping(result);
             }
             // A client that went away no longer waits; its ping is stored.
-            let _ = answer.send(result);
+            let _ = asker.answer.send(result);
         }
     }
 }

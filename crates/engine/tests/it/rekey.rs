@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use allswell_core::chance::Dice;
 use allswell_core::id::{CheckId, NodeId};
+use allswell_core::schedule::Zones;
 use allswell_core::seal::KeyRing;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
 use allswell_engine::ingest::{Answer, Arrival};
 use allswell_engine::loops::Step;
+use allswell_engine::pending::Pending;
 use allswell_engine::rekey::{Home, Others, Rekey, awaited};
+use allswell_engine::sweep::Sweep;
 use allswell_store::Store;
 use allswell_store::rotation::{Phase, Rotation};
 use bytes::Bytes;
@@ -37,7 +40,7 @@ async fn rotation(store: &Store) -> Rotation {
 }
 
 async fn begin(store: &Store) {
-    assert_eq!(store.ring_replace(grown()).await.expect("a read"), None);
+    store.ring_replace(grown()).await.expect("a ring");
     store
         .write(async |tx| tx.rotation_begin(SYSTEM, "second", NOW).await)
         .await
@@ -213,6 +216,46 @@ async fn a_rotation_goes_on_after_an_end_at_any_step() {
             "{steps}"
         );
     }
+}
+
+/// Another node was awake all the time, rotated the keys, and a day later deleted the old ones.
+#[tokio::test]
+async fn a_node_that_slept_through_a_rotation_asks_which_keys_seal_before_it_goes_on() {
+    let mut house = House::on_disk().await;
+    let check = house.check(|_| {}).await;
+    ping(&mut house, check).await;
+    let sleeper = Sweep::new(
+        house.store.clone(),
+        house.dice.id(),
+        house.dice.fork(),
+        Zones::Bundled,
+        Pending::default(),
+        house.deliver.clone(),
+        house.meters.clone(),
+    );
+    sleeper.step(NOW).await.expect("a sign of life");
+    house.store.ring_replace(grown()).await.expect("a ring");
+
+    let (other, node) = (house.second_store_with(grown()).await, house.dice.id());
+    begin(&other).await;
+    let rekey = Rekey::new(
+        other.clone(),
+        None,
+        Others::None,
+        Box::new(|| None),
+        house.dice.fork(),
+    );
+    let rests = until(&rekey, &other, Phase::Resting, NOW).await;
+    let done = until(&rekey, &other, Phase::Done, rests + Span::from_days(1)).await;
+    awake(&other, node, done).await;
+
+    sleeper.step(done + Span::from_secs(1)).await.expect("a sweep");
+    ping(&mut house, check).await;
+    let scope = house.scope();
+    let read = other
+        .read(async move |reader| reader.ping_body(scope, check, 2).await)
+        .await;
+    assert_eq!(read.expect("it opens").as_deref(), Some(&b"body"[..]));
 }
 
 /// A ring that others spoilt: the server goes on with the one it has.

@@ -467,3 +467,55 @@ async fn a_ping_that_came_in_time_and_still_waits_is_not_silence() {
         (Status::Up, 0)
     );
 }
+
+/// A ping that waits at another node is not known here, and is no later for it.
+#[tokio::test]
+async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
+    let mut house = House::in_memory().await;
+    let (met, missed) = (up(&mut house, after(100)).await, up(&mut house, after(100)).await);
+    let sweep = sweep(&mut house).beside_others();
+    let second = Span::from_secs(1);
+    house.stay_awake(NOW, after(100)).await;
+    let (due, _) = settle(&sweep, after(100)).await;
+    assert_eq!(due, Due::At(after(101)));
+    let almost = after(101) - Span::from_micros(1);
+    settle(&sweep, almost).await;
+    assert!(house.flips(met).await.is_empty() && house.flips(missed).await.is_empty());
+
+    // It came in time, and its commit comes now.
+    house
+        .ping(met, Action::Success, after(100) - second)
+        .await
+        .expect("a ping");
+    settle(&sweep, after(101)).await;
+    assert!(house.flips(met).await.is_empty());
+    let flips = house.flips(missed).await;
+    assert_eq!((flips.len(), flips[0].at), (1, after(100)));
+}
+
+/// The client of a ping in time goes away before the commit. Its ping waits all the same.
+#[tokio::test]
+async fn a_ping_that_still_waits_is_not_silence_though_its_client_went_away() {
+    let mut house = House::in_memory().await;
+    let id = up(&mut house, after(100)).await;
+    let (inbox, ingest) = house.ingest(1, 1);
+    let sweep = sweep_behind(&mut house, inbox.pending());
+    let arrival = Arrival {
+        at: after(99),
+        ..to(id)
+    };
+    for put in gather(&inbox, vec![arrival]).await {
+        put.abort();
+        assert!(put.await.is_err_and(|gone| gone.is_cancelled()));
+    }
+    sweep.step(after(130)).await.expect("a step");
+    assert!(house.flips(id).await.is_empty());
+
+    drop(inbox);
+    ingest.run(|| NOW).await;
+    settle(&sweep, after(131)).await;
+    assert_eq!(
+        (house.read(id).await.state.status, house.flips(id).await.len()),
+        (Status::Up, 0)
+    );
+}

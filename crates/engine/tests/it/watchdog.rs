@@ -28,7 +28,10 @@ struct Watch {
 impl Watch {
     /// A house whose ingest runs, or hangs.
     async fn new(ingest_runs: bool) -> Self {
-        let mut house = House::in_memory().await;
+        Self::of(House::in_memory().await, ingest_runs).await
+    }
+
+    async fn of(mut house: House, ingest_runs: bool) -> Self {
         let node = house.dice.id();
         let limits = InboxLimits {
             capacity: 10,
@@ -71,6 +74,10 @@ impl Watch {
     }
 
     fn watchdog(&self) -> impl Step + use<> {
+        self.watchdog_that(|| {})
+    }
+
+    fn watchdog_that(&self, lives: fn()) -> impl Step + use<> {
         let calls = Arc::clone(&self.calls);
         let call = move |request: Request| {
             assert_eq!(request.class, Class::Operator);
@@ -99,7 +106,7 @@ impl Watch {
             self.inbox.clone(),
             url,
             call,
-            || {},
+            lives,
         )
     }
 
@@ -194,4 +201,30 @@ async fn a_clock_that_is_set_back_does_not_silence_us() {
     watch.sweep.step(after(1)).await.expect("a sweep");
     watchdog.step(after(1)).await.expect("a look");
     assert_eq!(watch.calls(), 2);
+}
+
+static LIVES: AtomicUsize = AtomicUsize::new(0);
+
+/// The service manager would end us otherwise, and starting again brings no database back.
+#[tokio::test]
+async fn a_database_that_goes_away_within_a_round_ends_it_and_we_live() {
+    let watch = Watch::of(House::on_disk().await, true).await;
+    let watchdog = watch.watchdog_that(|| {
+        LIVES.fetch_add(1, Ordering::Relaxed);
+    });
+    watchdog.step(after(0)).await.expect("a ping");
+    let raw = watch.house.raw();
+    raw.execute_batch("alter table instance rename to elsewhere")
+        .expect("a change");
+    assert_eq!(
+        watchdog.step(after(1)).await.expect("a step that comes back"),
+        at(60, 0)
+    );
+    assert_eq!((LIVES.load(Ordering::Relaxed), watch.calls()), (1, 0));
+    raw.execute_batch("alter table elsewhere rename to instance")
+        .expect("a change");
+    watchdog.step(after(60)).await.expect("a ping");
+    watch.sweep.step(after(61)).await.expect("a sweep");
+    watchdog.step(after(62)).await.expect("a look");
+    assert_eq!((LIVES.load(Ordering::Relaxed), watch.calls()), (2, 1));
 }

@@ -4,6 +4,7 @@ use allswell_core::chance::Dice;
 use allswell_core::key::KeyKind;
 use allswell_core::seal::KeyRing;
 use allswell_core::signal::Kind;
+use allswell_store::instance::UnlockError;
 use allswell_store::rotation::{Phase, Rotation, Slice};
 use allswell_store::{Error, Store, sealed_columns};
 use allswell_testkit::Cluster;
@@ -17,6 +18,7 @@ on_each_database!(
     a_step_that_somebody_else_took_is_not_taken_again,
     a_node_is_known_by_its_newest_word,
     a_ring_that_lacks_a_key_in_use_is_not_taken,
+    a_ring_with_another_key_by_the_name_is_not_taken,
 );
 
 /// The usual ring with a second key.
@@ -35,7 +37,7 @@ async fn newest(store: &Store) -> Rotation {
 }
 
 async fn begin(store: &Store) -> Rotation {
-    assert_eq!(store.ring_replace(grown()).await.expect("a read"), None);
+    store.ring_replace(grown()).await.expect("a ring");
     store
         .write(async |tx| tx.rotation_begin(SYSTEM, "root-2", after(1)).await)
         .await
@@ -179,7 +181,7 @@ async fn a_rotation_leaves_nothing_under_old_keys_and_loses_nothing(store: &Stor
     );
     // Without the old ring and without what this process has at hand.
     let alone = grown().without("root-1").expect("the new one");
-    assert_eq!(store.ring_replace(alone).await.expect("a read"), None);
+    store.ring_replace(alone).await.expect("a ring");
     all_reads().await;
     let keys = store
         .read(async move |reader| reader.keys(scope).await)
@@ -267,11 +269,32 @@ async fn a_node_is_known_by_its_newest_word(store: &Store) {
 async fn a_ring_that_lacks_a_key_in_use_is_not_taken(store: &Store) {
     House::build(store).await;
     let other = KeyRing::generate("root-9", &mut Dice::from_number(8));
-    assert_eq!(
-        store.ring_replace(other).await.expect("a read").as_deref(),
-        Some("root-1")
-    );
+    let refused = store.ring_replace(other).await;
+    assert!(matches!(refused, Err(UnlockError::Missing(name)) if name == "root-1"));
     assert_eq!(store.root_key_labels().expect("open"), [ring().first().label()]);
+}
+
+/// It bears the right names, so that nothing but a data key tells it apart. Taken, no value would open or be sealed.
+async fn a_ring_with_another_key_by_the_name_is_not_taken(store: &Store) {
+    let mut house = House::build(store).await;
+    let other = KeyRing::generate("root-1", &mut Dice::from_number(8));
+    let refused = store.ring_replace(other).await;
+    assert!(matches!(refused, Err(UnlockError::Wrong(name)) if name == "root-1"));
+    assert_eq!(store.root_key_labels().expect("open"), [ring().first().label()]);
+    let mut check = house.check(house.alice, |_| {}).await;
+    house.ping(&mut check, Kind::Success, b"sealed", NOW).await;
+    // Half-way through a rotation too: of a root key that wraps but a few.
+    begin(store).await;
+    let (mut dice, rotation) = (Dice::from_number(11), newest(store).await);
+    let wrapped = store
+        .write(async move |tx| tx.rotation_wrap(SYSTEM, &rotation, 1, &mut dice).await)
+        .await;
+    assert_eq!(wrapped.expect("a write"), Slice::More);
+    let second = ring()
+        .with_generated("root-2", &mut Dice::from_number(9))
+        .expect("a second key");
+    let refused = store.ring_replace(second).await;
+    assert!(matches!(refused, Err(UnlockError::Wrong(name)) if name == "root-2"));
 }
 
 /// It is counted and left alone; the others go on.
