@@ -18,6 +18,7 @@ use allswell_store::outbox::{Claimed, End, Target, Told};
 use allswell_store::{Error, Reader, Result};
 
 use super::note::Note;
+use super::result::Bearing;
 
 /// The note of a test that tells that a check came back up. One without a note tells that it went down.
 pub(crate) const TEST_UP: &str = "up";
@@ -169,6 +170,18 @@ async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -
 }
 
 impl Facts {
+    /// What an end before any attempt has to do with the channel. One that expired is the channel's trouble unless it
+    /// was we who could not send it.
+    pub(super) fn bearing(&self, end: End) -> Option<Bearing> {
+        let sends = self.unreadable.is_none() && self.target.as_ref().is_some_and(|target| !target.disabled);
+        match end {
+            _ if !sends => None,
+            End::Blocked => Some(Bearing::Blocked),
+            End::Expired => Some(Bearing::Fails { given_up: true }),
+            End::Delivered | End::Cancelled | End::Superseded | End::Exhausted => None,
+        }
+    }
+
     /// What is to be done at `now`.
     pub(super) fn work(&self, trade: &super::Trade, now: Timestamp) -> Work {
         let claimed = &self.claimed;

@@ -15,6 +15,7 @@ mod facts;
 mod note;
 mod plan;
 mod result;
+mod results;
 mod trouble;
 
 use std::collections::VecDeque;
@@ -44,15 +45,13 @@ use crowd::Cursors;
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
-use result::Answered;
-use trouble::Seens;
+use result::{Answered, Bearing};
+use results::Batch;
 
 /// At least twice the longest attempt, so that two owners never overlap.
 const LEASE: Span = Span::from_secs(60);
 /// Of the lease this must be left when an attempt starts: its budget, and five seconds for what surrounds it.
 const LEASE_LEFT: Duration = Duration::from_secs(35);
-/// Results that one transaction stores.
-const RESULTS_MAX: usize = 200;
 /// Lapsed leases that one step gives back, and deliveries that it looks at for those that may be overtaken.
 const LAPSED_MAX: i64 = 200;
 const OVERTAKEN_MAX: u64 = 200;
@@ -110,6 +109,8 @@ pub struct Deliver<O> {
     desk: Desk,
     cursors: Mutex<Cursors>,
     answered: Arc<Mutex<VecDeque<Answered>>>,
+    /// What is judged and not yet committed, in batches of one transaction.
+    judged: Mutex<VecDeque<Arc<Batch>>>,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
     log_lost: Arc<AtomicU64>,
@@ -153,6 +154,7 @@ impl<O: Outbound> Deliver<O> {
             },
             cursors: Mutex::default(),
             answered: Arc::default(),
+            judged: Mutex::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
             log_lost: parts.log_lost,
@@ -167,57 +169,8 @@ impl<O: Outbound> Deliver<O> {
 
     /// Attempts that have ended and wait to be stored.
     pub fn waiting(&self) -> usize {
-        lock(&self.answered).len()
-    }
-
-    /// Stores what came back since the last step.
-    async fn record(&self, now: Timestamp) -> Result<()> {
-        loop {
-            let batch: Vec<Answered> = {
-                let mut answered = lock(&self.answered);
-                let count = answered.len().min(RESULTS_MAX);
-                answered.drain(..count).collect()
-            };
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let mut seens = Seens::default();
-            let mut dice = self.trade.dice();
-            let mut recorded = Vec::with_capacity(batch.len());
-            for answered in batch {
-                let (row, bearing) = answered.judged(&self.trade.rules.schedule, now, &mut dice);
-                seens.note((row.claimed.project, row.claimed.channel), bearing, &row.outcome);
-                recorded.push(row);
-            }
-            self.write_results(recorded, seens, now).await?;
-        }
-    }
-
-    async fn write_results(&self, recorded: Vec<Recorded>, seens: Seens, now: Timestamp) -> Result<()> {
-        failpoint("before_result_commit");
-        let (node, mut dice) = (self.node, self.trade.dice());
-        let (recorded, ours, said) = self
-            .store
-            .write(async move |tx| {
-                let ours = tx.deliveries_record(&recorded, node, now, &mut dice).await?;
-                failpoint("mid_result_batch");
-                let said = seens.write(tx, now, &mut dice).await?;
-                Ok::<_, Error>((recorded, ours, said))
-            })
-            .await?;
-        for Recorded { claimed, next, .. } in &recorded {
-            if !ours.contains(&claimed.id) {
-                tracing::warn!(delivery.id = %claimed.id, "the lease of delivery {} had lapsed when its attempt ended; it is tried again", claimed.id);
-            } else if let Next::Ended(end) = next {
-                self.meters.delivered(*end);
-            } else {
-                self.meters.retried();
-            }
-        }
-        for note in said {
-            tracing::warn!(channel.id = note.channel, "{}", note.sentence());
-        }
-        Ok(())
+        let judged: usize = lock(&self.judged).iter().map(|batch| batch.len()).sum();
+        lock(&self.answered).len() + judged
     }
 
     /// Takes leases, lets newer alerts overtake older ones, and reads what is to be told.
@@ -249,7 +202,7 @@ impl<O: Outbound> Deliver<O> {
 
     /// Begins the attempts of what was claimed, and stores at once what needs none.
     async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
-        let mut ended = Vec::new();
+        let mut ended = Batch::default();
         let mut returned = Vec::new();
         for facts in facts {
             match facts.work(&self.trade, now) {
@@ -264,20 +217,29 @@ impl<O: Outbound> Deliver<O> {
                 // One that the log had no room for stays leased, and is written when the lease lapses.
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);
-                    ended.extend(self.write_line(&facts.claimed, &line, now));
+                    if let Some(row) = self.write_line(&facts.claimed, &line, now) {
+                        ended.push(row, Some(Bearing::Works));
+                    }
                 }
-                Work::End(end, why) => ended.push(Recorded {
-                    claimed: facts.claimed,
-                    found: None,
-                    next: Next::Ended(end),
-                    outcome: why,
-                }),
+                Work::End(end, why) => {
+                    let bearing = facts.bearing(end);
+                    let row = Recorded {
+                        claimed: facts.claimed,
+                        found: None,
+                        next: Next::Ended(end),
+                        outcome: why,
+                    };
+                    ended.push(row, bearing);
+                }
                 Work::Unreadable(why) => {
                     // Its lease lapses, and it is tried again: it must not hold up the others.
                     let id = facts.claimed.id;
                     tracing::error!(delivery.id = %id, "delivery {id} cannot be read: {why}");
                 }
             }
+        }
+        if ended.len() > 0 {
+            lock(&self.judged).push_back(Arc::new(ended));
         }
         if !returned.is_empty() {
             let node = self.node;
@@ -290,10 +252,7 @@ impl<O: Outbound> Deliver<O> {
                 })
                 .await?;
         }
-        if !ended.is_empty() {
-            self.write_results(ended, Seens::default(), now).await?;
-        }
-        Ok(())
+        self.record(now).await
     }
 }
 

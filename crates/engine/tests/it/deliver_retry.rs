@@ -219,6 +219,52 @@ async fn a_result_that_comes_after_its_lease_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_stored_yet_is_stored_later_and_not_sent_again() {
+    let mut house = House::on_disk().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    script.release(status(200));
+    while deliver.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let raw = house.raw();
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert!(deliver.step(after(1)).await.expect_err("taken").is_passing());
+    raw.execute_batch("commit").expect("the database is free");
+    quiet(&deliver, &script, after(200)).await;
+    assert_eq!(state(&house, id).await.0, "delivered");
+    assert_eq!(script.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_never_be_stored_does_not_take_the_others_along() {
+    let mut house = House::on_disk().await;
+    let (fine, bad) = (failed(&mut house).await, failed(&mut house).await);
+    let bad_id = house.deliveries(bad).await[0].id;
+    house
+        .raw()
+        .execute_batch(&format!(
+            "create trigger broken before insert on attempts when lower(hex(new.delivery_id)) = '{}' begin
+             select raise(abort, 'broken'); end",
+            bad_id.to_string().replace('-', "")
+        ))
+        .expect("a trigger");
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    (0..2).for_each(|_| script.release(status(200)));
+    quiet(&deliver, &script, after(1)).await;
+    assert_eq!(state(&house, fine).await.0, "delivered");
+    assert_eq!(state(&house, bad).await.0, "leased");
+    assert_eq!(deliver.waiting(), 0, "it is not tried for ever");
+}
+
+#[tokio::test]
 async fn the_end_waits_for_what_is_under_way_and_stores_it() {
     let mut house = House::in_memory().await;
     let id = failed(&mut house).await;
