@@ -220,9 +220,9 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Notes what came of the attempt, and gives the permit back: now that the answer is there, not when it is stored
-    /// (DECISIONS 20).
-    pub(crate) fn give_back(self, outcome: &Outcome, ended_at: Timestamp) {
+    /// Notes what came of the attempt. The permit is to be given back then: when the answer is there, not when it is
+    /// stored (DECISIONS 20).
+    pub(crate) fn note(&self, outcome: &Outcome, ended_at: Timestamp) {
         let mut state = self.desk.lock();
         if let Some(desk) = state.origins.get_mut(&(self.project, Arc::clone(&self.origin))) {
             desk.pace.note(outcome.phases.total);
@@ -346,7 +346,7 @@ mod tests {
         // Another project is not held up by it.
         assert!(office.begin(b, &origin, Class::Alert).is_some());
         for permit in permits {
-            permit.give_back(&outcome(30), NOW);
+            permit.note(&outcome(30), NOW);
         }
         let room = office.desk.room(a, &origin, NOW);
         assert_eq!(room.attempts, 4);

@@ -17,6 +17,7 @@ mod plan;
 mod result;
 mod results;
 mod trouble;
+mod under_way;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
@@ -47,6 +48,7 @@ pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
 use result::{Answered, Bearing};
 use results::Batch;
+use under_way::UnderWay;
 
 /// At least twice the longest attempt, so that two owners never overlap.
 const LEASE: Span = Span::from_secs(60);
@@ -111,6 +113,7 @@ pub struct Deliver<O> {
     answered: Arc<Mutex<VecDeque<Answered>>>,
     /// What is judged and not yet committed, in batches of one transaction.
     judged: Mutex<VecDeque<Arc<Batch>>>,
+    under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
     log_lost: Arc<AtomicU64>,
@@ -155,6 +158,7 @@ impl<O: Outbound> Deliver<O> {
             cursors: Mutex::default(),
             answered: Arc::default(),
             judged: Mutex::default(),
+            under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
             log_lost: parts.log_lost,
@@ -218,7 +222,7 @@ impl<O: Outbound> Deliver<O> {
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);
                     if let Some(row) = self.write_line(&facts.claimed, &line, now) {
-                        ended.push(row, Some(Bearing::Works));
+                        ended.push(row, Some(Bearing::Works), None);
                     }
                 }
                 Work::End(end, why) => {
@@ -229,7 +233,7 @@ impl<O: Outbound> Deliver<O> {
                         next: Next::Ended(end),
                         outcome: why,
                     };
-                    ended.push(row, bearing);
+                    ended.push(row, bearing, None);
                 }
                 Work::Unreadable(why) => {
                     // Its lease lapses, and it is tried again: it must not hold up the others.
@@ -301,15 +305,20 @@ impl<O: Outbound> Step for Deliver<O> {
     const NAME: &'static str = "deliver";
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
+        // Leases are counted from `now`, so what passes from here on is gone of them.
+        let claimed_for = Stopwatch::start();
         self.reap();
         self.record(now).await?;
         let (ready, next, lapse) = self.due(now).await?;
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
-            let system = SystemScope::engine();
+            let (system, node, under_way) = (SystemScope::engine(), self.node, self.under_way.all());
             self.store
-                .write(async move |tx| tx.deliveries_release(system, now, LAPSED_MAX).await)
+                .write(async move |tx| {
+                    tx.deliveries_renew(system, &under_way, node, now, LEASE).await?;
+                    tx.deliveries_release(system, now, LAPSED_MAX).await
+                })
                 .await?;
             return Ok(Due::Now);
         }
@@ -319,7 +328,6 @@ impl<O: Outbound> Step for Deliver<O> {
             let wanted = plan::plan(&ready, &self.desk, served, now);
             if let Some(last) = wanted.last() {
                 lock(&self.cursors).served = Some(last.project);
-                let claimed_for = Stopwatch::start();
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
                     self.begin(facts, claimed_for, now).await?;
@@ -334,15 +342,16 @@ impl<O: Outbound> Step for Deliver<O> {
 
     /// Waits for the attempts under way, stores what they found, and gives leases back.
     async fn end(&self, clock: fn() -> Timestamp) -> Result<()> {
-        let finish = async {
-            while self.desk.in_flight() > 0 {
-                self.nudge.notified().await;
-                self.record(clock()).await?;
+        let waited = Stopwatch::start();
+        while self.desk.in_flight() > 0 {
+            // Only the waiting is bounded: a transaction that was begun is brought to its end.
+            let left = END_WITHIN.saturating_sub(waited.elapsed());
+            if tokio::time::timeout(left, self.nudge.notified()).await.is_err() {
+                break;
             }
-            Ok::<_, Error>(())
-        };
-        if let Ok(ended) = tokio::time::timeout(END_WITHIN, finish).await {
-            ended?;
+            if let Err(error) = self.record(clock()).await {
+                tracing::warn!("results cannot be stored and are tried once more at the end: {error}");
+            }
         }
         self.record(clock()).await?;
         let node = self.node;

@@ -7,6 +7,8 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::{Claimed, End, Found, Next, Recorded};
 use serde_json::json;
 
+use super::under_way::Hold;
+
 /// An attempt whose answer is there.
 pub(super) struct Answered {
     pub(super) claimed: Claimed,
@@ -14,6 +16,8 @@ pub(super) struct Answered {
     pub(super) outcome: Outcome,
     /// What its owner should know of the request that was sent.
     pub(super) warnings: Vec<String>,
+    /// Kept until it is stored.
+    pub(super) hold: Hold,
 }
 
 /// What a channel has to do with it.
@@ -31,12 +35,18 @@ pub(super) enum Bearing {
 
 impl Answered {
     /// Judges it at `now`.
-    pub(super) fn judged(self, schedule: &Schedule, now: Timestamp, dice: &mut Dice) -> (Recorded, Bearing) {
+    pub(super) fn judged(
+        self,
+        schedule: &Schedule,
+        now: Timestamp,
+        dice: &mut Dice,
+    ) -> (Recorded, Bearing, Hold) {
         let Answered {
             claimed,
             started_at,
             outcome,
             warnings,
+            hold,
         } = self;
         let bounds = Bounds {
             schedule,
@@ -71,7 +81,7 @@ impl Answered {
             next,
             outcome: shown,
         };
-        (recorded, bearing)
+        (recorded, bearing, hold)
     }
 }
 

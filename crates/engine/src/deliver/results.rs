@@ -9,6 +9,7 @@ use allswell_store::{Error, Result};
 
 use super::result::{Answered, Bearing};
 use super::trouble::Seens;
+use super::under_way::Hold;
 use super::{Deliver, lock};
 use crate::failpoint::failpoint;
 use crate::ports::Outbound;
@@ -22,12 +23,15 @@ pub(super) struct Batch {
     rows: Vec<Recorded>,
     /// What each has to do with its channel, if anything.
     bearings: Vec<Option<Bearing>>,
+    /// Their leases are ours until this is gone.
+    holds: Vec<Option<Arc<Hold>>>,
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, row: Recorded, bearing: Option<Bearing>) {
+    pub(super) fn push(&mut self, row: Recorded, bearing: Option<Bearing>, hold: Option<Arc<Hold>>) {
         self.rows.push(row);
         self.bearings.push(bearing);
+        self.holds.push(hold);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -47,25 +51,22 @@ impl Batch {
 
     /// The results one by one. Of a single one, what it cannot do without: how the delivery goes on.
     fn split(&self) -> Option<Vec<Batch>> {
-        if let ([row], [bearing]) = (self.rows.as_slice(), self.bearings.as_slice()) {
+        let single = |row: Recorded, bearing, hold: &Option<Arc<Hold>>| {
+            let mut batch = Batch::default();
+            batch.push(row, bearing, hold.clone());
+            batch
+        };
+        if let ([row], [bearing], [hold]) = (&*self.rows, &*self.bearings, &*self.holds) {
             let mut bare = row.clone();
             if let Some(found) = &mut bare.found {
                 found.detail.clear();
             }
             let is_bare = bearing.is_none() && bare == *row;
-            return (!is_bare).then(|| {
-                vec![Batch {
-                    rows: vec![bare],
-                    bearings: vec![None],
-                }]
-            });
+            return (!is_bare).then(|| vec![single(bare, None, hold)]);
         }
-        let each = self.rows.iter().zip(&self.bearings);
-        let single = |(row, bearing): (&Recorded, &Option<Bearing>)| Batch {
-            rows: vec![row.clone()],
-            bearings: vec![*bearing],
-        };
-        Some(each.map(single).collect())
+        let each = self.rows.iter().zip(&self.bearings).zip(&self.holds);
+        let parts = each.map(|((row, bearing), hold)| single(row.clone(), *bearing, hold));
+        Some(parts.collect())
     }
 }
 
@@ -100,8 +101,8 @@ impl<O: Outbound> Deliver<O> {
         let mut batch = Batch::default();
         let mut dice = self.trade.dice();
         for answered in answered {
-            let (row, bearing) = answered.judged(&self.trade.rules.schedule, now, &mut dice);
-            batch.push(row, Some(bearing));
+            let (row, bearing, hold) = answered.judged(&self.trade.rules.schedule, now, &mut dice);
+            batch.push(row, Some(bearing), Some(Arc::new(hold)));
         }
         let batch = Arc::new(batch);
         judged.push_back(Arc::clone(&batch));

@@ -265,6 +265,29 @@ async fn an_answer_that_can_never_be_stored_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_ahead_does_not_send_again_what_is_under_way() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    let due = quiet(&deliver, &script, after(3_600)).await;
+    assert_eq!(
+        due,
+        Due::At(after(3_660)),
+        "its lease is ours as long as it is under way"
+    );
+    assert_eq!((script.sent().len(), script.held().len()), (1, 1));
+    script.release(status(200));
+    quiet(&deliver, &script, after(3_601)).await;
+    assert_eq!(
+        (state(&house, id).await.0, script.sent().len()),
+        ("delivered".to_owned(), 1)
+    );
+}
+
+#[tokio::test]
 async fn the_end_waits_for_what_is_under_way_and_stores_it() {
     let mut house = House::in_memory().await;
     let id = failed(&mut house).await;
