@@ -10,7 +10,7 @@ use allswell_engine::Due;
 use allswell_engine::loops::Step;
 use allswell_store::outbox::{Attempt, Redelivered};
 
-use crate::kit::{House, NOW, after};
+use crate::kit::{House, NOW, SYSTEM, after};
 use crate::script::{Script, answered, deliver_with, ended, quiet, status};
 
 /// A check that failed at `NOW` and tells a webhook.
@@ -310,6 +310,7 @@ async fn a_test_is_one_attempt_whose_result_is_shown() {
     for (outcome, ending, shown) in [
         (status(200), "delivered", "ok 200"),
         (status(500), "exhausted", "http_status 500"),
+        (status(410), "exhausted", "http_status 410"),
     ] {
         let mut house = House::in_memory().await;
         let channel = house.webhook("https://hooks.example.com/x").await;
@@ -338,6 +339,11 @@ async fn a_test_is_one_attempt_whose_result_is_shown() {
             (delivery.state.as_str(), delivery.last_outcome.as_deref()),
             (ending, Some(shown))
         );
+        let health = house
+            .store
+            .read(async move |reader| reader.channel_health(SYSTEM, channel.id).await);
+        let health = health.await.expect("a read").expect("the channel");
+        assert_eq!((health.disabled, health.given_up), (None, 0), "{shown}");
         let body = &script.sent()[0].body;
         assert_eq!(
             (&body["type"], &body["id"]),
@@ -373,6 +379,11 @@ async fn what_has_ended_can_be_sent_again_unless_it_is_stale() {
     assert_eq!((sent[1].seq(), sent[1].header("X-Allswell-Attempt")), (1, "2"));
 
     house.ping(id, Action::Success, after(60)).await.expect("a ping");
+    assert_eq!(
+        again(&house, false).await,
+        Some(Redelivered::NewerDelivered),
+        "the newer one must not wait behind it"
+    );
     quiet(&deliver, &script, after(60)).await;
     assert_eq!(again(&house, false).await, Some(Redelivered::NewerDelivered));
     assert_eq!(again(&house, true).await, Some(Redelivered::Yes));

@@ -42,8 +42,11 @@ statements! {
                               and o.finished_at is null
              where o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5)
              order by o.shard, o.seq";
+    // Not one that is under way: its message is written, and tells nothing of what it would overtake now. Locked, so that
+    // no other node ends it before it has got what the overtaken one told.
     NEXT_IN_LANE = "select id from deliveries
-             where shard = $1 and channel_id = $2 and seq > $3 and finished_at is null order by seq limit 1";
+             where shard = $1 and channel_id = $2 and seq > $3 and state = 'ready' order by seq limit 1",
+             skipping locked, then "";
     SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
                         lease_until = null
              where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
