@@ -171,11 +171,11 @@ async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -
 
 impl Facts {
     /// What an end before any attempt has to do with the channel. One that expired is the channel's trouble unless it
-    /// was we who could not send it.
+    /// was we who could not send it, or it was only a test.
     pub(super) fn bearing(&self, end: End) -> Option<Bearing> {
         let sends = self.unreadable.is_none() && self.target.as_ref().is_some_and(|target| !target.disabled);
         match end {
-            _ if !sends => None,
+            _ if !sends || self.claimed.class == Class::Test => None,
             End::Blocked => Some(Bearing::Blocked),
             End::Expired => Some(Bearing::Fails { given_up: true }),
             End::Delivered | End::Cancelled | End::Superseded | End::Exhausted => None,

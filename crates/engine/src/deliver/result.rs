@@ -1,6 +1,7 @@
 //! What came of an attempt, as rows: the verdict of `core::retry`, the attempt, and the sentence that is shown.
 
 use allswell_core::chance::Dice;
+use allswell_core::delivery::Class;
 use allswell_core::exchange::{End as CallEnd, Outcome, Phases};
 use allswell_core::retry::{Bounds, GiveUp, Schedule, Verdict, judge};
 use allswell_core::time::{Span, Timestamp};
@@ -62,6 +63,14 @@ impl Answered {
             Verdict::GiveUp(GiveUp::Exhausted | GiveUp::Refused) => {
                 (Next::Ended(End::Exhausted), Bearing::Fails { given_up: true })
             }
+        };
+        // A test is one attempt that somebody watches. It may clear a channel, but it does not bring it nearer to being
+        // switched off.
+        let bearing = match bearing {
+            Bearing::Fails { .. } | Bearing::Gone | Bearing::Blocked if claimed.class == Class::Test => {
+                Bearing::Fails { given_up: false }
+            }
+            other => other,
         };
         let found = Found {
             started_at,
