@@ -61,7 +61,7 @@ struct OriginDesk {
 impl OriginDesk {
     fn matters(&self, now: Timestamp) -> bool {
         let long_ago = self.noted_at.is_some_and(|at| now - at >= FORGOTTEN_AFTER);
-        self.in_flight > 0 || !long_ago && !(self.pace.is_idle() && self.breaker.is_idle(now))
+        self.in_flight > 0 || !(long_ago || self.pace.is_idle() && self.breaker.is_idle(now))
     }
 }
 
