@@ -66,6 +66,8 @@ pub enum TemplateError {
     Open,
     /// A secret there is not.
     NoSecret(String),
+    /// Filled it would have more bytes than these.
+    TooLong(usize),
 }
 
 impl fmt::Display for TemplateError {
@@ -79,6 +81,9 @@ impl fmt::Display for TemplateError {
             ),
             TemplateError::Open => f.write_str("a placeholder that begins with ${ has no }"),
             TemplateError::NoSecret(name) => write!(f, "the project has no secret called {name}"),
+            TemplateError::TooLong(max) => {
+                write!(f, "with its values filled in it has more than {max} bytes")
+            }
         }
     }
 }
@@ -127,11 +132,18 @@ fn find(text: &str, place: Place, tags: usize) -> (Found<'_>, usize) {
     (Found::Text, 1)
 }
 
-/// The template with its placeholders replaced, written for its place.
+/// The template with its placeholders replaced, written for its place. It is given up as soon as it passes `bytes_max`:
+/// a short template can name a long value thousands of times.
 ///
 /// # Errors
-/// [`TemplateError`] for a placeholder of ours that names nothing there is. Those of Healthchecks always can be filled.
-pub fn fill(template: &str, place: Place, values: &impl Values) -> Result<String, TemplateError> {
+/// [`TemplateError`] for a placeholder of ours that names nothing there is, and for what gets too long. Those of
+/// Healthchecks always can be filled.
+pub fn fill(
+    template: &str,
+    place: Place,
+    values: &impl Values,
+    bytes_max: usize,
+) -> Result<String, TemplateError> {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(at) = rest.find('$') {
@@ -165,8 +177,14 @@ pub fn fill(template: &str, place: Place, values: &impl Values) -> Result<String
             Found::Text => out.push('$'),
         }
         rest = &rest[length..];
+        if out.len() > bytes_max {
+            return Err(TemplateError::TooLong(bytes_max));
+        }
     }
     out.push_str(rest);
+    if out.len() > bytes_max {
+        return Err(TemplateError::TooLong(bytes_max));
+    }
     Ok(match place {
         Place::Header => latin1(&out),
         Place::Url | Place::Body => out,
@@ -304,7 +322,7 @@ mod tests {
     }
 
     fn filled(template: &str, place: Place) -> String {
-        fill(template, place, &values()).expect("filled")
+        fill(template, place, &values(), 1_000).expect("filled")
     }
 
     #[test]
@@ -367,7 +385,7 @@ mod tests {
             tags: Vec::new(),
         };
         assert_eq!(
-            fill("$NAME", Place::Header, &hostile).unwrap(),
+            fill("$NAME", Place::Header, &hostile, 1_000).unwrap(),
             "a  X-Evil: 1   b"
         );
     }
@@ -378,8 +396,25 @@ mod tests {
             name: "$STATUS ${secret:token} $TAG1",
             tags: vec!["$NAME".into()],
         };
-        let filled = fill("$NAME|$TAG1|$TAGS", Place::Body, &hostile).unwrap();
+        let filled = fill("$NAME|$TAG1|$TAGS", Place::Body, &hostile, 1_000).unwrap();
         assert_eq!(filled, "$STATUS ${secret:token} $TAG1|$NAME|$NAME");
+    }
+
+    #[test]
+    fn what_gets_too_long_is_given_up() {
+        let filled = |template: &str, max| fill(template, Place::Body, &values(), max);
+        for (template, bytes) in [("$STATUS", 4), ("$STATUS!", 5), ("plain", 5), ("é", 2)] {
+            assert!(filled(template, bytes).is_ok(), "{template}");
+            assert_eq!(
+                filled(template, bytes - 1),
+                Err(TemplateError::TooLong(bytes - 1))
+            );
+        }
+        // What follows is not looked at any more.
+        assert_eq!(
+            filled("$STATUS$STATUS${json:NOPE}", 7),
+            Err(TemplateError::TooLong(7))
+        );
     }
 
     #[test]
@@ -391,7 +426,7 @@ mod tests {
         ];
         for (template, error) in table {
             assert_eq!(
-                fill(template, Place::Body, &values()),
+                fill(template, Place::Body, &values(), 1_000),
                 Err(error.clone()),
                 "{template}"
             );
@@ -402,7 +437,7 @@ mod tests {
             );
         }
         assert_eq!(
-            fill("${secret:other}", Place::Url, &values()),
+            fill("${secret:other}", Place::Url, &values(), 1_000),
             Err(TemplateError::NoSecret("other".into()))
         );
         for name in ["", "a b", "a$NAME", "ä", &"x".repeat(65)] {

@@ -37,17 +37,21 @@ impl<O: Outbound> Deliver<O> {
         };
         let (outbound, answered) = (Arc::clone(&self.outbound), Arc::clone(&self.answered));
         let (nudge, claimed) = (Arc::clone(&self.nudge), claimed.clone());
+        let hold = self.under_way.hold(&claimed);
         lock(&self.attempts).spawn(async move {
             failpoint("before_connect");
             let outcome = within_budget(outbound.send(*request)).await;
             failpoint("after_response");
-            permit.give_back(&outcome, now + outcome.phases.total);
+            permit.note(&outcome, now + outcome.phases.total);
+            // First the answer, then the permit: whoever sees nothing in flight any more finds all answers.
             lock(&answered).push_back(Answered {
                 claimed,
                 started_at: now,
                 outcome,
                 warnings,
+                hold,
             });
+            drop(permit);
             nudge.notify_one();
         });
         true

@@ -18,14 +18,14 @@ const LOOKED_AT: u64 = 512;
 /// Projects of a crowd that one step asks, and channels of each.
 const PROJECTS_ASKED: u64 = 64;
 const CHANNELS_ASKED: u64 = 64;
-/// Projects whose place is remembered; with more, all begin anew.
+/// Classes of projects whose place is remembered; with more, all begin anew.
 const PLACES_MAX: usize = 10_000;
 
 /// Where the next step of a crowd goes on.
 #[derive(Default)]
 pub(super) struct Cursors {
     project: HashMap<Class, ProjectId>,
-    channels: HashMap<ProjectId, ChannelId>,
+    channels: HashMap<(Class, ProjectId), ChannelId>,
     /// The project that had the last turn.
     pub(super) served: Option<ProjectId>,
 }
@@ -70,14 +70,14 @@ impl<O: Outbound> Deliver<O> {
                     .filter(|(_, due)| *due)
                     .map(|(project, _)| *project);
                 due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
-                    .map(|project| (project, cursors.channels.get(&project).copied()))
+                    .map(|project| (project, cursors.channels.get(&(class, project)).copied()))
                     .collect()
             };
             let channels = self.channels(class, asked, now).await?;
             let mut cursors = lock(&self.cursors);
             for (project, channels) in channels {
                 if let Some((last, _)) = channels.last() {
-                    cursors.channels.insert(project, *last);
+                    cursors.channels.insert((class, project), *last);
                 }
                 let due = channels.into_iter().filter(|(_, due)| *due);
                 ready.extend(due.map(|(channel, _)| Ready {

@@ -11,12 +11,15 @@ use allswell_core::exchange::Outcome;
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::pace::Pace;
 use allswell_core::retry::target_fails;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 
 /// Channels whose origin is remembered; with more, all are learnt anew.
 const CHANNELS_MAX: usize = 100_000;
 /// Origins above which those are forgotten of which nothing matters any more.
 const ORIGINS_SWEPT_AT: usize = 1_024;
+/// An origin of which nothing was heard for so long begins anew: how it did then says nothing of now. Longer than any
+/// pause of a breaker.
+const FORGOTTEN_AFTER: Span = Span::from_secs(3_600);
 
 /// How much may be in flight.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,15 @@ struct OriginDesk {
     in_flight: u32,
     breaker: Breaker,
     pace: Pace,
+    /// When its last attempt ended.
+    noted_at: Option<Timestamp>,
+}
+
+impl OriginDesk {
+    fn matters(&self, now: Timestamp) -> bool {
+        let long_ago = self.noted_at.is_some_and(|at| now - at >= FORGOTTEN_AFTER);
+        self.in_flight > 0 || !(long_ago || self.pace.is_idle() && self.breaker.is_idle(now))
+    }
 }
 
 #[derive(Default)]
@@ -205,8 +217,7 @@ impl State {
 
     fn forget_idle(&mut self, now: Timestamp) {
         if self.origins.len() > ORIGINS_SWEPT_AT {
-            self.origins
-                .retain(|_, desk| desk.in_flight > 0 || !desk.pace.is_idle() || !desk.breaker.is_idle(now));
+            self.origins.retain(|_, desk| desk.matters(now));
         }
     }
 }
@@ -220,11 +231,12 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Notes what came of the attempt, and gives the permit back: now that the answer is there, not when it is stored
-    /// (DECISIONS 20).
-    pub(crate) fn give_back(self, outcome: &Outcome, ended_at: Timestamp) {
+    /// Notes what came of the attempt. The permit is to be given back then: when the answer is there, not when it is
+    /// stored (DECISIONS 20).
+    pub(crate) fn note(&self, outcome: &Outcome, ended_at: Timestamp) {
         let mut state = self.desk.lock();
         if let Some(desk) = state.origins.get_mut(&(self.project, Arc::clone(&self.origin))) {
+            desk.noted_at = Some(ended_at);
             desk.pace.note(outcome.phases.total);
             if let Some(failed) = target_fails(outcome) {
                 desk.breaker.note(failed, ended_at);
@@ -256,7 +268,6 @@ mod tests {
     use super::*;
     use allswell_core::chance::Dice;
     use allswell_core::exchange::{End, Phases};
-    use allswell_core::time::Span;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -346,13 +357,28 @@ mod tests {
         // Another project is not held up by it.
         assert!(office.begin(b, &origin, Class::Alert).is_some());
         for permit in permits {
-            permit.give_back(&outcome(30), NOW);
+            permit.note(&outcome(30), NOW);
         }
         let room = office.desk.room(a, &origin, NOW);
         assert_eq!(room.attempts, 4);
         assert!(matches!(room.gate, Gate::Open(_)), "{room:?}");
         assert_eq!(office.desk.breakers_open(NOW), 1);
         assert_eq!(office.desk.room(b, &origin, NOW).gate, Gate::Closed);
+    }
+
+    #[test]
+    fn origins_that_nobody_asks_any_more_are_forgotten() {
+        let mut office = Office::new(10, 10);
+        let project = office.dice.id();
+        let mut fail = |origin: &str, ended_at: Timestamp| {
+            let permit = office.begin(project, origin, Class::Alert).expect("room");
+            for _ in 0..5 {
+                permit.note(&outcome(30), ended_at);
+            }
+        };
+        (0..=ORIGINS_SWEPT_AT).for_each(|n| fail(&format!("http://{n}"), NOW));
+        fail("http://late", NOW + FORGOTTEN_AFTER);
+        assert_eq!(office.desk.lock().origins.len(), 1);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use allswell_store::outbox::{Claimed, End, Target, Told};
 use allswell_store::{Error, Reader, Result};
 
 use super::note::Note;
+use super::result::Bearing;
 
 /// The note of a test that tells that a check came back up. One without a note tells that it went down.
 pub(crate) const TEST_UP: &str = "up";
@@ -31,11 +32,31 @@ pub(super) struct Facts {
     /// `None`: the channel or the project is gone.
     target: Option<Arc<Target>>,
     /// `None`: the check or the flip is gone, or it is about none.
-    told: Option<Result<Told>>,
+    told: Option<Told>,
     last_ping: Option<LastPing>,
     /// The channels of the check, where somebody wants to know them.
     channels: Option<Vec<ChannelId>>,
     secrets: Secrets,
+    /// Why a row that it needs cannot be read.
+    unreadable: Option<String>,
+}
+
+/// A channel as its deliveries need it.
+#[derive(Clone)]
+struct Place {
+    target: Arc<Target>,
+    needs: Needs,
+    secrets: Secrets,
+}
+
+/// Keeps a row that cannot be read apart from what keeps all from being read: it is the trouble of those alone that
+/// need it.
+fn readable<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(Error::Corrupt(why)) => Ok(Err(why)),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is to be done for a delivery.
@@ -57,14 +78,11 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
         .iter()
         .map(|claimed| (claimed.project, claimed.channel))
         .collect();
-    let mut targets: HashMap<ChannelId, (Arc<Target>, Needs, Secrets)> = HashMap::new();
+    let mut targets = HashMap::new();
     for (project, channel) in places {
-        let Some(target) = reader.delivery_target(system, project, channel).await? else {
-            continue;
-        };
-        let needs = Needs::of(target.config.reveal());
-        let secrets = secrets(reader, project, &target).await?;
-        targets.insert(channel, (Arc::new(target), needs, secrets));
+        if let Some(found) = readable(place(reader, project, channel).await)?.transpose() {
+            targets.insert(channel, found);
+        }
     }
     let mut told = reader
         .deliveries_told(system, &claimed.iter().collect::<Vec<_>>())
@@ -72,33 +90,66 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
     let mut facts = Vec::with_capacity(claimed.len());
     for claimed in claimed {
         let told = told.remove(&claimed.id);
-        let (target, needs, secrets) = match targets.get(&claimed.channel) {
-            Some((target, needs, secrets)) => (Some(Arc::clone(target)), *needs, Arc::clone(secrets)),
-            None => (None, Needs::default(), Secrets::default()),
+        let (place, mut unreadable) = match targets.get(&claimed.channel) {
+            Some(Ok(place)) => (Some(place.clone()), None),
+            Some(Err(why)) => (None, Some(why.clone())),
+            None => (None, None),
         };
+        let needs = place.as_ref().map(|place| place.needs).unwrap_or_default();
         // A test tells a check that no channel is assigned to.
         let (mut last_ping, mut channels) = (None, needs.check_json.then(Vec::new));
-        if let Some(Ok(told)) = &told {
-            if needs.last_ping
-                && let Some(flip) = told.flips.last()
-            {
-                let before = reader.ping_before(system, &told.check, flip.at).await?;
-                last_ping = before.map(|(n, exit_status, body)| LastPing { n, exit_status, body });
-            }
-            if needs.check_json {
-                channels = Some(reader.check_channel_ids(system, told.check.id).await?);
-            }
+        match &told {
+            Some(Ok(told)) => match readable(beside(reader, told, needs).await)? {
+                Ok((ping, assigned)) => (last_ping, channels) = (ping, assigned.or(channels)),
+                Err(why) => unreadable = Some(why),
+            },
+            Some(Err(error)) => unreadable = Some(error.to_string()),
+            None => {}
         }
+        let (target, secrets) = place.map(|place| (place.target, place.secrets)).unzip();
         facts.push(Facts {
             claimed,
             target,
-            told,
+            told: told.and_then(Result::ok),
             last_ping,
             channels,
-            secrets,
+            secrets: secrets.unwrap_or_default(),
+            unreadable,
         });
     }
     Ok(facts)
+}
+
+/// Where a channel's deliveries go, and what its messages need; `None` if it is gone.
+async fn place(reader: &mut Reader<'_>, project: ProjectId, channel: ChannelId) -> Result<Option<Place>> {
+    let target = reader
+        .delivery_target(SystemScope::engine(), project, channel)
+        .await?;
+    let Some(target) = target else { return Ok(None) };
+    Ok(Some(Place {
+        needs: Needs::of(target.config.reveal()),
+        secrets: secrets(reader, project, &target).await?,
+        target: Arc::new(target),
+    }))
+}
+
+/// What stands beside the flip, as far as a channel's messages need it: the last ping, and the check's channels.
+async fn beside(
+    reader: &mut Reader<'_>,
+    told: &Told,
+    needs: Needs,
+) -> Result<(Option<LastPing>, Option<Vec<ChannelId>>)> {
+    let system = SystemScope::engine();
+    let mut last_ping = None;
+    if let Some(flip) = told.flips.last().filter(|_| needs.last_ping) {
+        let before = reader.ping_before(system, &told.check, flip.at).await?;
+        last_ping = before.map(|(n, exit_status, body)| LastPing { n, exit_status, body });
+    }
+    let mut channels = None;
+    if needs.check_json {
+        channels = Some(reader.check_channel_ids(system, told.check.id).await?);
+    }
+    Ok((last_ping, channels))
 }
 
 /// The project's secrets, if the channel's templates name any.
@@ -119,17 +170,26 @@ async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -
 }
 
 impl Facts {
+    /// What an end before any attempt has to do with the channel. One that expired is the channel's trouble unless it
+    /// was we who could not send it, or it was only a test.
+    pub(super) fn bearing(&self, end: End) -> Option<Bearing> {
+        let sends = self.unreadable.is_none() && self.target.as_ref().is_some_and(|target| !target.disabled);
+        match end {
+            _ if !sends || self.claimed.class == Class::Test => None,
+            End::Blocked => Some(Bearing::Blocked),
+            End::Expired => Some(Bearing::Fails { given_up: true }),
+            End::Delivered | End::Cancelled | End::Superseded | End::Exhausted => None,
+        }
+    }
+
     /// What is to be done at `now`.
     pub(super) fn work(&self, trade: &super::Trade, now: Timestamp) -> Work {
         let claimed = &self.claimed;
         if claimed.expires_at <= now {
             return Work::End(End::Expired, "expired".to_owned());
         }
-        if let Some(Err(error)) = &self.told {
-            return match error {
-                Error::Corrupt(why) => Work::Unreadable(why.clone()),
-                other => Work::Unreadable(other.to_string()),
-            };
+        if let Some(why) = &self.unreadable {
+            return Work::Unreadable(why.clone());
         }
         let gone = || Work::End(End::Cancelled, "gone".to_owned());
         let Some(target) = &self.target else { return gone() };
@@ -188,7 +248,7 @@ impl Facts {
             let (about, check, flip) = self.made_up(target, now);
             (about, check, flip, Vec::new())
         } else {
-            let told = self.told.as_ref()?.as_ref().ok()?;
+            let told = self.told.as_ref()?;
             let (flip, before) = told.flips.split_last()?;
             let missed = before.iter().map(|flip| Missed {
                 seq: flip.seq,

@@ -15,7 +15,9 @@ mod facts;
 mod note;
 mod plan;
 mod result;
+mod results;
 mod trouble;
+mod under_way;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
@@ -44,15 +46,14 @@ use crowd::Cursors;
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
-use result::Answered;
-use trouble::Seens;
+use result::{Answered, Bearing};
+use results::Batch;
+use under_way::UnderWay;
 
 /// At least twice the longest attempt, so that two owners never overlap.
 const LEASE: Span = Span::from_secs(60);
 /// Of the lease this must be left when an attempt starts: its budget, and five seconds for what surrounds it.
 const LEASE_LEFT: Duration = Duration::from_secs(35);
-/// Results that one transaction stores.
-const RESULTS_MAX: usize = 200;
 /// Lapsed leases that one step gives back, and deliveries that it looks at for those that may be overtaken.
 const LAPSED_MAX: i64 = 200;
 const OVERTAKEN_MAX: u64 = 200;
@@ -110,6 +111,9 @@ pub struct Deliver<O> {
     desk: Desk,
     cursors: Mutex<Cursors>,
     answered: Arc<Mutex<VecDeque<Answered>>>,
+    /// What is judged and not yet committed, in batches of one transaction.
+    judged: Mutex<VecDeque<Arc<Batch>>>,
+    under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
     log_lost: Arc<AtomicU64>,
@@ -153,6 +157,8 @@ impl<O: Outbound> Deliver<O> {
             },
             cursors: Mutex::default(),
             answered: Arc::default(),
+            judged: Mutex::default(),
+            under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
             log_lost: parts.log_lost,
@@ -167,57 +173,8 @@ impl<O: Outbound> Deliver<O> {
 
     /// Attempts that have ended and wait to be stored.
     pub fn waiting(&self) -> usize {
-        lock(&self.answered).len()
-    }
-
-    /// Stores what came back since the last step.
-    async fn record(&self, now: Timestamp) -> Result<()> {
-        loop {
-            let batch: Vec<Answered> = {
-                let mut answered = lock(&self.answered);
-                let count = answered.len().min(RESULTS_MAX);
-                answered.drain(..count).collect()
-            };
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let mut seens = Seens::default();
-            let mut dice = self.trade.dice();
-            let mut recorded = Vec::with_capacity(batch.len());
-            for answered in batch {
-                let (row, bearing) = answered.judged(&self.trade.rules.schedule, now, &mut dice);
-                seens.note((row.claimed.project, row.claimed.channel), bearing, &row.outcome);
-                recorded.push(row);
-            }
-            self.write_results(recorded, seens, now).await?;
-        }
-    }
-
-    async fn write_results(&self, recorded: Vec<Recorded>, seens: Seens, now: Timestamp) -> Result<()> {
-        failpoint("before_result_commit");
-        let (node, mut dice) = (self.node, self.trade.dice());
-        let (recorded, ours, said) = self
-            .store
-            .write(async move |tx| {
-                let ours = tx.deliveries_record(&recorded, node, now, &mut dice).await?;
-                failpoint("mid_result_batch");
-                let said = seens.write(tx, now, &mut dice).await?;
-                Ok::<_, Error>((recorded, ours, said))
-            })
-            .await?;
-        for Recorded { claimed, next, .. } in &recorded {
-            if !ours.contains(&claimed.id) {
-                tracing::warn!(delivery.id = %claimed.id, "the lease of delivery {} had lapsed when its attempt ended; it is tried again", claimed.id);
-            } else if let Next::Ended(end) = next {
-                self.meters.delivered(*end);
-            } else {
-                self.meters.retried();
-            }
-        }
-        for note in said {
-            tracing::warn!(channel.id = note.channel, "{}", note.sentence());
-        }
-        Ok(())
+        let judged: usize = lock(&self.judged).iter().map(|batch| batch.len()).sum();
+        lock(&self.answered).len() + judged
     }
 
     /// Takes leases, lets newer alerts overtake older ones, and reads what is to be told.
@@ -249,7 +206,7 @@ impl<O: Outbound> Deliver<O> {
 
     /// Begins the attempts of what was claimed, and stores at once what needs none.
     async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
-        let mut ended = Vec::new();
+        let mut ended = Batch::default();
         let mut returned = Vec::new();
         for facts in facts {
             // Of a claim that waited long for its commit, or for its facts, too little may be left: what is told then could
@@ -267,20 +224,29 @@ impl<O: Outbound> Deliver<O> {
                 // One that the log had no room for stays leased, and is written when the lease lapses.
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);
-                    ended.extend(self.write_line(&facts.claimed, &line, now));
+                    if let Some(row) = self.write_line(&facts.claimed, &line, now) {
+                        ended.push(row, Some(Bearing::Works), None);
+                    }
                 }
-                Work::End(end, why) => ended.push(Recorded {
-                    claimed: facts.claimed,
-                    found: None,
-                    next: Next::Ended(end),
-                    outcome: why,
-                }),
+                Work::End(end, why) => {
+                    let bearing = facts.bearing(end);
+                    let row = Recorded {
+                        claimed: facts.claimed,
+                        found: None,
+                        next: Next::Ended(end),
+                        outcome: why,
+                    };
+                    ended.push(row, bearing, None);
+                }
                 Work::Unreadable(why) => {
                     // Its lease lapses, and it is tried again: it must not hold up the others.
                     let id = facts.claimed.id;
                     tracing::error!(delivery.id = %id, "delivery {id} cannot be read: {why}");
                 }
             }
+        }
+        if ended.len() > 0 {
+            lock(&self.judged).push_back(Arc::new(ended));
         }
         if !returned.is_empty() {
             let node = self.node;
@@ -293,10 +259,7 @@ impl<O: Outbound> Deliver<O> {
                 })
                 .await?;
         }
-        if !ended.is_empty() {
-            self.write_results(ended, Seens::default(), now).await?;
-        }
-        Ok(())
+        self.record(now).await
     }
 }
 
@@ -345,15 +308,20 @@ impl<O: Outbound> Step for Deliver<O> {
     const NAME: &'static str = "deliver";
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
+        // Leases are counted from `now`, so what passes from here on is gone of them.
+        let claimed_for = Stopwatch::start();
         self.reap();
         self.record(now).await?;
         let (ready, next, lapse) = self.due(now).await?;
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
-            let system = SystemScope::engine();
+            let (system, node, under_way) = (SystemScope::engine(), self.node, self.under_way.all());
             self.store
-                .write(async move |tx| tx.deliveries_release(system, now, LAPSED_MAX).await)
+                .write(async move |tx| {
+                    tx.deliveries_renew(system, &under_way, node, now, LEASE).await?;
+                    tx.deliveries_release(system, now, LAPSED_MAX).await
+                })
                 .await?;
             return Ok(Due::Now);
         }
@@ -363,7 +331,6 @@ impl<O: Outbound> Step for Deliver<O> {
             let wanted = plan::plan(&ready, &self.desk, served, now);
             if let Some(last) = wanted.last() {
                 lock(&self.cursors).served = Some(last.project);
-                let claimed_for = Stopwatch::start();
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
                     self.begin(facts, claimed_for, now).await?;
@@ -378,15 +345,16 @@ impl<O: Outbound> Step for Deliver<O> {
 
     /// Waits for the attempts under way, stores what they found, and gives leases back.
     async fn end(&self, clock: fn() -> Timestamp) -> Result<()> {
-        let finish = async {
-            while self.desk.in_flight() > 0 {
-                self.nudge.notified().await;
-                self.record(clock()).await?;
+        let waited = Stopwatch::start();
+        while self.desk.in_flight() > 0 {
+            // Only the waiting is bounded: a transaction that was begun is brought to its end.
+            let left = END_WITHIN.saturating_sub(waited.elapsed());
+            if tokio::time::timeout(left, self.nudge.notified()).await.is_err() {
+                break;
             }
-            Ok::<_, Error>(())
-        };
-        if let Ok(ended) = tokio::time::timeout(END_WITHIN, finish).await {
-            ended?;
+            if let Err(error) = self.record(clock()).await {
+                tracing::warn!("results cannot be stored and are tried once more at the end: {error}");
+            }
         }
         self.record(clock()).await?;
         let node = self.node;

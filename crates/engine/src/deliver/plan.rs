@@ -98,6 +98,12 @@ fn tenants(ready: &[Ready], class: Class, desk: &Desk, now: Timestamp) -> Vec<Te
         }
         // A map has no order that could be told twice.
         origins.sort_unstable_by_key(|lanes| lanes.channels[0].id);
+        // The first is asked for the one that decides, and it may have none that is beyond its fast phase. So each comes
+        // first in its second.
+        for lanes in origins.iter_mut().filter(|lanes| lanes.gate == Gate::HalfOpen) {
+            let turn = now.as_micros().unsigned_abs() / 1_000_000 % lanes.channels.len() as u64;
+            lanes.channels.rotate_left(turn as usize);
+        }
         Tenant {
             id,
             origins,
@@ -190,6 +196,8 @@ mod tests {
     use super::*;
     use crate::deliver::desk::{Permit, Permits};
     use allswell_core::chance::Dice;
+    use allswell_core::exchange::{End, Outcome, Phases};
+    use allswell_core::time::Span;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -322,6 +330,38 @@ mod tests {
             ready: 50,
         };
         assert_eq!(world.planned(&[ready], project), 1);
+    }
+
+    #[test]
+    fn each_channel_of_a_half_open_origin_is_asked_for_the_one_that_decides() {
+        let mut world = World::new(1_024);
+        let project = world.project();
+        let ready: Vec<Ready> = (0..3).map(|_| world.due(project, "http://x", 99)).collect();
+        let failed = Outcome {
+            end: End::NoConnection,
+            phases: Phases::default(),
+            peer: None,
+            detail: String::new(),
+        };
+        for _ in 0..5 {
+            let channel = ready[0].channel;
+            let permit = world
+                .desk
+                .begin((project, channel, Class::Alert), "http://x".into(), false, NOW);
+            permit.expect("room").note(&failed, NOW);
+        }
+        let deciding = |secs: i64| {
+            let plan = plan(&ready, &world.desk, None, NOW + Span::from_secs(secs));
+            let mut any = plan.iter().filter(|wanted| wanted.attempts_below == u64::MAX);
+            let channel = any.next().expect("one decides").channel;
+            assert!(any.next().is_none(), "one decides");
+            channel
+        };
+        let mut asked: Vec<ChannelId> = (60..63).map(deciding).collect();
+        asked.sort_unstable();
+        let mut all: Vec<ChannelId> = ready.iter().map(|ready| ready.channel).collect();
+        all.sort_unstable();
+        assert_eq!(asked, all);
     }
 
     #[test]

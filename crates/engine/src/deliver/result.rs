@@ -1,11 +1,14 @@
 //! What came of an attempt, as rows: the verdict of `core::retry`, the attempt, and the sentence that is shown.
 
 use allswell_core::chance::Dice;
+use allswell_core::delivery::Class;
 use allswell_core::exchange::{End as CallEnd, Outcome, Phases};
 use allswell_core::retry::{Bounds, GiveUp, Schedule, Verdict, judge};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::{Claimed, End, Found, Next, Recorded};
 use serde_json::json;
+
+use super::under_way::Hold;
 
 /// An attempt whose answer is there.
 pub(super) struct Answered {
@@ -14,6 +17,8 @@ pub(super) struct Answered {
     pub(super) outcome: Outcome,
     /// What its owner should know of the request that was sent.
     pub(super) warnings: Vec<String>,
+    /// Kept until it is stored.
+    pub(super) hold: Hold,
 }
 
 /// What a channel has to do with it.
@@ -31,12 +36,18 @@ pub(super) enum Bearing {
 
 impl Answered {
     /// Judges it at `now`.
-    pub(super) fn judged(self, schedule: &Schedule, now: Timestamp, dice: &mut Dice) -> (Recorded, Bearing) {
+    pub(super) fn judged(
+        self,
+        schedule: &Schedule,
+        now: Timestamp,
+        dice: &mut Dice,
+    ) -> (Recorded, Bearing, Hold) {
         let Answered {
             claimed,
             started_at,
             outcome,
             warnings,
+            hold,
         } = self;
         let bounds = Bounds {
             schedule,
@@ -52,6 +63,14 @@ impl Answered {
             Verdict::GiveUp(GiveUp::Exhausted | GiveUp::Refused) => {
                 (Next::Ended(End::Exhausted), Bearing::Fails { given_up: true })
             }
+        };
+        // A test is one attempt that somebody watches. It may clear a channel, but it does not bring it nearer to being
+        // switched off.
+        let bearing = match bearing {
+            Bearing::Fails { .. } | Bearing::Gone | Bearing::Blocked if claimed.class == Class::Test => {
+                Bearing::Fails { given_up: false }
+            }
+            other => other,
         };
         let found = Found {
             started_at,
@@ -71,7 +90,7 @@ impl Answered {
             next,
             outcome: shown,
         };
-        (recorded, bearing)
+        (recorded, bearing, hold)
     }
 }
 

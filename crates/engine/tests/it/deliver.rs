@@ -230,6 +230,46 @@ async fn a_delivery_that_cannot_be_read_holds_up_nobody() {
     assert_eq!(state(&house), "expired");
 }
 
+/// A channel, a check and a ping that cannot be read are the trouble of their own deliveries.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_nobody_elses_delivery() {
+    let mut house = House::on_disk().await;
+    let fine = failed(&mut house, "log").await;
+    let broken_check = failed(&mut house, "log").await;
+    let broken_channel = house.check(|_| {}).await;
+    let hook = house.webhook("https://hooks.example.com/x").await;
+    house.tell(broken_channel, &[&hook]).await;
+    house
+        .ping(broken_channel, Action::Fail, NOW)
+        .await
+        .expect("a ping");
+    for (sql, id) in [
+        (
+            "update channels set sealed_config = x'0102' where id = ?1",
+            hook.id.as_uuid_bytes(),
+        ),
+        (
+            "update checks set status = 9 where id = ?1",
+            broken_check.as_uuid_bytes(),
+        ),
+    ] {
+        let raw = house.raw();
+        raw.execute_batch("pragma ignore_check_constraints = on")
+            .expect("a setting");
+        assert_eq!(raw.execute(sql, [id]).expect("a change"), 1, "{sql}");
+    }
+    let (log, _guard) = Log::listen();
+    let deliver = deliver(&mut house);
+    settle(&deliver, NOW).await;
+    assert_eq!(end(&house, fine).await.0, "delivered");
+    assert_eq!(
+        log.lines_with("cannot be read").len(),
+        2,
+        "{:?}",
+        log.lines_with("")
+    );
+}
+
 #[tokio::test]
 async fn an_idle_outbox_is_only_looked_at() {
     let mut house = House::on_disk().await;

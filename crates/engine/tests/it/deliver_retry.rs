@@ -10,7 +10,7 @@ use allswell_engine::Due;
 use allswell_engine::loops::Step;
 use allswell_store::outbox::{Attempt, Redelivered};
 
-use crate::kit::{House, NOW, after};
+use crate::kit::{House, NOW, SYSTEM, after};
 use crate::script::{Script, answered, deliver_with, ended, quiet, status};
 
 /// A check that failed at `NOW` and tells a webhook.
@@ -219,6 +219,75 @@ async fn a_result_that_comes_after_its_lease_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_stored_yet_is_stored_later_and_not_sent_again() {
+    let mut house = House::on_disk().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    script.release(status(200));
+    while deliver.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let raw = house.raw();
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert!(deliver.step(after(1)).await.expect_err("taken").is_passing());
+    raw.execute_batch("commit").expect("the database is free");
+    quiet(&deliver, &script, after(200)).await;
+    assert_eq!(state(&house, id).await.0, "delivered");
+    assert_eq!(script.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_never_be_stored_does_not_take_the_others_along() {
+    let mut house = House::on_disk().await;
+    let (fine, bad) = (failed(&mut house).await, failed(&mut house).await);
+    let bad_id = house.deliveries(bad).await[0].id;
+    house
+        .raw()
+        .execute_batch(&format!(
+            "create trigger broken before insert on attempts when lower(hex(new.delivery_id)) = '{}' begin
+             select raise(abort, 'broken'); end",
+            bad_id.to_string().replace('-', "")
+        ))
+        .expect("a trigger");
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    (0..2).for_each(|_| script.release(status(200)));
+    quiet(&deliver, &script, after(1)).await;
+    assert_eq!(state(&house, fine).await.0, "delivered");
+    assert_eq!(state(&house, bad).await.0, "leased");
+    assert_eq!(deliver.waiting(), 0, "it is not tried for ever");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_does_not_send_again_what_is_under_way() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    let due = quiet(&deliver, &script, after(3_600)).await;
+    assert_eq!(
+        due,
+        Due::At(after(3_660)),
+        "its lease is ours as long as it is under way"
+    );
+    assert_eq!((script.sent().len(), script.held().len()), (1, 1));
+    script.release(status(200));
+    quiet(&deliver, &script, after(3_601)).await;
+    assert_eq!(
+        (state(&house, id).await.0, script.sent().len()),
+        ("delivered".to_owned(), 1)
+    );
+}
+
+#[tokio::test]
 async fn the_end_waits_for_what_is_under_way_and_stores_it() {
     let mut house = House::in_memory().await;
     let id = failed(&mut house).await;
@@ -241,6 +310,7 @@ async fn a_test_is_one_attempt_whose_result_is_shown() {
     for (outcome, ending, shown) in [
         (status(200), "delivered", "ok 200"),
         (status(500), "exhausted", "http_status 500"),
+        (status(410), "exhausted", "http_status 410"),
     ] {
         let mut house = House::in_memory().await;
         let channel = house.webhook("https://hooks.example.com/x").await;
@@ -269,6 +339,11 @@ async fn a_test_is_one_attempt_whose_result_is_shown() {
             (delivery.state.as_str(), delivery.last_outcome.as_deref()),
             (ending, Some(shown))
         );
+        let health = house
+            .store
+            .read(async move |reader| reader.channel_health(SYSTEM, channel.id).await);
+        let health = health.await.expect("a read").expect("the channel");
+        assert_eq!((health.disabled, health.given_up), (None, 0), "{shown}");
         let body = &script.sent()[0].body;
         assert_eq!(
             (&body["type"], &body["id"]),
@@ -304,6 +379,11 @@ async fn what_has_ended_can_be_sent_again_unless_it_is_stale() {
     assert_eq!((sent[1].seq(), sent[1].header("X-Allswell-Attempt")), (1, "2"));
 
     house.ping(id, Action::Success, after(60)).await.expect("a ping");
+    assert_eq!(
+        again(&house, false).await,
+        Some(Redelivered::NewerDelivered),
+        "the newer one must not wait behind it"
+    );
     quiet(&deliver, &script, after(60)).await;
     assert_eq!(again(&house, false).await, Some(Redelivered::NewerDelivered));
     assert_eq!(again(&house, true).await, Some(Redelivered::Yes));

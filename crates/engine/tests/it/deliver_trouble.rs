@@ -194,3 +194,19 @@ async fn one_that_arrives_makes_all_well() {
         (None, 0, None)
     );
 }
+
+/// What ends before it was ever sent is a failure of its channel as much as an answer would be.
+#[tokio::test]
+async fn a_delivery_that_expires_unsent_is_noted_on_its_channel() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    quiet(&deliver, &script, after(86_400)).await;
+    assert!(script.sent().is_empty());
+    let health = health(&house, hook).await;
+    assert_eq!(
+        (health.given_up, health.last_error.as_deref()),
+        (1, Some("expired"))
+    );
+}

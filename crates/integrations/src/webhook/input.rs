@@ -536,7 +536,7 @@ fn plain(url: &str) -> String {
             Some("x")
         }
     }
-    template::fill(url, template::Place::Url, &Letters).unwrap_or_else(|_| url.to_owned())
+    template::fill(url, template::Place::Url, &Letters, url.len()).unwrap_or_else(|_| url.to_owned())
 }
 
 fn path(field: &str, key: &str) -> String {

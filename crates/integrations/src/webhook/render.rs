@@ -49,8 +49,6 @@ pub enum RenderError {
     NoCall,
     /// A placeholder cannot be filled.
     Template(TemplateError),
-    /// The body is larger than a request may be; its bytes.
-    Body(usize),
     /// A part cannot be signed.
     Sign(SignError),
 }
@@ -60,11 +58,6 @@ impl fmt::Display for RenderError {
         match self {
             RenderError::NoCall => f.write_str("the channel sends nothing for this status"),
             RenderError::Template(error) => error.fmt(f),
-            RenderError::Body(bytes) => write!(
-                f,
-                "the body has {bytes} bytes; at most {} are sent",
-                limits::REQUEST_BODY_BYTES_MAX
-            ),
             RenderError::Sign(error) => error.fmt(f),
         }
     }
@@ -144,18 +137,18 @@ struct Filled<'c> {
 impl<'c> Filled<'c> {
     fn new(call: &'c Call, event: &Event<'_>) -> Result<Self, RenderError> {
         let body = if call.sends_body() {
-            fill(&call.body, Place::Body, event)?
+            fill(&call.body, Place::Body, event, limits::REQUEST_BODY_BYTES_MAX)?
         } else {
             String::new()
         };
-        if body.len() > limits::REQUEST_BODY_BYTES_MAX {
-            return Err(RenderError::Body(body.len()));
-        }
-        let header =
-            |(name, value): (&'c String, &String)| Ok((name.as_str(), fill(value, Place::Header, event)?));
+        // The door has the limits of what is sent; this one bounds what filling may cost.
+        let header = |(name, value): (&'c String, &String)| {
+            let value = fill(value, Place::Header, event, limits::REQUEST_BODY_BYTES_MAX)?;
+            Ok((name.as_str(), value))
+        };
         Ok(Filled {
             method: call.method,
-            url: fill(&call.url, Place::Url, event)?,
+            url: fill(&call.url, Place::Url, event, limits::REQUEST_BODY_BYTES_MAX)?,
             headers: call
                 .headers
                 .iter()

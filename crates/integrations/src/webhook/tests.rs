@@ -424,7 +424,9 @@ fn what_cannot_be_made_is_said() {
     let webhook = read(&json!({ "down": { "url": "https://h.example.com/", "body": "$BODY$BODY$BODY" } }));
     assert_eq!(
         render(&webhook.expect("taken"), &large, 1),
-        Err(RenderError::Body(300_000))
+        Err(RenderError::Template(
+            allswell_core::template::TemplateError::TooLong(262_144)
+        ))
     );
 }
 

@@ -42,8 +42,11 @@ statements! {
                               and o.finished_at is null
              where o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5)
              order by o.shard, o.seq";
+    // Not one that is under way: its message is written, and tells nothing of what it would overtake now. Locked, so that
+    // no other node ends it before it has got what the overtaken one told.
     NEXT_IN_LANE = "select id from deliveries
-             where shard = $1 and channel_id = $2 and seq > $3 and finished_at is null order by seq limit 1";
+             where shard = $1 and channel_id = $2 and seq > $3 and state = 'ready' order by seq limit 1",
+             skipping locked, then "";
     SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
                         lease_until = null
              where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
@@ -56,6 +59,8 @@ statements! {
                       where (shard, id) in
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
                       skipping locked, then ")";
+    RENEW = "update deliveries set lease_until = $5
+             where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and lease_until <= $4";
     RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                    where state = 'leased'";
     RELEASE_MINE = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
@@ -357,6 +362,29 @@ impl Tx<'_> {
     /// Gives deliveries back whose lease has lapsed: their owner is gone.
     pub async fn deliveries_release(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
         self.run(&RELEASE_LAPSED, &[now.into(), limit.into()]).await
+    }
+
+    /// Lengthens leases of ours that the clock says have lapsed, though their attempts are under way: it was stepped.
+    pub async fn deliveries_renew(
+        &mut self,
+        _: SystemScope,
+        under_way: &[(Uuid, DeliveryId)],
+        owner: NodeId,
+        now: Timestamp,
+        lease: Span,
+    ) -> Result<u64> {
+        let mut renewed = 0;
+        for (shard, id) in under_way {
+            let values = [
+                (*shard).into(),
+                (*id).into(),
+                owner.into(),
+                now.into(),
+                (now + lease).into(),
+            ];
+            renewed += self.run(&RENEW, &values).await?;
+        }
+        Ok(renewed)
     }
 
     /// Gives all leased deliveries back. Only for the one server of a database, at its start.

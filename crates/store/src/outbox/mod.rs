@@ -55,8 +55,9 @@ statements! {
     REDELIVER = "update deliveries set state = 'ready', redelivery = $5, next_at = $3, expires_at = $4,
                         finished_at = null
                  where project_id = $1 and id = $2 and finished_at is not null";
-    NEWER_DELIVERED = "select id from deliveries where shard = $1 and channel_id = $2 and state = 'delivered'
-                       and seq > $3 limit 1";
+    // One that is open tells the newer flip soon; an older one that became due again would stand before it.
+    NEWER_TELLS = "select id from deliveries where shard = $1 and channel_id = $2
+                   and state in ('ready', 'leased', 'delivered') and seq > $3 limit 1";
 }
 
 /// What other nodes hear when a delivery was promised.
@@ -129,7 +130,7 @@ pub enum Redelivered {
     Yes,
     /// It has not ended yet.
     StillOpen,
-    /// The channel was told of a newer flip of this check: the old one would say what no longer holds.
+    /// The channel was told of a newer flip of this check, or is about to be: the old one would say what no longer holds.
     NewerDelivered,
 }
 
@@ -272,7 +273,7 @@ impl Tx<'_> {
     }
 
     /// Makes a delivery that has ended due again, with its id and its flip, until `expires_at`. Unless `force`d not if its
-    /// channel was told of a newer flip of the same check. `None` if there is no such delivery.
+    /// channel was told of a newer flip of the same check, or is about to be. `None` if there is no such delivery.
     pub async fn delivery_redeliver(
         &mut self,
         scope: ProjectScope,
@@ -286,7 +287,7 @@ impl Tx<'_> {
         };
         if let Some(check) = delivery.check.filter(|_| !force) {
             let lane = [check.into(), delivery.channel.into(), delivery.flip_seq.into()];
-            if self.first(&NEWER_DELIVERED, &lane).await?.is_some() {
+            if self.first(&NEWER_TELLS, &lane).await?.is_some() {
                 return Ok(Some(Redelivered::NewerDelivered));
             }
         }

@@ -84,7 +84,7 @@ impl Reader<'_> {
     }
 
     /// What each of these deliveries tells. Left out are those whose check or flip is gone, and those about no flip. A
-    /// flip that cannot be read, as when a later version wrote it, is an error of its delivery alone.
+    /// check or flip that cannot be read, as when a later version wrote it, is an error of its deliveries alone.
     pub async fn deliveries_told(
         &mut self,
         system: SystemScope,
@@ -98,13 +98,17 @@ impl Reader<'_> {
         let mut ids: Vec<CheckId> = about.iter().map(|claimed| claimed.shard.into()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let checks = self.checks_any(system, &ids).await?;
-        let checks: HashMap<CheckId, Check> = checks.into_iter().map(|check| (check.id, check)).collect();
+        let checks = self.checks_readable(system, &ids).await?;
         let mut flips = self.delivery_flip_rows(&about).await?;
         let mut told = HashMap::with_capacity(about.len());
         for claimed in about {
-            let Some(check) = checks.get(&claimed.shard.into()) else {
-                continue;
+            let check = match checks.get(&claimed.shard.into()) {
+                None => continue,
+                Some(Ok(check)) => check,
+                Some(Err(why)) => {
+                    told.insert(claimed.id, Err(Error::Corrupt(why.clone())));
+                    continue;
+                }
             };
             let rows = flips.remove(&claimed.id).unwrap_or_default();
             let read = rows
@@ -128,6 +132,29 @@ impl Reader<'_> {
             told.insert(claimed.id, entry);
         }
         Ok(told)
+    }
+
+    /// The checks there are, or why one cannot be read.
+    async fn checks_readable(
+        &mut self,
+        system: SystemScope,
+        ids: &[CheckId],
+    ) -> Result<HashMap<CheckId, std::result::Result<Check, String>>> {
+        match self.checks_any(system, ids).await {
+            Ok(checks) => return Ok(checks.into_iter().map(|check| (check.id, Ok(check))).collect()),
+            Err(Error::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let mut checks = HashMap::with_capacity(ids.len());
+        for id in ids {
+            match self.check_any(system, *id).await {
+                Ok(None) => {}
+                Ok(Some(check)) => drop(checks.insert(*id, Ok(check))),
+                Err(Error::Corrupt(why)) => drop(checks.insert(*id, Err(why))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(checks)
     }
 
     async fn delivery_flip_rows(&mut self, about: &[&Claimed]) -> Result<HashMap<DeliveryId, Vec<Row>>> {
