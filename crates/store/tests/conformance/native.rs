@@ -1,6 +1,7 @@
 //! What the native API stands on: pages, the feed of changes, answers given once, signing keys, counts of wrong keys.
 
 use allswell_core::key::KeyKind;
+use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use allswell_store::feed::What;
 use allswell_store::once::{Before, Once};
@@ -21,6 +22,7 @@ where
 on_each_database!(
     a_page_begins_where_the_one_before_it_ended,
     the_feed_tells_each_change_once_and_in_order,
+    neither_a_flip_nor_an_edit_hides_the_other,
     an_answer_is_given_again_to_the_same_request_alone,
     of_two_same_requests_at_once_one_is_carried_out,
     a_nonce_is_good_once_for_each_key,
@@ -115,6 +117,29 @@ async fn the_feed_tells_each_change_once_and_in_order(store: &Store) {
         .await
         .expect("changes");
     assert!(theirs.is_empty());
+}
+
+async fn neither_a_flip_nor_an_edit_hides_the_other(store: &Store) {
+    let mut house = House::build(store).await;
+    let scope = house.alice.scope();
+    let mut check = house.check(house.alice, |_| {}).await;
+    house
+        .ping(&mut check, Kind::Success, b"", NOW)
+        .await
+        .expect("a flip");
+    let (changes, _) = store
+        .read(async move |reader| reader.changes(scope, 0, 100).await)
+        .await
+        .expect("changes");
+    let kinds: Vec<&str> = changes
+        .iter()
+        .map(|change| match &change.what {
+            What::Flip(_) => "flip",
+            What::Check(_) => "check",
+            What::Gone(_) => "gone",
+        })
+        .collect();
+    assert_eq!(kinds, ["check", "flip"]);
 }
 
 fn once(key: u8, body: u8) -> Once {
