@@ -57,6 +57,11 @@ impl SigningKey {
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
     }
+
+    /// Whether it still signs changes.
+    pub fn may_write(&self, now: Timestamp) -> bool {
+        self.kind == KeyKind::ReadWrite && self.is_good(now)
+    }
 }
 
 /// A signing key to be made.

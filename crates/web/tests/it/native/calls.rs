@@ -181,7 +181,9 @@ async fn a_project_may_take_signed_requests_alone() {
             .key(&house.alice.write)
             .json(&json!({ "require_hmac": true }))
     };
-    // Not without a key that could sign.
+    // Not without a key that could sign a change.
+    assert_eq!(require().send().await.json()["field"], "require_hmac");
+    signing_key(&house, "read-only").await;
     assert_eq!(require().send().await.json()["field"], "require_hmac");
     let key = signing_key(&house, "read-write").await;
     assert_eq!(require().send().await.json()["require_hmac"], true);
@@ -190,7 +192,7 @@ async fn a_project_may_take_signed_requests_alone() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{bare}");
         assert!(answer.text().contains("signed"), "{bare}: {}", answer.text());
     }
-    // The last key that could call stays.
+    // The last key that could change something stays, though another can look.
     let target = format!("/v1/signing-keys/{}", key.0);
     let end = Signed {
         method: "DELETE",
