@@ -285,12 +285,13 @@ async fn a_signing_key_opens_its_project_until_it_ends(store: &Store) {
 async fn wrong_keys_count_by_client_and_minute(store: &Store) {
     run(store, async move |tx| {
         for expected in 1..=3 {
-            assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100).await?, expected);
+            assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100, 1).await?, expected);
         }
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.8", 100).await?, 1);
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101).await?, 1);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100, 40).await?, 43);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.8", 100, 1).await?, 1);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101, 1).await?, 1);
         assert_eq!(tx.wrong_keys_prune(SYSTEM, 101, 10).await?, 2);
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101).await?, 2);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101, 1).await?, 2);
         Ok(())
     })
     .await;
