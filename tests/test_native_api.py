@@ -165,3 +165,46 @@ def test_the_server_ends_at_once_although_somebody_listens(house):
     listener.close()
     house.start()
     assert took < 10, took
+
+
+def test_a_check_made_by_its_first_ping_is_told_before_its_flip(house):
+    ping_key = house.key(house.project_id, "ping")
+    listener = Listener(house)
+    assert house.request("GET", f"/ping/{ping_key}/nightly-dump?create=1")[0] == 201
+    event, check = listener.next()
+    assert (event, check["slug"]) == ("check", "nightly-dump")
+    event, flip = listener.next()
+    assert (event, flip["check"], flip["to"]) == ("flip", check["id"], "up")
+    listener.close()
+
+
+def test_the_operator_opens_a_project_whose_signing_key_has_ended(house):
+    project = house.project("alice@example.org", "Locked")
+    require = ("project", "require-hmac", "--project", project)
+    refused = house.run(*require, "on")
+    assert refused.returncode != 0 and "signing key" in refused.stderr
+    key = house.key(project, "read-write")
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def ask(method, path, fields=None):
+        body = None if fields is None else json.dumps(fields).encode()
+        return house.request(method, f"/v1/{path}", headers, body)[0]
+
+    assert ask("POST", "signing-keys", {"kind": "read-write"}) == 201
+    assert house.cli_json(*require, "on")["require_hmac"] is True
+    assert ask("GET", "checks") == 401
+    assert house.cli_json(*require, "off")["require_hmac"] is False
+    assert ask("GET", "checks") == 200
+
+
+def test_a_stream_ends_with_its_key(house):
+    made_key = house.cli_json("api-key", "create", "--project", house.project_id, "--scope", "read-only")
+    host = house.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=25)
+    connection.request("GET", "/v1/events", headers={"X-Api-Key": made_key["key"]})
+    stream = connection.getresponse()
+    assert stream.status == 200
+    house.cli("api-key", "revoke", "--project", house.project_id, made_key["id"])
+    # Ends by itself: the time-out of the connection is the bound.
+    assert b"still here" not in stream.read()
+    connection.close()

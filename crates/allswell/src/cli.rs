@@ -224,6 +224,18 @@ pub enum ProjectCommand {
     },
     /// List all projects
     List,
+    /// Whether a project takes only signed requests: the way out when its last signing key has ended
+    RequireHmac {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        required: OnOff,
+    },
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOff {
+    On,
+    Off,
 }
 
 #[derive(Subcommand)]

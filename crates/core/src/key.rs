@@ -163,9 +163,21 @@ impl Pepper {
 
     /// The hash of a key: HMAC-SHA256 under the pepper.
     pub fn hash(&self, key: &str) -> [u8; 32] {
+        self.mac(&[key.as_bytes()])
+    }
+
+    /// What a request's body is told by from others of the same id, from the SHA-256 of it. No key is hashed to the same:
+    /// none holds a zero byte.
+    pub fn mark_body(&self, id: &[u8; 16], body_hash: &[u8; 32]) -> [u8; 32] {
+        self.mac(&[b"body\0", id, body_hash])
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.0.reveal()).expect("HMAC takes a key of any length");
-        mac.update(key.as_bytes());
+        for part in parts {
+            mac.update(part);
+        }
         mac.finalize().into_bytes().into()
     }
 
@@ -266,5 +278,8 @@ mod tests {
         assert!(pepper.recognises("key", &hash));
         assert!(!pepper.recognises("kez", &hash) && !pepper.recognises("key", &hash[..31]));
         assert!(!Pepper::new([8; 32]).recognises("key", &hash));
+        let mark = pepper.mark_body(&[1; 16], &[2; 32]);
+        assert_ne!(mark, pepper.mark_body(&[2; 16], &[2; 32]));
+        assert_ne!(mark, Pepper::new([8; 32]).mark_body(&[1; 16], &[2; 32]));
     }
 }

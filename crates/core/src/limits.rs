@@ -103,6 +103,6 @@ pub const ONCE_KEY_BYTES_MAX: usize = 255;
 /// Listeners to `/v1/events` at once, in one process.
 pub const LISTENERS_MAX: usize = 2_000;
 /// Listeners to `/v1/events` at once, in one process and of one project.
-pub const LISTENERS_PER_PROJECT_MAX: usize = 1_000;
+pub const LISTENERS_PER_PROJECT_MAX: usize = 500;
 /// Pings whose bodies are opened for one page of a search.
 pub const SEARCH_PINGS_MAX: i64 = 1_000;

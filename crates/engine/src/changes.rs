@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allswell_core::id::ProjectId;
+use allswell_core::limits::{LISTENERS_MAX, LISTENERS_PER_PROJECT_MAX};
 use allswell_core::scope::ProjectScope;
 use allswell_core::time::Timestamp;
 use allswell_store::feed::Change;
@@ -38,20 +39,34 @@ struct Feeds {
     closed: bool,
 }
 
+impl Feeds {
+    /// How many listen now: in all, and to this project.
+    fn count(&self, project: ProjectId) -> (usize, usize) {
+        let of = |feed: &Feed| feed.sender.receiver_count();
+        let own = self.by_project.get(&project).map_or(0, of);
+        (self.by_project.values().map(of).sum(), own)
+    }
+}
+
 impl Listeners {
     /// Listens to a project from its change number `seen` on. What lies behind an earlier listener's number may come
-    /// again; the numbers tell.
-    pub fn join(&self, project: ProjectId, seen: i64) -> broadcast::Receiver<Arc<Change>> {
+    /// again; the numbers tell. `None`: as many listen already as may.
+    pub fn join(&self, project: ProjectId, seen: i64) -> Option<broadcast::Receiver<Arc<Change>>> {
         let mut feeds = self.feeds();
         if feeds.closed {
             // Its sender is gone, so it says that there is nothing more.
-            return broadcast::channel(1).1;
+            return Some(broadcast::channel(1).1);
+        }
+        // Counted where the place is taken: of two who come at once for the last one, one gets it.
+        let (all, own) = feeds.count(project);
+        if all >= LISTENERS_MAX || own >= LISTENERS_PER_PROJECT_MAX {
+            return None;
         }
         let feed = feeds.by_project.entry(project).or_insert_with(|| Feed {
             seen,
             sender: broadcast::Sender::new(BEHIND_MAX),
         });
-        feed.sender.subscribe()
+        Some(feed.sender.subscribe())
     }
 
     /// Ends all listening, now and from now on: the server is about to end.
@@ -63,14 +78,6 @@ impl Listeners {
 
     fn feeds(&self) -> MutexGuard<'_, Feeds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many listen now: in all, and to this project.
-    pub fn count(&self, project: ProjectId) -> (usize, usize) {
-        let feeds = self.feeds();
-        let of = |feed: &Feed| feed.sender.receiver_count();
-        let own = feeds.by_project.get(&project).map_or(0, of);
-        (feeds.by_project.values().map(of).sum(), own)
     }
 
     /// The projects that still have listeners, with what these were told.
@@ -122,13 +129,40 @@ impl Step for Changes {
         let mut more = false;
         for (project, seen) in self.listeners.followed() {
             let scope = ProjectScope::granted(project);
-            let (changes, complete) = self
+            let read = self
                 .store
                 .read(async move |reader| reader.changes(scope, seen, PAGE).await)
-                .await?;
+                .await;
+            let (changes, complete) = match read {
+                Ok(read) => read,
+                Err(error) if error.is_passing() => return Err(error),
+                // One project's unreadable row is no reason to leave those of the others without word.
+                Err(error) => {
+                    tracing::warn!("listeners of project {project} could not be told what changed: {error}");
+                    continue;
+                }
+            };
             more |= changes.len() as i64 >= PAGE;
             self.listeners.tell(project, changes, complete);
         }
         Ok(if more { Due::Now } else { Due::WhenNudged })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_listen_to_a_project_as_may_and_no_more() {
+        let listeners = Listeners::default();
+        let [one, other] = [1, 2].map(|n| ProjectId::from(uuid::Uuid::from_u128(n)));
+        let mut told: Vec<_> = (0..LISTENERS_PER_PROJECT_MAX)
+            .map(|_| listeners.join(one, 0).expect("a place"))
+            .collect();
+        assert!(listeners.join(one, 0).is_none());
+        assert!(listeners.join(other, 0).is_some());
+        told.pop();
+        assert!(listeners.join(one, 0).is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! Pruning: what is older or more than the operator keeps goes, in slices.
 
+use allswell_core::absence::CLOCKS_DIFFER;
 use allswell_core::limits::ONCE_HOURS;
 use allswell_core::scope::SystemScope;
 use allswell_core::signed_call::WINDOW;
@@ -95,8 +96,10 @@ impl Step for Retain {
             .store
             .write(async move |tx| {
                 let once = tx.once_prune(system, now - ONCE, ROWS).await?;
-                // A nonce counts for as long as its call would be taken, by a clock that is off either way.
-                let nonces = tx.nonces_prune(system, now - WINDOW - WINDOW, ROWS).await?;
+                // A nonce counts for as long as its call would be taken by any server, and longer by what their clocks
+                // may differ.
+                let taken_since = now - WINDOW - WINDOW - CLOCKS_DIFFER - Span::from_secs(1);
+                let nonces = tx.nonces_prune(system, taken_since, ROWS).await?;
                 let wrong = tx.wrong_keys_prune(system, now.as_secs() / 60 - 1, ROWS).await?;
                 Ok::<_, Error>(once.max(nonces).max(wrong))
             })

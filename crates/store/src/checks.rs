@@ -468,7 +468,8 @@ impl Tx<'_> {
         Ok(self.run(&POSTPONE, &[id.into(), until.into()]).await? > 0)
     }
 
-    /// Notes the project's change number on a check whose status or settings changed.
+    /// Notes the project's change number on a check that was edited. Flips bear their own and leave this one alone, so
+    /// that neither hides the other from those who listen.
     pub async fn check_mark_changed(&mut self, check: &Check, seq: i64) -> Result<()> {
         self.run(&SAVE_CHANGE_SEQ, &[check.id.into(), seq.into()])
             .await

@@ -34,8 +34,8 @@ pub enum What {
 /// A change and its place in the project's sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Its number; later changes have higher ones. Numbers may be missing: a check that changed again is told of once,
-    /// at its last change.
+    /// Its number; later changes have higher ones. Numbers may be missing: a check that was edited again is told of once,
+    /// at its last edit. Each flip is told.
     pub seq: i64,
     /// What changed.
     pub what: What,
@@ -78,13 +78,8 @@ impl Reader<'_> {
                 what: What::Flip(flip),
             });
         }
-        let told: std::collections::HashSet<i64> = changes.iter().map(|change| change.seq).collect();
         for row in &checks {
             let seq = row.get("change_seq")?;
-            // The flip tells it already.
-            if told.contains(&seq) {
-                continue;
-            }
             let check = Box::new(from_row(row)?);
             let gone = row.get::<Option<i64>>("deleted_at")?.is_some();
             changes.push(Change {

@@ -116,7 +116,6 @@ impl Tx<'_> {
             (&data).into(),
         ];
         self.run(&INSERT, &values).await?;
-        self.check_mark_changed(check, change).await?;
         self.ping_log_mark(check.id).await?;
         match incident::effect(flip) {
             Some(Effect::Opens) => {

@@ -23,6 +23,9 @@ statements! {
                         p.require_hmac as require_hmac
                  from api_keys k join projects p on p.id = k.project_id
                  where k.lookup = $1 and k.revoked_at is null and p.deleted_at is null";
+    BY_ID = "select k.expires_at as expires_at, p.require_hmac as require_hmac
+             from api_keys k join projects p on p.id = k.project_id
+             where k.id = $1 and k.revoked_at is null and p.deleted_at is null";
     PING_KEY_SEALED = "select id, sealed from api_keys
                        where project_id = $1 and kind = 'ping' and revoked_at is null and sealed is not null
                        order by created_at desc, id limit 1";
@@ -174,6 +177,15 @@ impl Reader<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a key that was recognised before still opens its project when it is sent.
+    pub async fn key_opens(&mut self, _: SystemScope, id: KeyId, now: Timestamp) -> Result<bool> {
+        let Some(row) = self.first(&BY_ID, &[id.into()]).await? else {
+            return Ok(false);
+        };
+        let expires_at: Option<Timestamp> = row.get("expires_at")?;
+        Ok(expires_at.is_none_or(|at| now < at) && !row.get::<bool>("require_hmac")?)
     }
 
     /// The keys of a project in the order of their making, those that open nothing any more included.

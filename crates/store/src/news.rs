@@ -34,8 +34,6 @@ postgres_statements! {
                                expected_at, reason_code, reason_data)
             select check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
                    reason_code, reason_data from v
-        ), c as (
-            update checks set change_seq = v.change_seq from v where checks.id = v.check_id
         ), m as (
             insert into prune_due (check_id) select check_id from v on conflict (check_id) do nothing
         ), o as (

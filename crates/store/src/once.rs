@@ -57,16 +57,23 @@ fn place(id: &Uuid, scope: ProjectScope) -> Place<'_> {
 
 impl Tx<'_> {
     /// Whether a request came before. If not, its place is taken until this transaction ends.
+    ///
+    /// What is written down of its body is keyed: a copy of the database alone tells nobody whether a guess at the body
+    /// is right.
     pub async fn once_begin(&mut self, scope: ProjectScope, once: &Once, now: Timestamp) -> Result<Before> {
+        let body_hash = self
+            .vault
+            .pepper()?
+            .mark_body(&once.id.into_bytes(), &once.body_hash);
         let (project, id) = (scope.project().into(), once.id.into());
         self.run(&FORGET, &[project, id, once.since.into()]).await?;
-        let values = [project, id, once.body_hash.as_slice().into(), now.into()];
+        let values = [project, id, body_hash.as_slice().into(), now.into()];
         if self.run(&BEGIN, &values).await? > 0 {
             return Ok(Before::Never);
         }
         let row = self.first(&FIND, &[project, id]).await?;
         let row = row.ok_or_else(|| Error::Conflict("the same request is being carried out".to_owned()))?;
-        if row.get::<Vec<u8>>("body_hash")? != once.body_hash {
+        if row.get::<Vec<u8>>("body_hash")? != body_hash {
             return Ok(Before::OtherBody);
         }
         let sealed: Option<Vec<u8>> = row.get("sealed")?;

@@ -57,6 +57,11 @@ impl SigningKey {
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
     }
+
+    /// Whether it still signs changes.
+    pub fn may_write(&self, now: Timestamp) -> bool {
+        self.kind == KeyKind::ReadWrite && self.is_good(now)
+    }
 }
 
 /// A signing key to be made.
@@ -134,6 +139,12 @@ impl Reader<'_> {
         }))
     }
 
+    /// How many nonces of a key are remembered, counted up to `limit`.
+    pub async fn nonce_count(&mut self, _: SystemScope, key: KeyId, limit: i64) -> Result<i64> {
+        let row = self.first(&NONCES, &[key.into(), limit.into()]).await?;
+        row.map_or(Ok(0), |row| row.get("nonces"))
+    }
+
     /// Whether the project takes only requests that are signed.
     pub async fn requires_hmac(&mut self, scope: ProjectScope) -> Result<bool> {
         let row = self.first(&REQUIRED, &[scope.project().into()]).await?;
@@ -194,12 +205,6 @@ impl Tx<'_> {
             self.run(&USED, &[key.into(), now.into(), noted.into()]).await?;
         }
         Ok(fresh)
-    }
-
-    /// How many nonces of a key are remembered, counted up to `limit`.
-    pub async fn nonce_count(&mut self, _: SystemScope, key: KeyId, limit: i64) -> Result<i64> {
-        let row = self.first(&NONCES, &[key.into(), limit.into()]).await?;
-        row.map_or(Ok(0), |row| row.get("nonces"))
     }
 
     /// Forgets up to `limit` nonces from before `since`.

@@ -174,6 +174,11 @@ impl Store {
         }
     }
 
+    /// Whether other servers may serve this database at the same time: PostgreSQL has any number of them.
+    pub fn may_be_shared(&self) -> bool {
+        matches!(self.database, Database::Postgres(_))
+    }
+
     /// Wakes whenever a transaction of this process moved a project's change sequence.
     pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changed.subscribe()

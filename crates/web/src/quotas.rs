@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use allswell_core::limits::QUOTA_SUBJECTS_MAX;
 use allswell_core::quota::{Quota, Verdict};
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 
 /// One quota for many subjects.
 pub(crate) struct Quotas<K> {
@@ -43,12 +43,6 @@ impl<K: Eq + Hash + Clone> Quotas<K> {
         self.quota.take(used.entry(subject.clone()).or_insert(now), now)
     }
 
-    /// What this subject has left.
-    pub(crate) fn look(&self, subject: &K, now: Timestamp) -> Verdict {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        self.quota.look(used.get(subject).copied().unwrap_or(now), now)
-    }
-
     /// Uses up all that this subject has.
     pub(crate) fn exhaust(&self, subject: &K, now: Timestamp) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,6 +60,40 @@ pub(crate) fn client_of(address: Option<IpAddr>) -> IpAddr {
     }
 }
 
+/// The site that a client is of, as [`client_of`] names it: the 2^80 addresses of IPv6 that one customer may be given.
+/// Elsewhere the client itself.
+pub(crate) fn site_of(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !(u128::MAX >> 48))),
+        IpAddr::V4(_) => client,
+    }
+}
+
+/// What other nodes are still to be told of clients: how much since they were told last, and when that was.
+#[derive(Default)]
+pub(crate) struct Untold(Mutex<HashMap<IpAddr, (Timestamp, i64)>>);
+
+/// Others are told of one client so often at most.
+const TOLD_EVERY: Span = Span::from_secs(1);
+
+impl Untold {
+    /// Adds one of this client; gives how many are to be told of now, if it is time to.
+    pub(crate) fn add(&self, client: IpAddr, now: Timestamp) -> Option<i64> {
+        let mut untold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if untold.len() >= QUOTA_SUBJECTS_MAX && !untold.contains_key(&client) {
+            untold.clear();
+        }
+        let (told_at, count) = untold.entry(client).or_insert((now - TOLD_EVERY, 0));
+        *count += 1;
+        // An instant of time to come was noted by a clock that has been set back since.
+        if *told_at <= now && now - *told_at < TOLD_EVERY {
+            return None;
+        }
+        *told_at = now;
+        Some(std::mem::take(count))
+    }
+}
+
 /// Seconds after which the next one will do, rounded up.
 pub(crate) fn retry_secs(verdict: Verdict) -> i64 {
     verdict.retry.as_micros().div_euclid(1_000_000) + 1
@@ -73,8 +101,6 @@ pub(crate) fn retry_secs(verdict: Verdict) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use allswell_core::time::Span;
-
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
@@ -85,7 +111,7 @@ mod tests {
         let mut allowed = |subject: &str| quotas.take(&subject.to_owned(), NOW).allowed;
         assert_eq!(["a", "a", "a", "b"].map(&mut allowed), [true, true, false, true]);
         quotas.exhaust(&"c".to_owned(), NOW);
-        assert!(!quotas.look(&"c".to_owned(), NOW).allowed);
+        assert!(!quotas.take(&"c".to_owned(), NOW).allowed);
     }
 
     #[test]
@@ -104,5 +130,27 @@ mod tests {
         assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
         assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
         assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+    }
+
+    #[test]
+    fn many_networks_of_one_site_count_together() {
+        let site = |text: &str| site_of(client_of(Some(text.parse().expect("an address"))));
+        assert_eq!(site("2001:db8:1:2::1"), site("2001:db8:1:ffff::1"));
+        assert_ne!(site("2001:db8:1:2::1"), site("2001:db8:2:2::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
+    }
+
+    #[test]
+    fn others_are_told_of_a_client_once_a_second() {
+        let untold = Untold::default();
+        let add = |client: u8, millis: i64| {
+            let client = IpAddr::from([192, 0, 2, client]);
+            untold.add(client, NOW + Span::from_micros(millis * 1_000))
+        };
+        assert_eq!([add(1, 0), add(1, 1), add(1, 999)], [Some(1), None, None]);
+        assert_eq!(add(2, 999), Some(1));
+        assert_eq!([add(1, 1_000), add(1, 1_001)], [Some(3), None]);
+        // A clock that was set back silences nobody.
+        assert_eq!(add(1, -5_000), Some(2));
     }
 }

@@ -20,7 +20,7 @@ use allswell_store::Store;
 use allswell_store::keys::Opened;
 
 use crate::client::Network;
-use crate::quotas::{Quotas, client_of, retry_secs};
+use crate::quotas::{Quotas, Untold, client_of, retry_secs, site_of};
 
 /// The bounds of what a request may send.
 #[derive(Copy, Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct WebLimits {
     pub body_within: Duration,
     /// Requests to the APIs with one key.
     pub api_per_key: Quota,
-    /// Wrong keys and signatures from one client; then it may try none for a while.
+    /// Wrong keys and signatures from one client; then it is told to wait.
     pub wrong_keys: Quota,
     /// Pings of one client to addresses that are nobody's; then they are refused.
     pub unknown_addresses: Quota,
@@ -62,6 +62,9 @@ impl Site {
 /// Keys whose last use is remembered here, so that it is not written down again within the minute.
 const KEY_USES_MAX: usize = 10_000;
 
+/// A site of IPv6 may send as many wrong keys as so many of its networks.
+const NETWORKS_OF_A_SITE: u32 = 10;
+
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -78,6 +81,9 @@ struct Inner {
     key_uses: Mutex<HashMap<KeyId, Timestamp>>,
     api: Quotas<KeyId>,
     wrong_keys: Quotas<IpAddr>,
+    /// Who has many IPv6 networks may guess from all of them: a site has ten times the quota of one.
+    wrong_keys_of_sites: Quotas<IpAddr>,
+    wrong_keys_to_tell: Untold,
     unknown_addresses: Quotas<IpAddr>,
     listeners: Listeners,
     channel_rules: Arc<ChannelRules>,
@@ -112,6 +118,11 @@ impl App {
             key_uses: Mutex::default(),
             api: Quotas::new(limits.api_per_key),
             wrong_keys: Quotas::new(limits.wrong_keys),
+            wrong_keys_of_sites: Quotas::new(Quota::new(
+                limits.wrong_keys.count.saturating_mul(NETWORKS_OF_A_SITE),
+                limits.wrong_keys.per,
+            )),
+            wrong_keys_to_tell: Untold::default(),
             unknown_addresses: Quotas::new(limits.unknown_addresses),
             listeners: Listeners::default(),
             channel_rules: Arc::new(channel_rules),
@@ -171,31 +182,45 @@ impl App {
         }
     }
 
-    /// Whether this client may try a key: it may not after too many wrong ones, for as many seconds as the error says.
-    pub(crate) fn may_try_keys(&self, client: Option<IpAddr>) -> Result<(), i64> {
-        let verdict = self.0.wrong_keys.look(&client_of(client), self.now());
-        if verdict.allowed {
-            Ok(())
-        } else {
-            Err(retry_secs(verdict))
+    /// Counts a wrong key, here and for all nodes. The error: there were too many from this client or its larger
+    /// network; seconds to wait. Only who holds no key is told: a right one opens however many wrong ones came.
+    pub(crate) async fn note_wrong_key(&self, client: Option<IpAddr>) -> Result<(), i64> {
+        let (client, now) = (client_of(client), self.now());
+        let own = self.0.wrong_keys.take(&client, now);
+        if !own.allowed {
+            return Err(retry_secs(own));
         }
+        let site = self.0.wrong_keys_of_sites.take(&site_of(client), now);
+        if !site.allowed {
+            return Err(retry_secs(site));
+        }
+        self.tell_wrong_keys(client, now).await;
+        Ok(())
     }
 
-    /// Counts a wrong key, here and for all nodes. A count that cannot be written down counts here alone.
-    pub(crate) async fn note_wrong_key(&self, client: Option<IpAddr>) {
-        let (client, now) = (client_of(client), self.now());
-        self.0.wrong_keys.take(&client, now);
+    /// Writes down the wrong keys of a client for the other nodes, if there may be any: once a second, those of the
+    /// second before together. A count that cannot be written down counts here alone.
+    async fn tell_wrong_keys(&self, client: IpAddr, now: Timestamp) {
+        if !self.store().may_be_shared() {
+            return;
+        }
+        let Some(tries) = self.0.wrong_keys_to_tell.add(client, now) else {
+            return;
+        };
         let (name, minute) = (client.to_string(), now.as_secs() / 60);
         let counted = self
             .store()
-            .write(async move |tx| tx.wrong_key_count(SystemScope::engine(), &name, minute).await)
+            .write(async move |tx| {
+                tx.wrong_key_count(SystemScope::engine(), &name, minute, tries)
+                    .await
+            })
             .await;
         match counted {
             Ok(tries) if tries >= i64::from(self.limits().wrong_keys.count) => {
                 self.0.wrong_keys.exhaust(&client, now);
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("a wrong key could not be counted: {error}"),
+            Err(error) => tracing::warn!("wrong keys could not be counted: {error}"),
         }
     }
 

@@ -27,7 +27,7 @@ use allswell_store::{Error, Reader};
 use anyhow::{Result, anyhow};
 
 use crate::cli::{
-    ApiKeyCommand, Arguments, CheckCommand, Command, ConfigCommand, KeysCommand, ProjectCommand,
+    ApiKeyCommand, Arguments, CheckCommand, Command, ConfigCommand, KeysCommand, OnOff, ProjectCommand,
     ScheduleCommand, UserCommand,
 };
 use crate::config::{Config, Loaded, config_check, config_example, config_show};
@@ -144,6 +144,9 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
                 project::create(config, answer, owner, name).await
             }
             Command::Project(ProjectCommand::List) => project::list(config, answer).await,
+            Command::Project(ProjectCommand::RequireHmac { project, required }) => {
+                project::require_hmac(config, answer, project, required == OnOff::On).await
+            }
             Command::ApiKey(command @ ApiKeyCommand::Create { .. }) => {
                 api_key::create(config, answer, command).await
             }

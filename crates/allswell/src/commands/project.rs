@@ -4,10 +4,10 @@ use allswell_core::id::ProjectId;
 use allswell_core::key::KeyKind;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_store::projects::Project;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
-use super::{Answer, name_for_people, operators_act, printable};
+use super::{Answer, name_for_people, operators_act, printable, scope_of};
 use crate::config::Config;
 use crate::house;
 
@@ -68,4 +68,33 @@ pub async fn list(config: &Config, answer: Answer) -> Result<()> {
             .collect(),
     };
     answer.give(&json!({ "projects": shown }), &lines)
+}
+
+/// `allswell project require-hmac`
+pub async fn require_hmac(config: &Config, answer: Answer, project: ProjectId, required: bool) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            let keys = tx.signing_keys(scope).await?;
+            if required && !keys.iter().any(|key| key.may_write(now)) {
+                bail!("the project has no read-write signing key: nobody could change anything");
+            }
+            tx.project_require_hmac(scope, required).await?;
+            let act = operators_act(now, Some(project), "project.update", format!("project:{project}"));
+            tx.audit(dice.id_at(now), &act).await?;
+            Ok(())
+        })
+        .await?;
+    let said = if required {
+        "takes only signed requests"
+    } else {
+        "takes keys that are sent, and signed requests"
+    };
+    answer.give(
+        &json!({ "id": project.to_string(), "require_hmac": required }),
+        &format!("Project {project} {said}.\n"),
+    )
 }

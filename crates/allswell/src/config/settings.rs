@@ -444,8 +444,8 @@ pub const SETTINGS: &[Setting] = &[
         },
         default: "600",
         doc: &[
-            "Wrong keys and signatures from one client in a minute, over all servers of a database. Beyond: 429 to every",
-            "key from there, right or wrong, until the minute is over.",
+            "Wrong keys and signatures from one client in a minute, over all servers of a database. Beyond: 429 to more",
+            "of them; right keys open all the same. Ten times as many for a site of IPv6 (/48).",
         ],
     },
     Setting {

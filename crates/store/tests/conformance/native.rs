@@ -1,6 +1,7 @@
 //! What the native API stands on: pages, the feed of changes, answers given once, signing keys, counts of wrong keys.
 
 use allswell_core::key::KeyKind;
+use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use allswell_store::feed::What;
 use allswell_store::once::{Before, Once};
@@ -21,6 +22,7 @@ where
 on_each_database!(
     a_page_begins_where_the_one_before_it_ended,
     the_feed_tells_each_change_once_and_in_order,
+    neither_a_flip_nor_an_edit_hides_the_other,
     an_answer_is_given_again_to_the_same_request_alone,
     of_two_same_requests_at_once_one_is_carried_out,
     a_nonce_is_good_once_for_each_key,
@@ -115,6 +117,29 @@ async fn the_feed_tells_each_change_once_and_in_order(store: &Store) {
         .await
         .expect("changes");
     assert!(theirs.is_empty());
+}
+
+async fn neither_a_flip_nor_an_edit_hides_the_other(store: &Store) {
+    let mut house = House::build(store).await;
+    let scope = house.alice.scope();
+    let mut check = house.check(house.alice, |_| {}).await;
+    house
+        .ping(&mut check, Kind::Success, b"", NOW)
+        .await
+        .expect("a flip");
+    let (changes, _) = store
+        .read(async move |reader| reader.changes(scope, 0, 100).await)
+        .await
+        .expect("changes");
+    let kinds: Vec<&str> = changes
+        .iter()
+        .map(|change| match &change.what {
+            What::Flip(_) => "flip",
+            What::Check(_) => "check",
+            What::Gone(_) => "gone",
+        })
+        .collect();
+    assert_eq!(kinds, ["check", "flip"]);
 }
 
 fn once(key: u8, body: u8) -> Once {
@@ -260,12 +285,13 @@ async fn a_signing_key_opens_its_project_until_it_ends(store: &Store) {
 async fn wrong_keys_count_by_client_and_minute(store: &Store) {
     run(store, async move |tx| {
         for expected in 1..=3 {
-            assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100).await?, expected);
+            assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100, 1).await?, expected);
         }
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.8", 100).await?, 1);
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101).await?, 1);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 100, 40).await?, 43);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.8", 100, 1).await?, 1);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101, 1).await?, 1);
         assert_eq!(tx.wrong_keys_prune(SYSTEM, 101, 10).await?, 2);
-        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101).await?, 2);
+        assert_eq!(tx.wrong_key_count(SYSTEM, "192.0.2.7", 101, 1).await?, 2);
         Ok(())
     })
     .await;

@@ -63,9 +63,8 @@ async fn recognise(app: &App, client: Client, text: Option<String>) -> Result<Kn
         .filter(|text| text.chars().count() == key::API_KEY_CHARS)
         .ok_or_else(missing)?;
     let address = client.0;
-    app.may_try_keys(address).map_err(Error::TooMany)?;
     let Some(opened) = opened(app, client, &text).await? else {
-        app.note_wrong_key(address).await;
+        app.note_wrong_key(address).await.map_err(Error::TooMany)?;
         return Err(wrong());
     };
     if opened.signed_only {

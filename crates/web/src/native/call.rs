@@ -11,6 +11,7 @@ use allswell_core::quota::Verdict;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signed_call::{NONCES_MAX, SignedCall};
+use allswell_core::time::Timestamp;
 use allswell_store::keys::Opened;
 use axum::extract::{FromRequest, Request, State};
 use axum::middleware::Next;
@@ -29,10 +30,23 @@ use crate::quotas::retry_secs;
 use crate::serve::body::{BodyError, read_whole};
 use crate::state::App;
 
+/// In one of so many signed calls it is counted how many nonces the key has taken.
+const NONCES_LOOKED_AT_EACH: u32 = 100;
+
+/// What a call proved itself by.
+#[derive(Copy, Clone)]
+pub(crate) enum UsedKey {
+    /// A key that was sent.
+    Sent(KeyId),
+    /// A key that signed.
+    Signing(KeyId),
+}
+
 /// Who calls, and what.
 pub(crate) struct Call {
     pub(crate) scope: ProjectScope,
     pub(crate) kind: KeyKind,
+    pub(crate) key: UsedKey,
     /// Who did it, for the audit log.
     pub(crate) actor: String,
     pub(crate) method: Method,
@@ -120,7 +134,7 @@ fn sent_key(headers: &HeaderMap) -> Option<&str> {
 struct Proof {
     scope: ProjectScope,
     kind: KeyKind,
-    key: KeyId,
+    key: UsedKey,
     actor: String,
 }
 
@@ -133,8 +147,6 @@ async fn by_key(app: &App, parts: &Parts) -> Result<Proof, Problem> {
     };
     let client = Client::of(parts, app);
     let address = client.0;
-    app.may_try_keys(address)
-        .map_err(|secs| Problem::too_many("too many wrong keys came from your address", secs))?;
     let found = if text.chars().count() == key::API_KEY_CHARS {
         opened(app, client, text).await?
     } else {
@@ -142,7 +154,9 @@ async fn by_key(app: &App, parts: &Parts) -> Result<Proof, Problem> {
     };
     let opens_api = |found: &Opened| matches!(found.known.kind, KeyKind::ReadWrite | KeyKind::ReadOnly);
     let Some(found) = found.filter(opens_api) else {
-        app.note_wrong_key(address).await;
+        app.note_wrong_key(address)
+            .await
+            .map_err(|secs| Problem::too_many("too many wrong keys came from your address", secs))?;
         return Err(Problem::new(
             kinds::WRONG_KEY,
             "the key is misspelt, revoked, expired, bound to other networks, or of a kind that opens no API",
@@ -154,10 +168,11 @@ async fn by_key(app: &App, parts: &Parts) -> Result<Proof, Problem> {
             "this project takes only signed requests",
         ));
     }
+    take_quota(app, parts, found.known.id)?;
     Ok(Proof {
         scope: ProjectScope::granted(found.known.project),
         kind: found.known.kind,
-        key: found.known.id,
+        key: UsedKey::Sent(found.known.id),
         actor: format!("key:{}", found.known.id),
     })
 }
@@ -171,9 +186,6 @@ async fn by_signature(
 ) -> Result<Proof, Problem> {
     let refused = |detail: String| Problem::new(kinds::SIGNATURE, detail);
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let client = Client::of(parts, app).0;
-    app.may_try_keys(client)
-        .map_err(|secs| Problem::too_many("too many wrong signatures came from your address", secs))?;
     let (Some(key_id), Some(timestamp), Some(nonce)) = (
         header("x-allswell-key-id"),
         header("x-allswell-timestamp"),
@@ -214,38 +226,60 @@ async fn by_signature(
     let secret = named.as_ref().map_or(&nobody, |named| &named.secret);
     let judged = call.judge(secret.reveal(), signature.to_str().unwrap_or_default(), now);
     let (Some(named), Ok(())) = (named, judged) else {
-        app.note_wrong_key(client).await;
+        app.note_wrong_key(Client::of(parts, app).0)
+            .await
+            .map_err(|secs| Problem::too_many("too many wrong signatures came from your address", secs))?;
         return Err(refused(
             "the signature does not fit, or there is no such key".to_owned(),
         ));
     };
-    let (id, nonce) = (named.id, nonce.to_owned());
-    let taken = app
-        .store()
-        .write(async move |tx| {
-            if tx.nonce_count(SystemScope::engine(), id, NONCES_MAX).await? >= NONCES_MAX {
-                return Ok::<_, allswell_store::Error>(None);
-            }
-            tx.nonce_take(SystemScope::engine(), id, &nonce, now)
-                .await
-                .map(Some)
-        })
-        .await?;
-    match taken {
-        Some(true) => Ok(Proof {
-            scope: ProjectScope::granted(named.project),
-            kind: named.kind,
-            key: named.id,
-            actor: format!("signing-key:{}", named.id),
-        }),
-        Some(false) => Err(refused(
+    // Before anything is written: a key that calls too often costs no transactions.
+    take_quota(app, parts, named.id)?;
+    if !nonce_is_fresh(app, named.id, nonce.to_owned(), now).await? {
+        return Err(refused(
             "X-Allswell-Nonce was used before with this key".to_owned(),
-        )),
-        None => Err(Problem::too_many(
-            "this key has signed too many calls within ten minutes",
-            60,
-        )),
+        ));
     }
+    Ok(Proof {
+        scope: ProjectScope::granted(named.project),
+        kind: named.kind,
+        key: UsedKey::Signing(named.id),
+        actor: format!("signing-key:{}", named.id),
+    })
+}
+
+/// Takes one request of a key's quota, and leaves word of it for the answer.
+fn take_quota(app: &App, parts: &Parts, key: KeyId) -> Result<(), Problem> {
+    let taken = app.take_api(key);
+    if let Some(told) = parts.extensions.get::<Told>() {
+        // Set once: a request is counted once.
+        let _ = told.0.set(taken.unwrap_or_else(|refused| refused));
+    }
+    taken
+        .map(drop)
+        .map_err(|refused| Problem::too_many("this key has made too many requests", retry_secs(refused)))
+}
+
+/// Takes a nonce; `false` if it was taken before. How many a key has taken is looked at in one of a hundred calls: to
+/// count up to a hundred thousand rows each time would cost more than the calls themselves.
+async fn nonce_is_fresh(app: &App, key: KeyId, nonce: String, now: Timestamp) -> Result<bool, Problem> {
+    if app.dice().below(NONCES_LOOKED_AT_EACH) == 0 {
+        let count = app
+            .store()
+            .read(async move |reader| reader.nonce_count(SystemScope::engine(), key, NONCES_MAX).await)
+            .await?;
+        if count >= NONCES_MAX {
+            return Err(Problem::too_many(
+                "this key has signed too many calls within ten minutes",
+                60,
+            ));
+        }
+    }
+    let fresh = app
+        .store()
+        .write(async move |tx| tx.nonce_take(SystemScope::engine(), key, &nonce, now).await)
+        .await?;
+    Ok(fresh)
 }
 
 async fn call(request: Request, app: &App) -> Result<Call, Problem> {
@@ -254,15 +288,10 @@ async fn call(request: Request, app: &App) -> Result<Call, Problem> {
         Some(signature) => by_signature(app, &parts, &body, signature).await?,
         None => by_key(app, &parts).await?,
     };
-    let taken = app.take_api(proof.key);
-    if let Some(told) = parts.extensions.get::<Told>() {
-        // Set once: a request is counted once.
-        let _ = told.0.set(taken.unwrap_or_else(|refused| refused));
-    }
-    taken.map_err(|refused| Problem::too_many("this key has made too many requests", retry_secs(refused)))?;
     Ok(Call {
         scope: proof.scope,
         kind: proof.kind,
+        key: proof.key,
         actor: proof.actor,
         method: parts.method,
         uri: parts.uri,

@@ -10,8 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use allswell_core::key::KeyKind;
-use allswell_core::limits::{LISTENERS_MAX, LISTENERS_PER_PROJECT_MAX};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_store::feed::{Change, What};
 use axum::body::Body;
 use axum::extract::State;
@@ -21,8 +20,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http_body::Frame;
 use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Interval, MissedTickBehavior};
 
-use super::call::ReadCall;
+use super::call::{ReadCall, UsedKey};
 use super::problem::{Problem, kinds};
 use super::view;
 use crate::state::App;
@@ -31,7 +31,8 @@ use crate::state::App;
 const PAGE: i64 = 500;
 /// Events written ahead of a listener.
 const AHEAD: usize = 16;
-/// A comment is sent after so long without an event, so that nobody on the way takes the line for dead.
+/// A comment is sent so often, so that nobody on the way takes the line for dead; and so often it is asked whether the
+/// listener's key still opens the project.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// GET `/v1/events`
@@ -46,10 +47,6 @@ pub(crate) async fn listen(State(app): State<App>, ReadCall(call): ReadCall) -> 
         }
     };
     let project = call.scope.project();
-    let (all, own) = app.listeners().count(project);
-    if all >= LISTENERS_MAX || own >= LISTENERS_PER_PROJECT_MAX {
-        return Err(Problem::new(kinds::TRY_AGAIN, "too many are listening already"));
-    }
     let scope = call.scope;
     let newest = app
         .store()
@@ -57,12 +54,16 @@ pub(crate) async fn listen(State(app): State<App>, ReadCall(call): ReadCall) -> 
         .await?;
     let seen = from.unwrap_or(newest).min(newest);
     // Joined before what was missed is read, so that nothing falls between the two.
-    let told = app.listeners().join(project, newest);
+    let told = app
+        .listeners()
+        .join(project, newest)
+        .ok_or_else(|| Problem::new(kinds::TRY_AGAIN, "too many are listening already"))?;
     let (sender, receiver) = mpsc::channel(AHEAD);
     let listener = Listener {
         app,
         scope: ProjectScope::granted(project),
         kind: call.kind,
+        key: call.key,
         seen,
         sender,
     };
@@ -76,6 +77,7 @@ struct Listener {
     app: App,
     scope: ProjectScope,
     kind: KeyKind,
+    key: UsedKey,
     seen: i64,
     sender: mpsc::Sender<Bytes>,
 }
@@ -87,6 +89,9 @@ impl Listener {
         if self.sender.send(hello.into()).await.is_err() || self.catch_up().await.is_none() {
             return;
         }
+        let mut beats = beats();
+        // The first one is at once.
+        beats.tick().await;
         loop {
             tokio::select! {
                 () = self.sender.closed() => return,
@@ -96,9 +101,34 @@ impl Listener {
                     Err(broadcast::error::RecvError::Lagged(_)) => if self.catch_up().await.is_none() { return },
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
-                () = pause() => if self.sender.try_send(Bytes::from_static(b": still here\n\n")).is_err() { return },
+                _ = beats.tick() => {
+                    let here = Bytes::from_static(b": still here\n\n");
+                    if !self.may_still_listen().await || self.sender.try_send(here).is_err() {
+                        return;
+                    }
+                }
             }
         }
+    }
+
+    /// Whether the key it came with still opens the project. Who cannot be judged now comes back with its number.
+    async fn may_still_listen(&self) -> bool {
+        let (key, now) = (self.key, self.app.now());
+        let judged = self
+            .app
+            .store()
+            .read(async move |reader| match key {
+                UsedKey::Sent(id) => reader.key_opens(SystemScope::engine(), id, now).await,
+                UsedKey::Signing(id) => {
+                    let named = reader.signing_key(SystemScope::engine(), id, now).await?;
+                    Ok(named.is_some())
+                }
+            })
+            .await;
+        judged.unwrap_or_else(|error| {
+            tracing::warn!("a listener's key could not be judged: {error}");
+            false
+        })
     }
 
     async fn catch_up(&mut self) -> Option<()> {
@@ -113,7 +143,8 @@ impl Listener {
                 Ok(read) => read,
                 Err(error) => {
                     tracing::warn!("a listener could not be told what it missed: {error}");
-                    return None;
+                    // To come back mends nothing where a row cannot be read.
+                    return (!error.is_passing()).then_some(());
                 }
             };
             for change in &changes {
@@ -151,8 +182,10 @@ impl Listener {
     clippy::disallowed_methods,
     reason = "a line to a listener is kept alive by tokio's timer, which no decision sees"
 )]
-async fn pause() {
-    tokio::time::sleep(KEEP_ALIVE).await;
+fn beats() -> Interval {
+    let mut beats = tokio::time::interval(KEEP_ALIVE);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
 }
 
 /// The body of the answer: what is written to the listener.

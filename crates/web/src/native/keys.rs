@@ -234,12 +234,12 @@ pub(crate) async fn signing_revoke(
             if !tx.signing_key_revoke(scope, id, now).await? {
                 return Err(Problem::not_found("signing key that is still good"));
             }
-            // The last key of a project that takes only signed calls would lock it.
+            // The last key that may write in a project that takes only signed calls would lock it.
             let left = tx.signing_keys(scope).await?;
-            if tx.requires_hmac(scope).await? && !left.iter().any(|key| key.is_good(now)) {
+            if tx.requires_hmac(scope).await? && !left.iter().any(|key| key.may_write(now)) {
                 return Err(Problem::new(
                     kinds::CONFLICT,
-                    "it is the last one of a project that takes only signed requests; make another first",
+                    "it is the last read-write one of a project that takes only signed requests; make another first",
                 ));
             }
             errand

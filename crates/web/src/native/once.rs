@@ -100,7 +100,7 @@ where
 {
     let mut errand = Errand::new(app, &call);
     let once = key_of(&call)?.map(|key| {
-        // The project's key seals the answer; the hashes only tell requests apart.
+        // The hashes only tell requests apart; what the store keeps of the body is keyed.
         let mut hash = Sha256::new();
         let project = call.scope.project();
         for part in [

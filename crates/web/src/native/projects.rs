@@ -83,13 +83,13 @@ pub(crate) async fn update(
         .write(async move |tx| {
             let scope = errand.scope;
             if let Some(required) = require_hmac {
-                // Whoever turns this on without a key that signs would have locked the project.
-                let now = errand.now;
-                let good = |key: &allswell_store::signing_keys::SigningKey| key.is_good(now);
-                if required && !tx.signing_keys(scope).await?.iter().any(good) {
+                // Whoever turns this on without a key that signs changes would have locked the project.
+                let keys = tx.signing_keys(scope).await?;
+                if required && !keys.iter().any(|key| key.may_write(errand.now)) {
                     return Err(Problem::field(
                         "require_hmac",
-                        "make a signing key first (POST /v1/signing-keys): without one nobody could call",
+                        "make a read-write signing key first (POST /v1/signing-keys): without one nobody could change \
+                         anything",
                     ));
                 }
                 tx.project_require_hmac(scope, required).await?;
