@@ -31,7 +31,7 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, run-tests, watchdog, outbound, operate, api, clients, openapi, browser
+test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, run-tests, watchdog, outbound, operate, api, webhooks, delivery, clients, openapi, browser
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) differential
@@ -48,6 +48,7 @@ test: setup ## everything: setup, check, unit, differential, conformance, first-
 	$(MAKE) operate
 	$(MAKE) api
 	$(MAKE) webhooks
+	$(MAKE) delivery
 	$(MAKE) clients
 	$(MAKE) openapi
 	$(MAKE) browser
