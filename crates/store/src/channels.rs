@@ -162,10 +162,7 @@ impl Tx<'_> {
         dice: &mut Dice,
     ) -> Result<()> {
         let project = scope.project();
-        let sealed = self
-            .data_key(project)
-            .await?
-            .seal(place(&channel.id, project), config, dice);
+        let sealed = self.config_seal(project, channel.id, config, dice).await?;
         let values = [
             channel.id.into(),
             project.into(),
@@ -179,6 +176,18 @@ impl Tx<'_> {
         self.run(&INSERT, &values).await?;
         self.change_next(scope).await.map(drop)
     }
+
+    async fn config_seal(
+        &mut self,
+        project: ProjectId,
+        id: ChannelId,
+        config: &[u8],
+        dice: &mut Dice,
+    ) -> Result<Vec<u8>> {
+        let key = self.data_key(project).await?;
+        Ok(key.seal(place(&id, project), config, dice))
+    }
+
     /// Puts a channel in the place of what was read. False if somebody else changed or deleted it meanwhile.
     pub async fn channel_replace(
         &mut self,
@@ -189,10 +198,7 @@ impl Tx<'_> {
         dice: &mut Dice,
     ) -> Result<bool> {
         let project = scope.project();
-        let sealed = self
-            .data_key(project)
-            .await?
-            .seal(place(&channel.id, project), config, dice);
+        let sealed = self.config_seal(project, channel.id, config, dice).await?;
         let values = [
             channel.id.into(),
             project.into(),
