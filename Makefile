@@ -31,27 +31,12 @@ build-debug:
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
 
-test: setup ## everything: setup, check, unit, differential, conformance, first-light, absence, trouble, postgres, garbage, run-tests, watchdog, outbound, operate, api, webhooks, delivery, clients, openapi, browser
-	$(MAKE) check
-	$(MAKE) unit
-	$(MAKE) differential
-	$(MAKE) conformance
-	$(MAKE) first-light
-	$(MAKE) absence
-	$(MAKE) trouble
-	$(MAKE) postgres
-	$(MAKE) postgres-18
-	$(MAKE) garbage
-	$(MAKE) run-tests
-	$(MAKE) watchdog
-	$(MAKE) outbound
-	$(MAKE) operate
-	$(MAKE) api
-	$(MAKE) webhooks
-	$(MAKE) delivery
-	$(MAKE) clients
-	$(MAKE) openapi
-	$(MAKE) browser
+TESTS := check unit differential conformance first-light absence trouble postgres postgres-18 garbage run-tests watchdog outbound operate api webhooks delivery clients openapi browser
+
+test: setup ## everything: setup, and check, unit, differential, conformance, first-light, absence, trouble, postgres, postgres-18, garbage, run-tests, watchdog, outbound, operate, api, webhooks, delivery, clients, openapi, browser
+	@for target in $(TESTS); do \
+	  began=$$SECONDS; $(MAKE) --no-print-directory $$target; echo "test: $$target took $$((SECONDS - began)) s"; \
+	done
 
 check: ## format, clippy, documentation, what dependencies may come in
 	cargo fmt --all --check
@@ -122,10 +107,10 @@ openapi: build-debug ## a minute of requests made up from each description of an
 	target/venv-clients/bin/python tests/openapi/run.py $(ARGS); wait $$other
 
 crash: setup build ## kill -9 at random moments under load, 20 rounds on each database, on the release binary
-	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_crash.py $(ARGS)
+	CRASH_ROUNDS=20 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini --timeout 7200 -s tests/test_crash.py $(ARGS)
 
 restarts: setup build ## a day in which the server starts again each half minute, on each database, on the release binary
-	ABSENCE_RESTARTS=2880 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_absence.py -k half_minute $(ARGS)
+	ABSENCE_RESTARTS=2880 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini --timeout 7200 -n 2 tests/test_absence.py -k half_minute $(ARGS)
 
 delivery: build-debug ## crashes at every place a delivery passes, and kill -9 at random moments (about 2 min)
 	$(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_delivery.py $(ARGS)

@@ -31,6 +31,12 @@ CHECK = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70"
 BODY_LIMIT = 2_000
 WAIT = 30
 
+# Whoever starts the tests in the background may have left signals ignored, and a shell cannot trap those:
+# the jobs begin with every signal as it is by default.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCHLD):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
 
 class Server:
     """A server of ping addresses that keeps what it was sent. `answer(handler, number)` may answer as it likes."""

@@ -139,7 +139,7 @@ def skipped(report: Path) -> list[str]:
 
 
 def begin(files: list[str], args: list[str], report: Path, env: dict[str, str]) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-q", "-rs", "-p", "no:cacheprovider", *args]
+    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-q", "-rs", "-p", "no:cacheprovider", "--timeout", "900", *args]
     return subprocess.Popen(command + [f"shared/{f}" for f in files], cwd=SUITE, env=env, stdin=subprocess.DEVNULL)
 
 

@@ -79,7 +79,7 @@ def schemathesis(house: House, document: str, key: str, seed: list[str], args: l
     command += ["--max-time", str(SECS), "--workers", "1", "--request-timeout", "10", "--no-color", *seed, *args]
     print("schemathesis", *[arg for arg in command[1:] if key not in arg], flush=True)
     env = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(house.dir / "hypothesis")}
-    status = subprocess.run(command, cwd=house.dir, env=env, stdin=subprocess.DEVNULL).returncode
+    status = subprocess.run(command, cwd=house.dir, env=env, stdin=subprocess.DEVNULL, timeout=SECS + 600).returncode
     if status != 0:
         print(house.tail(), file=sys.stderr)
     return status
