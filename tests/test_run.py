@@ -294,21 +294,25 @@ def heard(fd: int, word: bytes, so_far: bytes = b"") -> bytes:
     return so_far
 
 
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
 def test_ctrl_c_and_ctrl_z_on_a_terminal_do_what_they_do_without_us():
     # It counts each SIGINT that it gets: one Ctrl-C is one.
-    job = "import signal,time\nn=[0]\ndef f(*_): n[0]+=1\nsignal.signal(2,f)\nprint('RE'+'ADY',flush=True)\nend=time.time()+1.5\nwhile not n[0] or time.time()<end: time.sleep(0.05)\nprint('INTS',n[0],flush=True)"
+    job = "import os,signal,time\nn=[0]\ndef f(*_): n[0]+=1\nsignal.signal(2,f)\nprint('RE'+'ADY',os.getpid(),'.',flush=True)\nend=time.time()+1.5\nwhile not n[0] or time.time()<end: time.sleep(0.05)\nprint('INTS',n[0],flush=True)"
     with Server() as server:
         pid, fd = on_terminal([])
         try:
             line = " ".join(allswell("--url", server.url(), "--", sys.executable, "-c"))
             os.write(fd, f'{line} "$JOB"; echo STAT"US" $?\n'.replace('"$JOB"', "'" + f"exec({job!r})".replace("'", "'\"'\"'") + "'").encode())
-            got = heard(fd, b"READY")
+            got = heard(fd, b" .", heard(fd, b"READY"))
+            job_pid = int(got.split(b"READY")[1].split()[0])
             os.write(fd, b"\x1a")
             got = heard(fd, b"Stopped", got)
             os.write(fd, b"fg\n")
-            heard(fd, b"run", b"")
-            # Stopped and continued again and again, it is still in the foreground and gets the next one.
-            time.sleep(0.2)
+            # Continued, it is in the foreground again and gets the next one.
+            until(lambda: os.tcgetpgrp(fd) == os.getpgid(job_pid) and not is_stopped(job_pid), "the job goes on")
             os.write(fd, b"\x03")
             got = heard(fd, b"INTS 1", b"")
             os.write(fd, b"exit\n")
@@ -417,7 +421,10 @@ def test_a_server_that_comes_back_in_time_gets_the_report():
     with socket.create_server(("127.0.0.1", port)) as late:
         late.settimeout(WAIT)
         connection, _ = late.accept()
-        said = connection.recv(65536)
+        connection.settimeout(WAIT)
+        said = b""
+        while not said.endswith(b"here\n") and (more := connection.recv(65536)):
+            said += more
         assert b"/1?" in said.split(b"\r\n")[0] and said.endswith(b"here\n")
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK")
         connection.close()
