@@ -33,7 +33,7 @@ statements! {
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
     DELIVERIES_OLD = "with old as materialized
-        (select shard, id from deliveries where finished_at < $1 limit $2", skipping locked, then ")
+        (select shard, id from deliveries where finished_at < $1 order by finished_at limit $2", skipping locked, then ")
         delete from deliveries where (shard, id) in (select shard, id from old) returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
@@ -41,9 +41,13 @@ statements! {
     AUDIT_OLD = "with old as materialized (select id from audit where at < $1 limit $2", skipping locked, then ")
         delete from audit where id in (select id from old)";
     LINKS_OLD = "delete from start_links where expires_at < $1";
-    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2", skipping locked, then "";
+    // In the order of their index: PostgreSQL would look at all rows otherwise as long as it knows little about them.
+    CHECKS_DELETED = "select id from checks where deleted_at < $1 order by deleted_at limit $2", skipping locked, then "";
+    // As an array for PostgreSQL, whose planner would look at all checks otherwise.
     CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
-        where p.deleted_at < $1 limit $2";
+        where p.deleted_at < $1 limit $2",
+        on postgres "select id from checks
+        where project_id = any(array(select id from projects where deleted_at < $1)) limit $2";
     CHECK_PINGS = "delete from pings where check_id = $1";
     CHECK_BODIES = "delete from ping_bodies where check_id = $1";
     CHECK_FLIPS = "delete from flips where check_id = $1";
