@@ -16,8 +16,15 @@ statements! {
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
-    BODIES_DELETE = "delete from ping_bodies where check_id = $1 and n <= $2";
-    BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
+    // By the numbers that their pings hold, and before these go. A number may by now be that of another body, and an
+    // array is for PostgreSQL, whose planner would look at all bodies otherwise.
+    BODIES_DELETE = "delete from ping_bodies
+        where id in (select body_id from pings where check_id = $1 and n <= $2) and check_id = $1 and n <= $2",
+        on postgres "delete from ping_bodies
+        where id = any(array(select body_id from pings where check_id = $1 and n <= $2)) and check_id = $1 and n <= $2";
+    BODIES_SIZES = "select p.n as n, length(b.sealed) as bytes
+        from pings p join ping_bodies b on b.id = p.body_id and b.check_id = p.check_id and b.n = p.n
+        where p.check_id = $1 order by p.n desc";
     // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
     // incident that is kept.
     FLIPS_OLD = "delete from flips where check_id = $1 and seq in
@@ -49,7 +56,10 @@ statements! {
         on postgres "select id from checks
         where project_id = any(array(select id from projects where deleted_at < $1)) limit $2";
     CHECK_PINGS = "delete from pings where check_id = $1";
-    CHECK_BODIES = "delete from ping_bodies where check_id = $1";
+    CHECK_BODIES = "delete from ping_bodies
+        where id in (select body_id from pings where check_id = $1) and check_id = $1",
+        on postgres "delete from ping_bodies
+        where id = any(array(select body_id from pings where check_id = $1)) and check_id = $1";
     CHECK_FLIPS = "delete from flips where check_id = $1";
     CHECK_INCIDENTS = "delete from incidents where check_id = $1";
     CHECK_ATTEMPTS = "delete from attempts where shard = $1";
@@ -123,9 +133,9 @@ impl Tx<'_> {
     }
 
     async fn prune_pings(&mut self, check: CheckId, kept: LogKept, last_gone: u64) -> Result<()> {
-        self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         self.run(&BODIES_DELETE, &[check.into(), last_gone.into()])
             .await?;
+        self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         let mut sum = 0;
         for row in self.all(&BODIES_SIZES, &[check.into()]).await? {
             sum += row.get::<u64>("bytes")?;
@@ -205,8 +215,8 @@ impl Tx<'_> {
 
     async fn purge_check(&mut self, check: CheckId) -> Result<()> {
         let all = [
-            &CHECK_PINGS,
             &CHECK_BODIES,
+            &CHECK_PINGS,
             &CHECK_FLIPS,
             &CHECK_INCIDENTS,
             &CHECK_ATTEMPTS,
