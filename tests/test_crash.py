@@ -92,9 +92,9 @@ def agree(stored: Stored) -> None:
         "pings are counted once": """select c.id, c.ping_count, count(p.n), max(p.n) from checks c
             left join pings p on p.check_id = c.id group by c.id having c.ping_count <> count(p.n) or max(p.n) <> count(p.n)""",
         "bodies belong to pings": """select b.check_id, b.n from ping_bodies b where not exists
-            (select 1 from pings p where p.check_id = b.check_id and p.n = b.n and p.body_bytes > 0)""",
+            (select 1 from pings p where p.check_id = b.check_id and p.n = b.n and p.body_bytes > 0 and p.body_id = b.id)""",
         "pings have their bodies": """select p.check_id, p.n from pings p where p.body_bytes > 0 and not exists
-            (select 1 from ping_bodies b where p.check_id = b.check_id and p.n = b.n)""",
+            (select 1 from ping_bodies b where b.id = p.body_id and p.check_id = b.check_id and p.n = b.n)""",
         "flips are numbered without gaps": """select c.id from checks c left join flips f on f.check_id = c.id group by c.id
             having c.flip_count <> count(f.seq) or coalesce(max(f.seq), 0) <> count(f.seq)""",
         "no status without its flip": """select c.id from checks c left join flips f on f.check_id = c.id and f.seq = c.flip_count

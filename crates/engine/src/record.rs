@@ -68,12 +68,18 @@ pub async fn write_flips(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) ->
 
 /// Writes flips of different checks.
 async fn write_round(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) -> Result<usize> {
-    tx.flips_insert(news).await?;
     let told: Vec<News<'_>> = news
         .iter()
         .copied()
         .filter(|one| delivery::is_news(one.flip))
         .collect();
+    let promised = write_promises(tx, &told, dice).await?;
+    tx.flips_insert(news).await?;
+    Ok(promised)
+}
+
+/// Writes the deliveries that flips owe.
+async fn write_promises(tx: &mut Tx<'_>, told: &[News<'_>], dice: &mut Dice) -> Result<usize> {
     if told.is_empty() {
         return Ok(0);
     }
@@ -84,7 +90,11 @@ async fn write_round(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) -> Res
         let routes = routes.get(&news.check.id).map(Vec::as_slice).unwrap_or_default();
         for owed in delivery::owed(news.flip, routes, news.noticed_at) {
             let id = dice.id_at(news.noticed_at);
-            promises.push(Promise { news, owed, id });
+            promises.push(Promise {
+                news: *news,
+                owed,
+                id,
+            });
         }
     }
     tx.deliveries_insert(&promises).await?;

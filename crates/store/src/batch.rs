@@ -40,21 +40,23 @@ postgres_statements! {
                       ping_count, flip_count, deadline, moves, excused_until)
             where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
             returning checks.id
-        ), p as (
-            insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
-                               body_bytes)
-            select v.check_id, v.n, v.at, v.kind, v.source, v.exit_status, v.rid, v.scheme, v.method, v.remote_addr,
-                   v.user_agent, v.body_bytes
-            from unnest($13::uuid[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
-                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[])
-                as v (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
-                      body_bytes)
-            join c on c.id = v.check_id
         ), b as (
             insert into ping_bodies (check_id, n, sealed)
             select v.check_id, v.n, v.sealed
             from unnest($25::uuid[], $26::bigint[], $27::bytea[]) as v (check_id, n, sealed)
             join c on c.id = v.check_id
+            returning id, check_id, n
+        ), p as (
+            insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
+                               body_bytes, body_id)
+            select v.check_id, v.n, v.at, v.kind, v.source, v.exit_status, v.rid, v.scheme, v.method, v.remote_addr,
+                   v.user_agent, v.body_bytes, b.id
+            from unnest($13::uuid[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[])
+                as v (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
+                      body_bytes)
+            join c on c.id = v.check_id
+            left join b on b.check_id = v.check_id and b.n = v.n
         )
         select id from c";
 }

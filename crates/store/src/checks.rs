@@ -41,6 +41,10 @@ statements! {
         order by created_at, id");
     IDS_OF_PROJECT = "select id from checks where project_id = $1 and deleted_at is null order by created_at, id";
     DUE = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2");
+    // Nobody waits for what another sweep is just judging: each takes others.
+    DUE_TAKEN = concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2"),
+        on postgres concat!("select ", columns!(), " from checks where deadline <= $1 order by deadline limit $2
+        for no key update skip locked");
     BY_EXPRESSION = concat!("select ", columns!(), " from checks
         where timing_kind = 1 and deleted_at is null and id > $1 order by id limit $2");
     WAITING_FROM = concat!("select ", columns!(), " from checks where deadline is not null and id > $1 order by id limit $2");
@@ -275,6 +279,20 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// Like [`Reader::checks_due`], and gives only ids: for a sweep that met a row it cannot read.
+    pub async fn check_ids_due(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<CheckId>> {
+        self.all(&DUE_IDS, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(|row| row.get("id"))
+            .collect()
+    }
+
     /// Checks with a cron or OnCalendar expression, by id, behind `after`.
     pub async fn checks_by_expression(
         &mut self,
@@ -295,20 +313,6 @@ impl Reader<'_> {
             .await?
             .iter()
             .map(from_row)
-            .collect()
-    }
-
-    /// Like [`Reader::checks_due`], and gives only ids: for a sweep that met a row it cannot read.
-    pub async fn check_ids_due(
-        &mut self,
-        _: SystemScope,
-        now: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<CheckId>> {
-        self.all(&DUE_IDS, &[now.into(), limit.into()])
-            .await?
-            .iter()
-            .map(|row| row.get("id"))
             .collect()
     }
 
@@ -352,6 +356,21 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
+    /// [`Reader::checks_due`], but for those that another transaction has taken or is changing; they are this one's until
+    /// it ends.
+    pub async fn checks_due_taken(
+        &mut self,
+        _: SystemScope,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<Check>> {
+        self.all(&DUE_TAKEN, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
+    }
+
     /// Keeps others from changing a check until the transaction ends. For edits by people and programs; pings and the
     /// sweep look at the version instead, and never wait for each other's decisions.
     pub async fn check_lock(&mut self, _: ProjectScope, id: CheckId) -> Result<()> {

@@ -3,7 +3,7 @@
 //! On PostgreSQL each kind of row is one statement with arrays; on SQLite, where a statement costs no journey, the same
 //! methods loop over those for one flip. A test holds that both ways leave the same rows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use allswell_core::check::Check;
 use allswell_core::delivery::{Owed, Route};
@@ -13,16 +13,27 @@ use allswell_core::incident::{self, Effect};
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::Result;
-use crate::db::{Reader, Tx, postgres_statements};
+use crate::db::{Reader, Row, Tx, postgres_statements};
 use crate::outbox::NUDGE;
+use crate::{Error, Result};
 
 postgres_statements! {
+    // From the checks to their channels. With `cc.check_id = any($1)` the planner went from each channel of all projects
+    // through all of the checks.
     ROUTES = "select cc.check_id as check_id, c.id as id, c.tells_down as tells_down, c.tells_up as tells_up,
                      c.disabled_at as disabled_at
-              from channels c join check_channels cc on cc.channel_id = c.id
-              where cc.check_id = any($1) and c.deleted_at is null order by c.id";
-    CHANGES_TAKE = "update project_changes set seq = seq + $2 where project_id = $1 returning seq";
+              from unnest($1::uuid[]) as v (check_id) join check_channels cc on cc.check_id = v.check_id
+              join channels c on c.id = cc.channel_id
+              where c.deleted_at is null order by c.id";
+    // Locked in the order of the projects, so that two nodes wait for each other in one direction.
+    CHANGES_TAKE = "with l as materialized (
+            select project_id from project_changes where project_id = any($1::uuid[]) order by project_id
+            for no key update
+        )
+        update project_changes set seq = project_changes.seq + v.taken
+        from unnest($1::uuid[], $2::bigint[]) as v (project_id, taken) join l on l.project_id = v.project_id
+        where project_changes.project_id = v.project_id
+        returning project_changes.project_id as project_id, project_changes.seq as seq";
     // `effect` is 1 for a flip that opens an incident and 2 for one that closes it.
     FLIPS = "with v as (
             select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[],
@@ -112,8 +123,8 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// [`Tx::flip_insert`] for each. No check may be there twice; sorted by project, so that two nodes wait for each other
-    /// in one direction.
+    /// [`Tx::flip_insert`] for each. No check may be there twice. Last in its transaction where that can be: until the
+    /// commit nobody else writes a flip of these projects.
     pub async fn flips_insert(&mut self, news: &[News<'_>]) -> Result<()> {
         if !self.is_postgres() {
             for one in news {
@@ -125,14 +136,12 @@ impl Tx<'_> {
             return Ok(());
         }
         let mut flips = Flips::default();
-        for of_project in news.chunk_by(|a, b| a.check.project == b.check.project) {
-            let last = self
-                .changes_take(of_project[0].check.project, of_project.len())
-                .await?;
-            let first = last - of_project.len() as i64 + 1;
-            for (one, change) in of_project.iter().zip(first..) {
-                flips.add(one, change);
-            }
+        let mut changes = self.changes_take(news).await?;
+        for one in news {
+            let change = changes.get_mut(&one.check.project);
+            let change = change.ok_or_else(|| Error::Corrupt("a project counts no changes".to_owned()))?;
+            *change += 1;
+            flips.add(one, *change);
         }
         let [seq, change, at, noticed_at, from, to, expected_at, effect] = &flips.numbers;
         let codes: Vec<Option<&str>> = flips
@@ -162,13 +171,26 @@ impl Tx<'_> {
         self.all(&FLIPS, &values).await.map(drop)
     }
 
-    /// Takes the next so many change numbers of a project; gives the last of them.
-    async fn changes_take(&mut self, project: ProjectId, count: usize) -> Result<i64> {
-        let row = self
-            .first(&CHANGES_TAKE, &[project.into(), (count as u64).into()])
+    /// Takes a change number for each of them; gives the last one before those, by project.
+    async fn changes_take(&mut self, news: &[News<'_>]) -> Result<HashMap<ProjectId, i64>> {
+        let mut taken: BTreeMap<ProjectId, i64> = BTreeMap::new();
+        for one in news {
+            *taken.entry(one.check.project).or_default() += 1;
+        }
+        let projects: Vec<Option<Uuid>> = taken.keys().map(|id| Some(id.as_uuid())).collect();
+        let counts: Vec<Option<i64>> = taken.values().copied().map(Some).collect();
+        let rows = self
+            .all(
+                &CHANGES_TAKE,
+                &[projects.as_slice().into(), counts.as_slice().into()],
+            )
             .await?;
         self.mark_changed();
-        row.map_or(Ok(0), |row| row.get("seq"))
+        let before = |row: &Row| {
+            let (project, last): (ProjectId, i64) = (row.get("project_id")?, row.get("seq")?);
+            Ok((project, last - taken.get(&project).copied().unwrap_or_default()))
+        };
+        rows.iter().map(before).collect()
     }
 
     /// [`Tx::delivery_insert`] for each.

@@ -12,15 +12,17 @@ use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::batch::Logged;
-use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
+use crate::db::{Columns, FromColumns, Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 statements! {
     INSERT = "insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr,
-                                 user_agent, body_bytes)
-              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    BODY_INSERT = "insert into ping_bodies (check_id, n, sealed) values ($1, $2, $3)";
-    BODY = concat!("select sealed from ping_bodies where check_id = $1 and n = $3 and ", in_scope!());
+                                 user_agent, body_bytes, body_id)
+              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    BODY_INSERT = "insert into ping_bodies (check_id, n, sealed) values ($1, $2, $3) returning id";
+    BODY = concat!("select b.sealed as sealed
+              from pings p join ping_bodies b on b.id = p.body_id and b.check_id = p.check_id and b.n = p.n
+              where p.check_id = $1 and p.n = $3 and ", in_scope!());
     NEWEST = concat!("select n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent, body_bytes
               from pings where check_id = $1 and ", in_scope!(), " order by n desc limit $3");
     RUN_EVENT_BEFORE = concat!("select at, kind from pings
@@ -87,8 +89,8 @@ pub struct Ping<T = String> {
 }
 
 impl<T: AsRef<str>> Ping<T> {
-    /// The values of its row.
-    pub(crate) fn values(&self, check: CheckId) -> [Param<'_>; 12] {
+    /// The values of its row; `body` is that of its body.
+    pub(crate) fn values(&self, check: CheckId, body: Option<BodyId>) -> [Param<'_>; 13] {
         [
             check.into(),
             self.n.into(),
@@ -102,6 +104,7 @@ impl<T: AsRef<str>> Ping<T> {
             self.remote_addr.as_ref().map(AsRef::as_ref).into(),
             self.user_agent.as_ref().into(),
             self.body_bytes.into(),
+            body.map(|BodyId(id)| id).into(),
         ]
     }
 }
@@ -124,6 +127,16 @@ pub(crate) fn from_row(row: &Row) -> Result<Ping> {
         user_agent: row.get("user_agent")?,
         body_bytes: row.get("body_bytes")?,
     })
+}
+
+/// Where a body is stored.
+#[derive(Copy, Clone)]
+pub(crate) struct BodyId(i64);
+
+impl FromColumns for BodyId {
+    fn from_columns(row: &impl Columns) -> Result<Self> {
+        row.get("id").map(BodyId)
+    }
 }
 
 /// The row of a body, as associated data: check and number.
@@ -210,14 +223,14 @@ impl Tx<'_> {
         body: &[u8],
         dice: &mut Dice,
     ) -> Result<()> {
-        self.run(&INSERT, &ping.values(check)).await?;
+        let mut stored = None;
         if !body.is_empty() {
             let key: Arc<_> = self.data_key(project).await?;
             let sealed = seal_body(&key, project, check, ping.n, body, dice);
-            self.run(&BODY_INSERT, &[check.into(), ping.n.into(), (&sealed).into()])
-                .await?;
+            let row = [check.into(), ping.n.into(), (&sealed).into()];
+            stored = self.decoded(&BODY_INSERT, &[row]).await?.pop();
         }
-        Ok(())
+        self.run(&INSERT, &ping.values(check, stored)).await.map(drop)
     }
 
     /// Appends pings whose check and project are given with each, and those bodies that are not empty.
@@ -226,28 +239,27 @@ impl Tx<'_> {
         logged: &[(ProjectId, CheckId, &Logged<'_>)],
         dice: &mut Dice,
     ) -> Result<()> {
-        let rows: Vec<_> = logged
-            .iter()
-            .map(|(_, check, logged)| logged.ping.values(*check))
-            .collect();
-        self.run_each(&INSERT, &rows).await?;
         let mut bodies = Vec::new();
         for (project, check, Logged { ping, body }) in logged {
-            if body.is_empty() {
-                continue;
+            if !body.is_empty() {
+                let key = self.data_key(*project).await?;
+                let sealed = seal_body(&key, *project, *check, ping.n, body, dice);
+                bodies.push((check, ping.n, sealed));
             }
-            let key = self.data_key(*project).await?;
-            bodies.push((
-                check,
-                ping.n,
-                seal_body(&key, *project, *check, ping.n, body, dice),
-            ));
         }
         let rows: Vec<[Param<'_>; 3]> = bodies
             .iter()
             .map(|(check, n, sealed)| [(**check).into(), (*n).into(), sealed.into()])
             .collect();
-        self.run_each(&BODY_INSERT, &rows).await.map(drop)
+        let mut stored = self.decoded::<BodyId, 3>(&BODY_INSERT, &rows).await?.into_iter();
+        let rows: Vec<_> = logged
+            .iter()
+            .map(|(_, check, Logged { ping, body })| {
+                let body = if body.is_empty() { None } else { stored.next() };
+                ping.values(*check, body)
+            })
+            .collect();
+        self.run_each(&INSERT, &rows).await.map(drop)
     }
 
     /// Leaves word that retention should look at a check's log: it has grown by a page, or the check has flipped.

@@ -16,8 +16,15 @@ statements! {
     UNMARK = "delete from prune_due where check_id = $1";
     NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
-    BODIES_DELETE = "delete from ping_bodies where check_id = $1 and n <= $2";
-    BODIES_SIZES = "select n, length(sealed) as bytes from ping_bodies where check_id = $1 order by n desc";
+    // By the numbers that their pings hold, and before these go. A number may by now be that of another body, and an
+    // array is for PostgreSQL, whose planner would look at all bodies otherwise.
+    BODIES_DELETE = "delete from ping_bodies
+        where id in (select body_id from pings where check_id = $1 and n <= $2) and check_id = $1 and n <= $2",
+        on postgres "delete from ping_bodies
+        where id = any(array(select body_id from pings where check_id = $1 and n <= $2)) and check_id = $1 and n <= $2";
+    BODIES_SIZES = "select p.n as n, length(b.sealed) as bytes
+        from pings p join ping_bodies b on b.id = p.body_id and b.check_id = p.check_id and b.n = p.n
+        where p.check_id = $1 order by p.n desc";
     // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
     // incident that is kept.
     FLIPS_OLD = "delete from flips where check_id = $1 and seq in
@@ -33,7 +40,7 @@ statements! {
         (select check_id, opened_seq from incidents where closed_at < $1 limit $2)
         returning check_id";
     DELIVERIES_OLD = "with old as materialized
-        (select shard, id from deliveries where finished_at < $1 limit $2", skipping locked, then ")
+        (select shard, id from deliveries where finished_at < $1 order by finished_at limit $2", skipping locked, then ")
         delete from deliveries where (shard, id) in (select shard, id from old) returning shard, id";
     ATTEMPTS_OF = "delete from attempts where shard = $1 and delivery_id = $2";
     OCCASIONS_OF = "delete from delivery_flips where check_id = $1 and delivery_id = $2";
@@ -41,11 +48,18 @@ statements! {
     AUDIT_OLD = "with old as materialized (select id from audit where at < $1 limit $2", skipping locked, then ")
         delete from audit where id in (select id from old)";
     LINKS_OLD = "delete from start_links where expires_at < $1";
-    CHECKS_DELETED = "select id from checks where deleted_at < $1 limit $2", skipping locked, then "";
+    // In the order of their index: PostgreSQL would look at all rows otherwise as long as it knows little about them.
+    CHECKS_DELETED = "select id from checks where deleted_at < $1 order by deleted_at limit $2", skipping locked, then "";
+    // As an array for PostgreSQL, whose planner would look at all checks otherwise.
     CHECKS_OF_DELETED_PROJECTS = "select c.id as id from checks c join projects p on p.id = c.project_id
-        where p.deleted_at < $1 limit $2";
+        where p.deleted_at < $1 limit $2",
+        on postgres "select id from checks
+        where project_id = any(array(select id from projects where deleted_at < $1)) limit $2";
     CHECK_PINGS = "delete from pings where check_id = $1";
-    CHECK_BODIES = "delete from ping_bodies where check_id = $1";
+    CHECK_BODIES = "delete from ping_bodies
+        where id in (select body_id from pings where check_id = $1) and check_id = $1",
+        on postgres "delete from ping_bodies
+        where id = any(array(select body_id from pings where check_id = $1)) and check_id = $1";
     CHECK_FLIPS = "delete from flips where check_id = $1";
     CHECK_INCIDENTS = "delete from incidents where check_id = $1";
     CHECK_ATTEMPTS = "delete from attempts where shard = $1";
@@ -119,9 +133,9 @@ impl Tx<'_> {
     }
 
     async fn prune_pings(&mut self, check: CheckId, kept: LogKept, last_gone: u64) -> Result<()> {
-        self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         self.run(&BODIES_DELETE, &[check.into(), last_gone.into()])
             .await?;
+        self.run(&PINGS_DELETE, &[check.into(), last_gone.into()]).await?;
         let mut sum = 0;
         for row in self.all(&BODIES_SIZES, &[check.into()]).await? {
             sum += row.get::<u64>("bytes")?;
@@ -201,8 +215,8 @@ impl Tx<'_> {
 
     async fn purge_check(&mut self, check: CheckId) -> Result<()> {
         let all = [
-            &CHECK_PINGS,
             &CHECK_BODIES,
+            &CHECK_PINGS,
             &CHECK_FLIPS,
             &CHECK_INCIDENTS,
             &CHECK_ATTEMPTS,

@@ -16,10 +16,11 @@ use crate::db::{Param, Row, Stmt};
 pub(crate) enum Form {
     /// An id.
     Id,
-    /// An id and a number within it.
-    Numbered,
     /// The id of a shard, an id, and a number within that. The shard is no part of the place.
     Sharded,
+    /// A number of its own. The place is that of the ping it belongs to: an id, and a number within it, which the key keeps
+    /// as its second id.
+    Logged,
     /// An id and a name within it. The id is that of the project, so that the name is the row's part of the place.
     Named,
 }
@@ -57,7 +58,7 @@ impl Key {
     fn params(&self, form: Form) -> Vec<Param<'_>> {
         match form {
             Form::Id => vec![self.id.into()],
-            Form::Numbered => vec![self.id.into(), self.n.into()],
+            Form::Logged => vec![self.n.into()],
             Form::Sharded => vec![self.id.into(), self.second.into(), self.n.into()],
             Form::Named => vec![self.id.into(), (&self.name).into()],
         }
@@ -65,11 +66,12 @@ impl Key {
 
     /// The key as it stands in a value's place.
     fn bytes(&self, form: Form) -> Vec<u8> {
-        let numbered = |id: &Uuid| [id.as_bytes().as_slice(), &self.n.to_be_bytes()].concat();
+        let numbered = |id: &Uuid, n: &[u8; 8]| [id.as_bytes().as_slice(), n].concat();
+        let (_, ping) = self.second.as_u64_pair();
         match form {
             Form::Id => self.id.as_bytes().to_vec(),
-            Form::Numbered => numbered(&self.id),
-            Form::Sharded => numbered(&self.second),
+            Form::Logged => numbered(&self.id, &ping.to_be_bytes()),
+            Form::Sharded => numbered(&self.second, &self.n.to_be_bytes()),
             Form::Named => self.name.as_bytes().to_vec(),
         }
     }
@@ -89,15 +91,16 @@ impl SealedColumn {
             id: row.get("k1")?,
             second: match self.form {
                 Form::Sharded => row.get("k2")?,
-                Form::Id | Form::Numbered | Form::Named => Uuid::nil(),
+                Form::Logged => Uuid::from_u64_pair(0, row.get("k2")?),
+                Form::Id | Form::Named => Uuid::nil(),
             },
             n: match self.form {
-                Form::Numbered | Form::Sharded => row.get("n")?,
+                Form::Logged | Form::Sharded => row.get("n")?,
                 Form::Id | Form::Named => 0,
             },
             name: match self.form {
                 Form::Named => row.get("n")?,
-                Form::Id | Form::Numbered | Form::Sharded => String::new(),
+                Form::Id | Form::Logged | Form::Sharded => String::new(),
             },
         })
     }
@@ -118,16 +121,20 @@ impl SealedColumn {
 
 /// A line per column: its table and name, the key of the table, and where in SQL the row's project is.
 macro_rules! sealed_columns {
-    (@after $table:literal, $column:literal, $project:literal, $k1:literal) => {
+    (@after Logged, $table:literal, $column:literal, $project:literal, $id:literal) => {
+        concat!("select t.check_id as k1, t.n as k2, t.", $id, " as n, ", $project, " as project_id, t.", $column,
+                " as sealed from ", $table, " t where t.", $id, " > $1 order by t.", $id, " limit $2")
+    };
+    (@after $form:ident, $table:literal, $column:literal, $project:literal, $k1:literal) => {
         concat!("select t.", $k1, " as k1, ", $project, " as project_id, t.", $column, " as sealed from ", $table,
                 " t where t.", $k1, " > $1 order by t.", $k1, " limit $2")
     };
-    (@after $table:literal, $column:literal, $project:literal, $k1:literal, $n:literal) => {
+    (@after $form:ident, $table:literal, $column:literal, $project:literal, $k1:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $n, " as n, ", $project, " as project_id, t.", $column,
                 " as sealed from ", $table, " t where (t.", $k1, ", t.", $n, ") > ($1, $2) order by t.", $k1, ", t.",
                 $n, " limit $3")
     };
-    (@after $table:literal, $column:literal, $project:literal, $k1:literal, $k2:literal, $n:literal) => {
+    (@after $form:ident, $table:literal, $column:literal, $project:literal, $k1:literal, $k2:literal, $n:literal) => {
         concat!("select t.", $k1, " as k1, t.", $k2, " as k2, t.", $n, " as n, ", $project, " as project_id, t.",
                 $column, " as sealed from ", $table, " t where (t.", $k1, ", t.", $k2, ", t.", $n,
                 ") > ($1, $2, $3) order by t.", $k1, ", t.", $k2, ", t.", $n, " limit $4")
@@ -146,7 +153,7 @@ macro_rules! sealed_columns {
     ($($name:ident = $table:literal, $column:literal, keyed $form:ident ($($key:literal),+), of project $project:literal;)*) => {
         $(mod $name {
             use crate::db::Stmt;
-            pub(super) static AFTER: Stmt = Stmt::both(sealed_columns!(@after $table, $column, $project, $($key),+));
+            pub(super) static AFTER: Stmt = Stmt::both(sealed_columns!(@after $form, $table, $column, $project, $($key),+));
             pub(super) static REPLACE: Stmt = Stmt::both(sealed_columns!(@replace $table, $column, $($key),+));
         })*
         /// All of them.
@@ -165,7 +172,7 @@ macro_rules! sealed_columns {
 }
 
 sealed_columns! {
-    ping_bodies = "ping_bodies", "sealed", keyed Numbered ("check_id", "n"),
+    ping_bodies = "ping_bodies", "sealed", keyed Logged ("id"),
         of project "(select c.project_id from checks c where c.id = t.check_id)";
     api_keys = "api_keys", "sealed", keyed Id ("id"), of project "t.project_id";
     channels = "channels", "sealed_config", keyed Id ("id"), of project "t.project_id";

@@ -86,6 +86,9 @@ struct Options {
     /// A setting of the server, as in its environment without the prefix: LIMITS_BATCH=256.
     #[arg(long = "set")]
     settings: Vec<String>,
+    /// A line for the cluster's postgresql.conf: "shared_buffers = 2GB".
+    #[arg(long = "postgres-set")]
+    cluster_settings: Vec<String>,
     /// Where the database is made, and removed at the end. Its disk is the one that is measured.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -108,7 +111,7 @@ fn main() -> Result<()> {
 
     seed::make_data_dir(place.path())?;
     let begun = Instant::now();
-    let cluster = (options.database == Database::Postgres).then(cluster);
+    let cluster = (options.database == Database::Postgres).then(|| cluster(&options.cluster_settings));
     let (database, url) = match &cluster {
         None => (Place::File(place.path().join("data/allswell.db")), None),
         Some(cluster) => {
@@ -162,7 +165,7 @@ fn main() -> Result<()> {
 }
 
 /// PostgreSQL as an operator would have it, and no flush left out.
-fn cluster() -> Cluster {
+fn cluster(more: &[String]) -> Cluster {
     let settings = [
         "synchronous_commit = on",
         "shared_buffers = 1GB",
@@ -171,7 +174,11 @@ fn cluster() -> Cluster {
         "autovacuum = on",
     ];
     Cluster::start(allswell_testkit::Options {
-        settings: settings.map(str::to_owned).to_vec(),
+        settings: settings
+            .map(str::to_owned)
+            .into_iter()
+            .chain(more.iter().cloned())
+            .collect(),
         durable: true,
         ..allswell_testkit::Options::default()
     })

@@ -1,6 +1,6 @@
 -- The first schema; the same as the SQLite one beside it. Instants and lengths of time are microseconds (instants since
 -- 1970 UTC). Text that is sorted, paged by or indexed has the collation "C", whose order is the other database's.
--- Hot tables (pings, ping_bodies, flips, incidents, deliveries, attempts) begin their key with the check's id and carry
+-- Hot tables (pings, flips, incidents, deliveries, attempts) begin their key with the check's id and carry
 -- no foreign keys: they can be partitioned by it, and a ping pays for no second look-up. Who deletes a check deletes
 -- their rows too (retention.rs), and a test holds that nothing is left.
 
@@ -154,17 +154,20 @@ create table pings (
     remote_addr text,
     user_agent  text not null,
     body_bytes  bigint not null,
+    body_id     bigint,
     primary key (check_id, n),
     constraint kind_is_known check (kind between 0 and 4),
     constraint source_is_known check (source between 0 and 4),
     constraint exit_status_is_a_byte check (exit_status between 0 and 255)
 );
 
+-- Bodies are appended, and found by the number that their ping's row holds: an index of their own by check and ping
+-- would have each of them go to another page.
 create table ping_bodies (
+    id       bigint not null generated always as identity primary key,
     check_id uuid not null,
     n        bigint not null,
-    sealed   bytea not null,
-    primary key (check_id, n)
+    sealed   bytea not null
 );
 
 -- A check whose log has grown by a page, or which has flipped, since retention last looked.

@@ -1,5 +1,5 @@
 -- The first schema. Instants and lengths of time are microseconds (instants since 1970 UTC), ids are 16 bytes.
--- Hot tables (pings, ping_bodies, flips, incidents, deliveries, attempts) begin their key with the check's id and carry
+-- Hot tables (pings, flips, incidents, deliveries, attempts) begin their key with the check's id and carry
 -- no foreign keys: they can be partitioned by it, and a ping pays for no second look-up. Who deletes a check deletes
 -- their rows too (retention.rs), and a test holds that nothing is left.
 
@@ -154,19 +154,21 @@ create table pings (
     remote_addr text,
     user_agent  text    not null,
     body_bytes  integer not null,
+    body_id     integer,
     primary key (check_id, n),
     constraint kind_is_known check (kind between 0 and 4),
     constraint source_is_known check (source between 0 and 4),
     constraint exit_status_is_a_byte check (exit_status between 0 and 255)
 ) strict, without rowid;
 
--- With a rowid, unlike the others: bodies are appended at the end of the table, where a body in its key's place would
--- take pages of its own all over it.
+-- Bodies are appended, and found by the number that their ping's row holds: with a key of their own they would need a
+-- second tree, in which each goes to another page. A number may come again after its row was deleted, so whoever follows
+-- one looks at check and ping too.
 create table ping_bodies (
+    id       integer not null primary key,
     check_id blob    not null,
     n        integer not null,
-    sealed   blob    not null,
-    primary key (check_id, n)
+    sealed   blob    not null
 ) strict;
 
 -- A check whose log has grown by a page, or which has flipped, since retention last looked.
