@@ -142,8 +142,18 @@ async fn beside(
     let system = SystemScope::engine();
     let mut last_ping = None;
     if let Some(flip) = told.flips.last().filter(|_| needs.last_ping) {
-        let before = reader.ping_before(system, &told.check, flip.at).await?;
-        last_ping = before.map(|(n, exit_status, body)| LastPing { n, exit_status, body });
+        let (project, check) = (ProjectScope::granted(told.check.project), told.check.id);
+        if let Some((n, exit_status)) = reader.ping_before(system, check, flip.at).await? {
+            let body = match readable(reader.ping_body(project, check, n).await)? {
+                Ok(body) => Some(body.unwrap_or_default()),
+                // Only what stands beside the news: the alert goes out, and says what is missing.
+                Err(why) => {
+                    tracing::error!(check.id = %check, "an alert is sent without the body of a ping: {why}");
+                    None
+                }
+            };
+            last_ping = Some(LastPing { n, exit_status, body });
+        }
     }
     let mut channels = None;
     if needs.check_json {

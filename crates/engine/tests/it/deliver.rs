@@ -6,11 +6,12 @@ use allswell_core::signal::Action;
 use allswell_core::time::Span;
 use allswell_engine::Due;
 use allswell_engine::deliver::Deliver;
+use allswell_engine::ingest::Arrival;
 use allswell_engine::loops::Step;
 use allswell_store::outbox::Wanted;
 
-use crate::kit::{House, Log, NOW, SYSTEM, after, settle};
-use crate::script::{Script, deliver_with};
+use crate::kit::{House, Log, NOW, SYSTEM, after, settle, to};
+use crate::script::{Script, deliver_with, quiet};
 
 const LEASE_SECS: i64 = 60;
 const DAY_SECS: i64 = 86_400;
@@ -228,6 +229,41 @@ async fn a_delivery_that_cannot_be_read_holds_up_nobody() {
     );
     assert_eq!(settle(&deliver, after(DAY_SECS)).await.0, Due::WhenNudged);
     assert_eq!(state(&house), "expired");
+}
+
+/// The body of a ping stands beside the news, and is no reason to keep the news back.
+#[tokio::test]
+async fn an_alert_whose_ping_body_cannot_be_read_goes_out_and_says_so() {
+    let mut house = House::on_disk().await;
+    let hook = house
+        .webhook_with("https://hooks.example.com/x", r#"{"text":$BODY_JSON}"#)
+        .await;
+    let check = house.check(|_| {}).await;
+    house.tell(check, &[&hook]).await;
+    let arrival = Arrival {
+        action: Action::Fail,
+        body: bytes::Bytes::from_static(b"disk full"),
+        ..to(check)
+    };
+    house.in_one_batch(vec![arrival]).await.remove(0).expect("a ping");
+    let spoilt = house.raw().execute("update ping_bodies set sealed = x'0102'", []);
+    assert_eq!(spoilt.expect("a change"), 1);
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    assert_eq!(
+        script.sent()[0].body["text"],
+        "[the body of ping 1 cannot be read]"
+    );
+    let delivery = house.deliveries(check).await.remove(0);
+    assert_eq!(delivery.state, "delivered");
+    let (scope, id) = (house.scope(), delivery.id);
+    let attempts = house
+        .store
+        .read(async move |reader| reader.attempts_whole(scope, id).await)
+        .await;
+    let detail = attempts.expect("attempts").remove(0).found.detail;
+    assert!(String::from_utf8_lossy(&detail).contains("body_unreadable"));
 }
 
 /// A channel, a check and a ping that cannot be read are the trouble of their own deliveries.

@@ -178,8 +178,11 @@ impl House {
 
     /// A webhook whose calls go to this URL, with the event as body, unsigned.
     pub(crate) async fn webhook(&mut self, url: &str) -> Channel {
-        let call =
-            serde_json::json!({ "method": "POST", "url": url, "headers": {}, "body": "${json:EVENT}" });
+        self.webhook_with(url, "${json:EVENT}").await
+    }
+
+    pub(crate) async fn webhook_with(&mut self, url: &str, body: &str) -> Channel {
+        let call = serde_json::json!({ "method": "POST", "url": url, "headers": {}, "body": body });
         let signing =
             serde_json::json!({ "form": "none", "key_id": "k", "header_prefix": "X-Health", "keys": [] });
         let config = serde_json::json!({ "down": call, "up": call, "signing": signing });

@@ -183,20 +183,15 @@ impl Reader<'_> {
         rows.iter().map(|row| row.get("id")).collect()
     }
 
-    /// Number, exit status and kept body of the last ping of a check that arrived at `at` or before.
+    /// Number and exit status of the last ping of a check that arrived at `at` or before.
     pub async fn ping_before(
         &mut self,
         _: SystemScope,
-        check: &Check,
+        check: CheckId,
         at: Timestamp,
-    ) -> Result<Option<(u64, Option<u8>, Vec<u8>)>> {
-        let Some(row) = self.first(&PING_BEFORE, &[check.id.into(), at.into()]).await? else {
-            return Ok(None);
-        };
-        let n = row.get("n")?;
-        let body = self
-            .ping_body(ProjectScope::granted(check.project), check.id, n)
-            .await?;
-        Ok(Some((n, row.get("exit_status")?, body.unwrap_or_default())))
+    ) -> Result<Option<(u64, Option<u8>)>> {
+        let row = self.first(&PING_BEFORE, &[check.into(), at.into()]).await?;
+        row.map(|row| Ok((row.get("n")?, row.get("exit_status")?)))
+            .transpose()
     }
 }

@@ -395,7 +395,7 @@ async fn a_message_tells_the_flip_of_its_delivery(store: &Store) {
     );
     assert_eq!(target.config.reveal(), b"its address");
     let before = store
-        .read(async move |reader| reader.ping_before(SYSTEM, &told.check, NOW).await)
+        .read(async move |reader| reader.ping_before(SYSTEM, told.check.id, NOW).await)
         .await;
     assert_eq!(before.expect("a read").map(|(n, ..)| n), Some(1));
 }
