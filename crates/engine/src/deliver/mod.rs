@@ -41,8 +41,8 @@ use crate::Due;
 use crate::failpoint::failpoint;
 use crate::loops::{Step, Stopwatch};
 use crate::meters::Meters;
-use crate::ports::{Describe, Outbound};
-use crowd::Cursors;
+use crate::ports::{Describe, Log, Outbound};
+use crowd::{Cursors, Found};
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
@@ -312,7 +312,12 @@ impl<O: Outbound> Step for Deliver<O> {
         let claimed_for = Stopwatch::start();
         self.reap();
         self.record(now).await?;
-        let (ready, next, lapse) = self.due(now).await?;
+        let Found {
+            ready,
+            goes_on,
+            next,
+            lapse,
+        } = self.due(now).await?;
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
@@ -333,10 +338,14 @@ impl<O: Outbound> Step for Deliver<O> {
                 lock(&self.cursors).served = Some(last.project);
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
+                    lock(&self.cursors).begun();
                     self.begin(facts, claimed_for, now).await?;
                     return Ok(Due::Now);
                 }
             }
+        }
+        if goes_on {
+            return Ok(Due::Now);
         }
         let held_up = held_up.then(|| now + HELD_UP);
         let due = [next, lapse, held_up].into_iter().flatten().min();
