@@ -20,7 +20,6 @@ mod trouble;
 mod under_way;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+pub use attempt::TOLD;
 pub use desk::Permits;
 
 use crate::Due;
@@ -116,7 +116,7 @@ pub struct Deliver<O> {
     under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
-    log_lost: Arc<AtomicU64>,
+    log: Log,
     meters: Meters,
 }
 
@@ -136,8 +136,8 @@ pub struct Parts<O> {
     pub dice: Dice,
     /// Nudged when a delivery was promised; the attempts nudge it too.
     pub nudge: Arc<Notify>,
-    /// Counts the lines that the log had to drop.
-    pub log_lost: Arc<AtomicU64>,
+    /// The server's own log.
+    pub log: Log,
     /// Where it is counted.
     pub meters: Meters,
 }
@@ -161,7 +161,7 @@ impl<O: Outbound> Deliver<O> {
             under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
-            log_lost: parts.log_lost,
+            log: parts.log,
             meters: parts.meters,
         }
     }
@@ -207,7 +207,7 @@ impl<O: Outbound> Deliver<O> {
     /// Begins the attempts of what was claimed, and stores at once what needs none.
     async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
         let mut ended = Batch::default();
-        let mut returned = Vec::new();
+        let (mut returned, mut lines) = (Vec::new(), Vec::new());
         for facts in facts {
             // Of a claim that waited long for its commit, or for its facts, too little may be left: what is told then could
             // be told behind something newer. Monotonic: the clock may jump.
@@ -221,12 +221,9 @@ impl<O: Outbound> Deliver<O> {
                     }
                 }
                 Work::Line(_) if !may_tell => returned.push(facts.claimed),
-                // One that the log had no room for stays leased, and is written when the lease lapses.
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);
-                    if let Some(row) = self.write_line(&facts.claimed, &line, now) {
-                        ended.push(row, Some(Bearing::Works), None);
-                    }
+                    lines.push((facts.claimed, line));
                 }
                 Work::End(end, why) => {
                     let bearing = facts.bearing(end);
@@ -244,6 +241,9 @@ impl<O: Outbound> Deliver<O> {
                     tracing::error!(delivery.id = %id, "delivery {id} cannot be read: {why}");
                 }
             }
+        }
+        for row in self.write_lines(lines, now).await {
+            ended.push(row, Some(Bearing::Works), None);
         }
         if ended.len() > 0 {
             lock(&self.judged).push_back(Arc::new(ended));

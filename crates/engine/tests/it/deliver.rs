@@ -1,5 +1,8 @@
 //! Promises that are kept.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use allswell_core::delivery::Class;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
@@ -193,6 +196,31 @@ async fn more_than_a_batch_is_finished_by_several_steps() {
             .all(|delivery| delivery.state == "delivered")
     );
     assert_eq!(house.count("attempts").await, 450);
+}
+
+/// A terminal that was stopped, or a disk that hangs: what it was told may be lost with us.
+#[tokio::test(start_paused = true)]
+async fn a_line_counts_as_told_when_the_log_has_written_it() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house, "log").await;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&hangs);
+    let kept = Mutex::new(Vec::new());
+    house.log.flush = Some(Arc::new(move || {
+        let (done, written) = tokio::sync::oneshot::channel();
+        if asked.load(Ordering::Relaxed) {
+            kept.lock().expect("those that wait").push(done);
+        } else {
+            let _ = done.send(());
+        }
+        written
+    }));
+    let deliver = deliver(&mut house);
+    assert_eq!(settle(&deliver, NOW).await.0, Due::At(after(LEASE_SECS)));
+    assert_eq!(end(&house, id).await.0, "leased");
+    hangs.store(false, Ordering::Relaxed);
+    settle(&deliver, after(LEASE_SECS)).await;
+    assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
 }
 
 /// A flip that a later version wrote. The others go out; it waits for somebody who can read it, and at last expires.

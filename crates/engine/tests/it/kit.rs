@@ -20,6 +20,7 @@ use allswell_engine::Due;
 use allswell_engine::ingest::{Address, Answer, Arrival, Inbox, InboxLimits, Ingest, Refusal};
 use allswell_engine::loops::Step;
 use allswell_engine::meters::Meters;
+use allswell_engine::ports;
 use allswell_store::channels::Channel;
 use allswell_store::outbox::Delivery;
 use allswell_store::people::User;
@@ -48,6 +49,7 @@ pub(crate) struct House {
     pub(crate) project: ProjectId,
     pub(crate) ping_key: Secret<String>,
     pub(crate) deliver: Arc<Notify>,
+    pub(crate) log: ports::Log,
     pub(crate) meters: Meters,
     disk: Option<(tempfile::TempDir, PathBuf)>,
 }
@@ -105,6 +107,7 @@ impl House {
             project: id,
             ping_key,
             deliver: Arc::new(Notify::new()),
+            log: ports::Log::default(),
             meters: Meters::default(),
             disk,
         }
