@@ -55,10 +55,12 @@ statements! {
              select check_id, flip_seq, channel_id, occasion + 1, $3 from delivery_flips
              where check_id = $1 and delivery_id = $2
              on conflict (check_id, flip_seq, channel_id, occasion) do nothing";
-    RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
-                      where (shard, id) in
+    // Materialized as in CLAIM, so that a step gives no more back than it was told to.
+    RELEASE_LAPSED = "with lapsed as materialized
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
-                      skipping locked, then ")";
+                      skipping locked, then ")
+                      update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                      where (shard, id) in (select shard, id from lapsed)";
     RENEW = "update deliveries set lease_until = $5
              where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and lease_until <= $4";
     RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
