@@ -184,8 +184,11 @@ impl<O: Outbound> Deliver<O> {
             .store
             .write(async move |tx| {
                 let (mut claimed, mut overtaken) = (Vec::new(), 0);
-                for wanted in wanted {
-                    overtaken += claim_of(tx, wanted, (node, coalesce), now, &mut claimed).await?;
+                let all = tx
+                    .deliveries_claim_many(system, &wanted, now, node, LEASE)
+                    .await?;
+                for (wanted, got) in wanted.into_iter().zip(all) {
+                    overtaken += settle(tx, wanted, got, (node, coalesce), now, &mut claimed).await?;
                 }
                 Ok::<_, Error>((claimed, overtaken))
             })
@@ -263,15 +266,16 @@ impl<O: Outbound> Deliver<O> {
     }
 }
 
-async fn claim_of(
+/// Lets newer alerts overtake those that were claimed late, and claims in the place of what went so.
+async fn settle(
     tx: &mut Tx<'_>,
     wanted: Wanted,
+    mut got: Vec<Claimed>,
     (node, coalesce): (NodeId, bool),
     now: Timestamp,
     claimed: &mut Vec<Claimed>,
 ) -> Result<u64> {
     let system = SystemScope::engine();
-    let mut got = tx.deliveries_claim(system, &wanted, now, node, LEASE).await?;
     let mut overtaken = 0;
     if coalesce {
         let mut kept = Vec::with_capacity(got.len());
