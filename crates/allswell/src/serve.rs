@@ -18,7 +18,7 @@ use allswell_engine::ingest::{InboxLimits, Ingest};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
-use allswell_engine::ports::Outbound;
+use allswell_engine::ports::{Log, Outbound};
 use allswell_engine::rekey::{Others, Rekey};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
@@ -222,7 +222,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         describe: allswell_web::describe(&app),
         dice: dice.fork(),
         nudge: deliver_nudge.clone(),
-        log_lost: log.lost(),
+        log: Log {
+            lost: log.lost(),
+            flush: Some(Arc::new({
+                let log = log.clone();
+                move || log.flushed()
+            })),
+        },
         meters: meters.clone(),
     };
     let deliver = Deliver::new(store.clone(), rules, parts);

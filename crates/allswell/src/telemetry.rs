@@ -4,15 +4,20 @@
 //! that hangs must not stop the watch. What does not fit, or finds a full disk, is dropped and counted, and the log says
 //! how many it were as soon as it can.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::Level;
-use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -27,8 +32,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 enum Item {
     Line(Vec<u8>),
-    /// Everything before this is written: say so.
-    Finish(SyncSender<()>),
+    /// Everything before this is written: have it reach the disk, and say so.
+    Finish(Box<dyn FnOnce() + Send>),
 }
 
 /// The way into the log.
@@ -47,9 +52,18 @@ impl LogWriter {
     /// Waits until what was logged is written, but not for ever.
     pub fn finish(&self) {
         let (done, written) = sync_channel(1);
-        if self.lines.try_send(Item::Finish(done)).is_ok() {
+        let say = Box::new(move || _ = done.send(()));
+        if self.lines.try_send(Item::Finish(say)).is_ok() {
             let _ = written.recv_timeout(FINISH_MAX);
         }
+    }
+
+    /// Asks for word that what was logged is written; none comes from a log that is full.
+    pub fn flushed(&self) -> oneshot::Receiver<()> {
+        let (done, written) = oneshot::channel();
+        let say = Box::new(move || _ = done.send(()));
+        let _ = self.lines.try_send(Item::Finish(say));
+        written
     }
 
     fn put(&self, line: Vec<u8>) {
@@ -110,11 +124,11 @@ fn spawn(out: impl Write + Send + 'static) -> LogWriter {
     LogWriter { lines, lost }
 }
 
-fn write_lines(waiting: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) {
+fn write_lines<W: Write>(waiting: &Receiver<Item>, mut out: W, lost: &AtomicU64) {
     let mut told = 0;
     // A full disk may have taken the beginning of a line: the next one begins anew.
     let mut broken = false;
-    let mut put = |line: &[u8]| {
+    let mut put = |out: &mut W, line: &[u8]| {
         if broken && out.write_all(b"\n").is_err() {
             return false;
         }
@@ -131,11 +145,14 @@ fn write_lines(waiting: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) 
         match item {
             // A standard error that is closed is nobody's business any more; going on empties the queue.
             Ok(Item::Line(line)) => {
-                if !put(&line) {
+                if !put(&mut out, &line) {
                     lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            Ok(Item::Finish(done)) => drop(done.send(())),
+            Ok(Item::Finish(say)) => {
+                let _ = out.flush();
+                say();
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -145,10 +162,35 @@ fn write_lines(waiting: &Receiver<Item>, mut out: impl Write, lost: &AtomicU64) 
                 "{} lines of the log were lost: they could not be written, or not fast enough\n",
                 all - told
             );
-            if put(line.as_bytes()) {
+            if put(&mut out, line.as_bytes()) {
                 told = all;
             }
         }
+    }
+}
+
+/// Standard error. Where it is a file, a flush has what was written reach the disk.
+struct StandardError {
+    file: Option<File>,
+}
+
+impl StandardError {
+    fn new() -> Self {
+        let file = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        let is_file = |file: &File| file.metadata().is_ok_and(|about| about.is_file());
+        StandardError {
+            file: file.ok().filter(is_file),
+        }
+    }
+}
+
+impl Write for StandardError {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        io::stderr().write(part)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 }
 
@@ -161,15 +203,19 @@ pub fn start(log: Log) -> LogWriter {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let writer = spawn(io::stderr());
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from_level(level))
+    let writer = spawn(StandardError::new());
+    // What a channel of the kind `log` tells is no talk of ours: it is written at every level.
+    let wanted = Targets::new()
+        .with_default(level)
+        .with_target(allswell_engine::deliver::TOLD, Level::WARN.max(level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
         .with_writer(writer.clone());
+    let log_of = tracing_subscriber::registry().with(wanted);
     match log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => log_of.with(lines).init(),
+        LogFormat::Json => log_of.with(lines.json().flatten_event(true)).init(),
     }
     let last_words = writer.clone();
     std::panic::set_hook(Box::new(move |panic| {
@@ -228,6 +274,19 @@ mod tests {
             all.concat()
                 .contains(&format!("{lost} lines of the log were lost"))
         );
+    }
+
+    #[test]
+    fn word_of_a_flush_comes_when_what_was_said_is_written() {
+        let (go, let_go) = channel();
+        let (seen, lines) = channel();
+        let writer = spawn(Slow { let_go, seen });
+        writeln!(writer.make_writer(), "a").expect("a line in memory");
+        let mut flushed = writer.flushed();
+        assert!(flushed.try_recv().is_err(), "the output hangs");
+        drop(go);
+        assert_eq!(flushed.blocking_recv(), Ok(()));
+        assert_eq!(lines.try_recv().as_deref(), Ok("a\n"));
     }
 
     /// An output on a disk that is full at first, and takes the beginning of a line with it.

@@ -121,13 +121,12 @@ fn find(text: &str, place: Place, tags: usize) -> (Found<'_>, usize) {
     if let Some(name) = NAMES.into_iter().filter(here).find(|name| rest.starts_with(name)) {
         return (Found::Named(name), 1 + name.len());
     }
-    if let Some(digits) = rest.strip_prefix("TAG") {
-        for n in 1..=tags {
-            let number = n.to_string();
-            if digits.starts_with(&number) {
-                return (Found::Tag(n - 1), 1 + "TAG".len() + number.len());
-            }
-        }
+    // The first digit decides: whatever follows it, `$TAG1` is tried before `$TAG10`.
+    if let Some(digits) = rest.strip_prefix("TAG")
+        && let Some(n) = digits.chars().next().and_then(|first| first.to_digit(10))
+        && (1..=tags).contains(&(n as usize))
+    {
+        return (Found::Tag(n as usize - 1), 1 + "TAG".len() + 1);
     }
     (Found::Text, 1)
 }

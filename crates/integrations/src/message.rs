@@ -74,8 +74,8 @@ pub struct LastPing {
     pub n: u64,
     /// The exit status in its address.
     pub exit_status: Option<u8>,
-    /// What is kept of its body; empty if nothing.
-    pub body: Vec<u8>,
+    /// What is kept of its body, empty if nothing; `None` if it cannot be read.
+    pub body: Option<Vec<u8>>,
 }
 
 /// Which try this is.

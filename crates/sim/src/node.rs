@@ -13,7 +13,7 @@ use allswell_engine::deliver::{Deliver, Parts, Rules};
 use allswell_engine::ingest::{Answer, Arrival, Inbox, InboxLimits, Ingest, Refusal};
 use allswell_engine::loops::Step;
 use allswell_engine::meters::Meters;
-use allswell_engine::ports::Outbound;
+use allswell_engine::ports::{Log, Outbound};
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
@@ -132,7 +132,10 @@ impl Up {
             describe: Arc::new(|_, _, _| String::new()),
             dice: dice.fork(),
             nudge: Arc::default(),
-            log_lost: told.lost(),
+            log: Log {
+                lost: told.lost(),
+                ..Log::default()
+            },
             meters,
         };
         let deliver = Deliver::new(store.clone(), Rules::default(), parts);

@@ -129,7 +129,12 @@ impl Reader<'_> {
         }))
     }
 
-    async fn config_open(&mut self, scope: ProjectScope, id: ChannelId, sealed: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) async fn config_open(
+        &mut self,
+        scope: ProjectScope,
+        id: ChannelId,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>> {
         let what = format!("configuration of channel {id}");
         let plain = self
             .open_sealed(place(&id, scope.project()), sealed, &what)

@@ -46,6 +46,8 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
             ("news", crate::news::POSTGRES_STATEMENTS),
+            ("outbox/claim", crate::outbox::claim::POSTGRES_STATEMENTS),
+            ("outbox/health", crate::outbox::health::POSTGRES_STATEMENTS),
             ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
             ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),
             ("pages", crate::pages::POSTGRES_STATEMENTS),

@@ -19,9 +19,8 @@ statements! {
     FIND = "select body_hash, status, sealed from idempotency where project_id = $1 and id = $2";
     FORGET = "delete from idempotency where project_id = $1 and id = $2 and created_at < $3";
     END = "update idempotency set status = $3, sealed = $4 where project_id = $1 and id = $2";
-    OLD = "delete from idempotency where id in
-               (select id from idempotency where created_at < $1 order by created_at limit $2",
-           skipping locked, then ")";
+    OLD = "with old as materialized (select id from idempotency where created_at < $1 order by created_at limit $2",
+           skipping locked, then ") delete from idempotency where id in (select id from old)";
 }
 
 /// What a request that may have come before is known by.

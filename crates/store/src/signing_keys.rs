@@ -27,8 +27,8 @@ statements! {
     NONCE = "insert into nonces (key_id, nonce, at) values ($1, $2, $3) on conflict (key_id, nonce) do nothing";
     NONCES = "select count(*) as nonces from (select 1 from nonces where key_id = $1 limit $2) as seen";
     USED = "update signing_keys set last_used_at = $2 where id = $1 and (last_used_at is null or last_used_at < $3)";
-    OLD = "delete from nonces where (key_id, nonce) in
-               (select key_id, nonce from nonces where at < $1 order by at limit $2", skipping locked, then ")";
+    OLD = "with old as materialized (select key_id, nonce from nonces where at < $1 order by at limit $2",
+           skipping locked, then ") delete from nonces where (key_id, nonce) in (select key_id, nonce from old)";
     REQUIRE = "update projects set require_hmac = $2 where id = $1 and deleted_at is null";
     REQUIRED = "select require_hmac from projects where id = $1";
 }

@@ -9,8 +9,8 @@ use crate::db::{Tx, statements};
 statements! {
     COUNT = "insert into wrong_keys (client, minute, tries) values ($1, $2, $3)
              on conflict (client, minute) do update set tries = wrong_keys.tries + excluded.tries returning tries";
-    OLD = "delete from wrong_keys where (client, minute) in
-               (select client, minute from wrong_keys where minute < $1 limit $2", skipping locked, then ")";
+    OLD = "with old as materialized (select client, minute from wrong_keys where minute < $1 limit $2",
+           skipping locked, then ") delete from wrong_keys where (client, minute) in (select client, minute from old)";
 }
 
 impl Tx<'_> {

@@ -2,7 +2,6 @@
 //! memory for the next step.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use allswell_core::exchange::{End as CallEnd, Outcome, Phase, Phases, Request};
@@ -17,6 +16,10 @@ use crate::ports::Outbound;
 
 /// No attempt is waited for longer: its budget, and what closing takes.
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(33);
+/// The target of lines that channels of the kind `log` tell: a log must not leave them out.
+pub const TOLD: &str = module_path!();
+/// How long a step waits for the log: a terminal that was stopped must not stop the others.
+const LOG_WITHIN: Duration = Duration::from_millis(250);
 
 impl<O: Outbound> Deliver<O> {
     /// Begins one attempt; `false` if its origin has no room.
@@ -57,13 +60,22 @@ impl<O: Outbound> Deliver<O> {
         true
     }
 
-    pub(super) fn write_line(&self, claimed: &Claimed, line: &str, now: Timestamp) -> Option<Recorded> {
-        let lost = self.log_lost.load(Ordering::Relaxed);
-        tracing::warn!(delivery.id = %claimed.id, "{line}");
-        // Another's line may have been the lost one; then this one is written twice, which is the better error.
-        let written = self.log_lost.load(Ordering::Relaxed) == lost;
-        written.then(|| Recorded {
-            claimed: claimed.clone(),
+    /// Writes lines into the log. Gives what is to be recorded: nothing, unless all of them are known to be written. Then
+    /// they stay leased, and are written again when the lease lapses: twice is the better error.
+    pub(super) async fn write_lines(&self, lines: Vec<(Claimed, String)>, now: Timestamp) -> Vec<Recorded> {
+        if lines.is_empty() {
+            return Vec::new();
+        }
+        let lost = self.log.lost();
+        for (claimed, line) in &lines {
+            tracing::warn!(delivery.id = %claimed.id, "{line}");
+        }
+        let is_written = tokio::time::timeout(LOG_WITHIN, self.log.is_written()).await;
+        if is_written != Ok(true) || self.log.lost() != lost {
+            return Vec::new();
+        }
+        let recorded = |(claimed, _): (Claimed, String)| Recorded {
+            claimed,
             found: Some(Found {
                 started_at: now,
                 duration: Span::ZERO,
@@ -74,7 +86,8 @@ impl<O: Outbound> Deliver<O> {
             }),
             next: Next::Ended(End::Delivered),
             outcome: "written to the log".to_owned(),
-        })
+        };
+        lines.into_iter().map(recorded).collect()
     }
 
     /// Forgets tasks that have ended. One that panicked keeps its delivery until the lease lapses.

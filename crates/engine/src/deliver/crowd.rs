@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, ProjectId};
+use allswell_core::limits;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use allswell_store::outbox::Ready;
@@ -21,21 +22,95 @@ const CHANNELS_ASKED: u64 = 64;
 /// Classes of projects whose place is remembered; with more, all begin anew.
 const PLACES_MAX: usize = 10_000;
 
+/// Rounds through all projects after which each of their channels was asked.
+const ROUNDS_MAX: usize = limits::CHANNELS_MAX.div_ceil(CHANNELS_ASKED as usize);
+
 /// Where the next step of a crowd goes on.
 #[derive(Default)]
 pub(super) struct Cursors {
     project: HashMap<Class, ProjectId>,
     channels: HashMap<(Class, ProjectId), ChannelId>,
+    round: Round,
     /// The project that had the last turn.
     pub(super) served: Option<ProjectId>,
 }
 
+/// How much of a crowd was asked since something of it began: with nothing found in one slice the next one is asked at
+/// once, and only when everybody was asked in vain there is nothing to do but wait.
+#[derive(Default)]
+struct Round {
+    classes: HashMap<Class, Asked>,
+    /// Some project has more channels than were asked in this round.
+    is_partial: bool,
+    /// Rounds before this one.
+    before: usize,
+}
+
+/// The projects of a class that were asked in a round.
+struct Asked {
+    /// Those after this one came first.
+    from: Option<ProjectId>,
+    came_to_the_end: bool,
+    all: bool,
+}
+
+impl Round {
+    /// Notes a slice: the projects after `after`, up to `last`.
+    fn note(&mut self, class: Class, after: Option<ProjectId>, slice: &Slice) {
+        let asked = self.classes.entry(class).or_insert(Asked {
+            from: after,
+            came_to_the_end: false,
+            all: false,
+        });
+        let last = slice.projects.last().map(|(project, _)| *project);
+        let came_round = asked.came_to_the_end && (slice.came_to_the_end || last >= asked.from);
+        let is_small = (slice.projects.len() as u64) < PROJECTS_ASKED;
+        asked.came_to_the_end |= slice.came_to_the_end;
+        asked.all |= is_small || came_round || (asked.came_to_the_end && asked.from.is_none());
+    }
+
+    /// Whether everybody was asked, now that this slice was.
+    fn is_over(&mut self) -> bool {
+        if self.classes.values().any(|asked| !asked.all) {
+            return false;
+        }
+        let is_over = !self.is_partial || self.before + 1 >= ROUNDS_MAX;
+        *self = Round {
+            before: if is_over { 0 } else { self.before + 1 },
+            ..Round::default()
+        };
+        is_over
+    }
+}
+
+/// Some projects in the order of their ids, each with whether something is due.
+struct Slice {
+    projects: Vec<(ProjectId, bool)>,
+    /// The last of all was among them, and the first follow it.
+    came_to_the_end: bool,
+}
+
+impl Cursors {
+    /// Something of a crowd began: whoever was asked before may have more.
+    pub(super) fn begun(&mut self) {
+        self.round = Round::default();
+    }
+}
+
+/// What is due, as far as a step looks.
+pub(super) struct Found {
+    pub(super) ready: Vec<Ready>,
+    /// Others of a crowd are still to be asked.
+    pub(super) goes_on: bool,
+    /// When the next delivery becomes due.
+    pub(super) next: Option<Timestamp>,
+    /// When the next lease lapses.
+    pub(super) lapse: Option<Timestamp>,
+}
+
 impl<O: Outbound> Deliver<O> {
     /// Where deliveries are due. Of a crowd the projects and channels whose turn it is to be asked.
-    pub(super) async fn due(
-        &self,
-        now: Timestamp,
-    ) -> Result<(Vec<Ready>, Option<Timestamp>, Option<Timestamp>)> {
+    pub(super) async fn due(&self, now: Timestamp) -> Result<Found> {
         let system = SystemScope::engine();
         let (ready, crowded, next, lapse) = self
             .store
@@ -45,10 +120,17 @@ impl<O: Outbound> Deliver<O> {
                 Ok::<_, Error>((ready, crowded, next, lapse))
             })
             .await?;
-        if !crowded {
-            return Ok((ready, next, lapse));
+        let mut found = Found {
+            ready,
+            goes_on: false,
+            next,
+            lapse,
+        };
+        if crowded {
+            found.ready = self.crowd(now).await?;
+            found.goes_on = !lock(&self.cursors).round.is_over();
         }
-        Ok((self.crowd(now).await?, next, lapse))
+        Ok(found)
     }
 
     async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
@@ -58,14 +140,16 @@ impl<O: Outbound> Deliver<O> {
                 continue;
             }
             let after = lock(&self.cursors).project.get(&class).copied();
-            let projects = self.projects(class, after, now).await?;
+            let slice = self.projects(class, after, now).await?;
             let asked: Vec<(ProjectId, Option<ChannelId>)> = {
                 let mut cursors = lock(&self.cursors);
-                if let Some((last, _)) = projects.last() {
+                cursors.round.note(class, after, &slice);
+                if let Some((last, _)) = slice.projects.last() {
                     cursors.project.insert(class, *last);
                 }
-                let others = projects.len() > 1;
-                let due = projects
+                let others = slice.projects.len() > 1;
+                let due = slice
+                    .projects
                     .iter()
                     .filter(|(_, due)| *due)
                     .map(|(project, _)| *project);
@@ -79,6 +163,7 @@ impl<O: Outbound> Deliver<O> {
                 if let Some((last, _)) = channels.last() {
                     cursors.channels.insert((class, project), *last);
                 }
+                cursors.round.is_partial |= channels.len() as u64 >= CHANNELS_ASKED;
                 let due = channels.into_iter().filter(|(_, due)| *due);
                 ready.extend(due.map(|(channel, _)| Ready {
                     class,
@@ -95,26 +180,25 @@ impl<O: Outbound> Deliver<O> {
     }
 
     /// The next projects after `after`, and at the end of them those from the beginning.
-    async fn projects(
-        &self,
-        class: Class,
-        after: Option<ProjectId>,
-        now: Timestamp,
-    ) -> Result<Vec<(ProjectId, bool)>> {
+    async fn projects(&self, class: Class, after: Option<ProjectId>, now: Timestamp) -> Result<Slice> {
         let system = SystemScope::engine();
         self.store
             .read(async move |reader| {
                 let nil = ProjectId::from(uuid::Uuid::nil());
                 let from = after.unwrap_or(nil);
-                let mut walked = reader
+                let mut projects = reader
                     .deliveries_projects(system, class, from, now, PROJECTS_ASKED)
                     .await?;
-                if (walked.len() as u64) < PROJECTS_ASKED && after.is_some() {
-                    let rest = PROJECTS_ASKED - walked.len() as u64;
+                let came_to_the_end = (projects.len() as u64) < PROJECTS_ASKED;
+                if came_to_the_end && after.is_some() {
+                    let rest = PROJECTS_ASKED - projects.len() as u64;
                     let again = reader.deliveries_projects(system, class, nil, now, rest).await?;
-                    walked.extend(again.into_iter().filter(|(project, _)| *project <= from));
+                    projects.extend(again.into_iter().filter(|(project, _)| *project <= from));
                 }
-                Ok(walked)
+                Ok(Slice {
+                    projects,
+                    came_to_the_end,
+                })
             })
             .await
     }
@@ -147,5 +231,68 @@ impl<O: Outbound> Deliver<O> {
                 Ok(all)
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> ProjectId {
+        uuid::Uuid::from_u128(n).into()
+    }
+
+    /// Slices as the store gives them, of projects 1 to `count`.
+    fn slice(after: Option<u128>, count: u128) -> Slice {
+        let from = after.unwrap_or(0);
+        let size = u128::from(PROJECTS_ASKED);
+        let mut projects: Vec<u128> = (from + 1..=count).take(PROJECTS_ASKED as usize).collect();
+        let came_to_the_end = (projects.len() as u128) < size;
+        if came_to_the_end {
+            let rest = size - projects.len() as u128;
+            projects.extend((1..=count.min(from)).take(rest as usize));
+        }
+        Slice {
+            projects: projects.into_iter().map(|n| (id(n), true)).collect(),
+            came_to_the_end,
+        }
+    }
+
+    #[test]
+    fn a_round_is_over_when_everybody_was_asked_wherever_it_began() {
+        for count in [1, 63, 64, 65, 127, 128, 129, 300] {
+            for begin in (0..=count).step_by(7) {
+                let mut round = Round::default();
+                let mut asked = std::collections::BTreeSet::new();
+                let mut after = (begin > 0).then_some(begin);
+                let mut slices = 0;
+                loop {
+                    let slice = slice(after, count);
+                    round.note(Class::Alert, after.map(id), &slice);
+                    asked.extend(slice.projects.iter().map(|(project, _)| *project));
+                    after = slice
+                        .projects
+                        .last()
+                        .map(|(project, _)| project.as_uuid().as_u128());
+                    slices += 1;
+                    if round.is_over() {
+                        break;
+                    }
+                    assert!(slices < 20, "{count} from {begin} never ends");
+                }
+                assert_eq!(asked.len() as u128, count, "{count} from {begin}");
+                assert!(slices <= count / 64 + 3, "{count} from {begin}: {slices} slices");
+            }
+        }
+    }
+
+    #[test]
+    fn with_more_channels_than_a_slice_has_further_rounds_follow() {
+        let mut round = Round::default();
+        for n in 1..=ROUNDS_MAX {
+            round.note(Class::Alert, None, &slice(None, 3));
+            round.is_partial = true;
+            assert_eq!(round.is_over(), n == ROUNDS_MAX, "{n}");
+        }
     }
 }

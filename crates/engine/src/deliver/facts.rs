@@ -1,6 +1,6 @@
 //! From rows to what is sent: the facts of claimed deliveries are read together, and become messages one by one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use allswell_core::check::{Check, Settings, State, Status};
@@ -74,15 +74,23 @@ pub(super) enum Work {
 /// Reads the facts of deliveries that were just claimed.
 pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Result<Vec<Facts>> {
     let system = SystemScope::engine();
-    let places: HashSet<(ProjectId, ChannelId)> = claimed
+    let mut places: Vec<(ProjectId, ChannelId)> = claimed
         .iter()
         .map(|claimed| (claimed.project, claimed.channel))
         .collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut found = reader.delivery_targets(system, &places).await?;
     let mut targets = HashMap::new();
     for (project, channel) in places {
-        if let Some(found) = readable(place(reader, project, channel).await)?.transpose() {
-            targets.insert(channel, found);
-        }
+        let Some(target) = found.remove(&channel) else {
+            continue;
+        };
+        let place = match readable(target)? {
+            Ok(target) => readable(place(reader, project, target).await)?,
+            Err(why) => Err(why),
+        };
+        targets.insert(channel, place);
     }
     let mut told = reader
         .deliveries_told(system, &claimed.iter().collect::<Vec<_>>())
@@ -120,17 +128,13 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
     Ok(facts)
 }
 
-/// Where a channel's deliveries go, and what its messages need; `None` if it is gone.
-async fn place(reader: &mut Reader<'_>, project: ProjectId, channel: ChannelId) -> Result<Option<Place>> {
-    let target = reader
-        .delivery_target(SystemScope::engine(), project, channel)
-        .await?;
-    let Some(target) = target else { return Ok(None) };
-    Ok(Some(Place {
+/// Where a channel's deliveries go, and what its messages need.
+async fn place(reader: &mut Reader<'_>, project: ProjectId, target: Target) -> Result<Place> {
+    Ok(Place {
         needs: Needs::of(target.config.reveal()),
         secrets: secrets(reader, project, &target).await?,
         target: Arc::new(target),
-    }))
+    })
 }
 
 /// What stands beside the flip, as far as a channel's messages need it: the last ping, and the check's channels.
@@ -142,8 +146,18 @@ async fn beside(
     let system = SystemScope::engine();
     let mut last_ping = None;
     if let Some(flip) = told.flips.last().filter(|_| needs.last_ping) {
-        let before = reader.ping_before(system, &told.check, flip.at).await?;
-        last_ping = before.map(|(n, exit_status, body)| LastPing { n, exit_status, body });
+        let (project, check) = (ProjectScope::granted(told.check.project), told.check.id);
+        if let Some((n, exit_status)) = reader.ping_before(system, check, flip.at).await? {
+            let body = match readable(reader.ping_body(project, check, n).await)? {
+                Ok(body) => Some(body.unwrap_or_default()),
+                // Only what stands beside the news: the alert goes out, and says what is missing.
+                Err(why) => {
+                    tracing::error!(check.id = %check, "an alert is sent without the body of a ping: {why}");
+                    None
+                }
+            };
+            last_ping = Some(LastPing { n, exit_status, body });
+        }
     }
     let mut channels = None;
     if needs.check_json {

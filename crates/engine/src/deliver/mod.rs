@@ -20,7 +20,6 @@ mod trouble;
 mod under_way;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,14 +34,15 @@ use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+pub use attempt::TOLD;
 pub use desk::Permits;
 
 use crate::Due;
 use crate::failpoint::failpoint;
 use crate::loops::{Step, Stopwatch};
 use crate::meters::Meters;
-use crate::ports::{Describe, Outbound};
-use crowd::Cursors;
+use crate::ports::{Describe, Log, Outbound};
+use crowd::{Cursors, Found};
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
@@ -116,7 +116,7 @@ pub struct Deliver<O> {
     under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
-    log_lost: Arc<AtomicU64>,
+    log: Log,
     meters: Meters,
 }
 
@@ -136,8 +136,8 @@ pub struct Parts<O> {
     pub dice: Dice,
     /// Nudged when a delivery was promised; the attempts nudge it too.
     pub nudge: Arc<Notify>,
-    /// Counts the lines that the log had to drop.
-    pub log_lost: Arc<AtomicU64>,
+    /// The server's own log.
+    pub log: Log,
     /// Where it is counted.
     pub meters: Meters,
 }
@@ -161,7 +161,7 @@ impl<O: Outbound> Deliver<O> {
             under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
-            log_lost: parts.log_lost,
+            log: parts.log,
             meters: parts.meters,
         }
     }
@@ -184,8 +184,11 @@ impl<O: Outbound> Deliver<O> {
             .store
             .write(async move |tx| {
                 let (mut claimed, mut overtaken) = (Vec::new(), 0);
-                for wanted in wanted {
-                    overtaken += claim_of(tx, wanted, (node, coalesce), now, &mut claimed).await?;
+                let all = tx
+                    .deliveries_claim_many(system, &wanted, now, node, LEASE)
+                    .await?;
+                for (wanted, got) in wanted.into_iter().zip(all) {
+                    overtaken += settle(tx, wanted, got, (node, coalesce), now, &mut claimed).await?;
                 }
                 Ok::<_, Error>((claimed, overtaken))
             })
@@ -207,7 +210,7 @@ impl<O: Outbound> Deliver<O> {
     /// Begins the attempts of what was claimed, and stores at once what needs none.
     async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
         let mut ended = Batch::default();
-        let mut returned = Vec::new();
+        let (mut returned, mut lines) = (Vec::new(), Vec::new());
         for facts in facts {
             // Of a claim that waited long for its commit, or for its facts, too little may be left: what is told then could
             // be told behind something newer. Monotonic: the clock may jump.
@@ -221,12 +224,9 @@ impl<O: Outbound> Deliver<O> {
                     }
                 }
                 Work::Line(_) if !may_tell => returned.push(facts.claimed),
-                // One that the log had no room for stays leased, and is written when the lease lapses.
                 Work::Line(line) => {
                     self.desk.stays_inside(facts.claimed.channel);
-                    if let Some(row) = self.write_line(&facts.claimed, &line, now) {
-                        ended.push(row, Some(Bearing::Works), None);
-                    }
+                    lines.push((facts.claimed, line));
                 }
                 Work::End(end, why) => {
                     let bearing = facts.bearing(end);
@@ -244,6 +244,9 @@ impl<O: Outbound> Deliver<O> {
                     tracing::error!(delivery.id = %id, "delivery {id} cannot be read: {why}");
                 }
             }
+        }
+        for row in self.write_lines(lines, now).await {
+            ended.push(row, Some(Bearing::Works), None);
         }
         if ended.len() > 0 {
             lock(&self.judged).push_back(Arc::new(ended));
@@ -263,15 +266,16 @@ impl<O: Outbound> Deliver<O> {
     }
 }
 
-async fn claim_of(
+/// Lets newer alerts overtake those that were claimed late, and claims in the place of what went so.
+async fn settle(
     tx: &mut Tx<'_>,
     wanted: Wanted,
+    mut got: Vec<Claimed>,
     (node, coalesce): (NodeId, bool),
     now: Timestamp,
     claimed: &mut Vec<Claimed>,
 ) -> Result<u64> {
     let system = SystemScope::engine();
-    let mut got = tx.deliveries_claim(system, &wanted, now, node, LEASE).await?;
     let mut overtaken = 0;
     if coalesce {
         let mut kept = Vec::with_capacity(got.len());
@@ -312,7 +316,12 @@ impl<O: Outbound> Step for Deliver<O> {
         let claimed_for = Stopwatch::start();
         self.reap();
         self.record(now).await?;
-        let (ready, next, lapse) = self.due(now).await?;
+        let Found {
+            ready,
+            goes_on,
+            next,
+            lapse,
+        } = self.due(now).await?;
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
@@ -333,10 +342,14 @@ impl<O: Outbound> Step for Deliver<O> {
                 lock(&self.cursors).served = Some(last.project);
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
+                    lock(&self.cursors).begun();
                     self.begin(facts, claimed_for, now).await?;
                     return Ok(Due::Now);
                 }
             }
+        }
+        if goes_on {
+            return Ok(Due::Now);
         }
         let held_up = held_up.then(|| now + HELD_UP);
         let due = [next, lapse, held_up].into_iter().flatten().min();

@@ -51,8 +51,12 @@ impl Seens {
 
     /// Writes it down; gives what is to be said in the log, once it is committed.
     pub(super) async fn write(self, tx: &mut Tx<'_>, now: Timestamp, dice: &mut Dice) -> Result<Vec<Note>> {
+        let (working, failing): (Vec<_>, Vec<_>) =
+            self.0.into_iter().partition(|(_, seen)| seen.works && !seen.gone);
+        let working: Vec<ChannelId> = working.into_iter().map(|((_, channel), _)| channel).collect();
+        tx.channels_work(SystemScope::engine(), &working).await?;
         let mut said = Vec::new();
-        for ((project, channel), seen) in self.0 {
+        for ((project, channel), seen) in failing {
             said.extend(write_one(tx, project, channel, &seen, now, dice).await?);
         }
         Ok(said)
@@ -68,10 +72,6 @@ async fn write_one(
     dice: &mut Dice,
 ) -> Result<Option<Note>> {
     let system = SystemScope::engine();
-    if seen.works && !seen.gone {
-        tx.channel_works(system, channel).await?;
-        return Ok(None);
-    }
     let Some(error) = &seen.error else { return Ok(None) };
     let before = tx.channel_health(system, channel).await?;
     tx.channel_fails(system, channel, error, seen.given_up, now)

@@ -1,16 +1,20 @@
 //! Promises that are kept.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use allswell_core::delivery::Class;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
 use allswell_engine::Due;
 use allswell_engine::deliver::Deliver;
+use allswell_engine::ingest::Arrival;
 use allswell_engine::loops::Step;
 use allswell_store::outbox::Wanted;
 
-use crate::kit::{House, Log, NOW, SYSTEM, after, settle};
-use crate::script::{Script, deliver_with};
+use crate::kit::{House, Log, NOW, SYSTEM, after, settle, to};
+use crate::script::{Script, deliver_with, quiet};
 
 const LEASE_SECS: i64 = 60;
 const DAY_SECS: i64 = 86_400;
@@ -194,6 +198,31 @@ async fn more_than_a_batch_is_finished_by_several_steps() {
     assert_eq!(house.count("attempts").await, 450);
 }
 
+/// A terminal that was stopped, or a disk that hangs: what it was told may be lost with us.
+#[tokio::test(start_paused = true)]
+async fn a_line_counts_as_told_when_the_log_has_written_it() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house, "log").await;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&hangs);
+    let kept = Mutex::new(Vec::new());
+    house.log.flush = Some(Arc::new(move || {
+        let (done, written) = tokio::sync::oneshot::channel();
+        if asked.load(Ordering::Relaxed) {
+            kept.lock().expect("those that wait").push(done);
+        } else {
+            let _ = done.send(());
+        }
+        written
+    }));
+    let deliver = deliver(&mut house);
+    assert_eq!(settle(&deliver, NOW).await.0, Due::At(after(LEASE_SECS)));
+    assert_eq!(end(&house, id).await.0, "leased");
+    hangs.store(false, Ordering::Relaxed);
+    settle(&deliver, after(LEASE_SECS)).await;
+    assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
+}
+
 /// A flip that a later version wrote. The others go out; it waits for somebody who can read it, and at last expires.
 #[tokio::test]
 async fn a_delivery_that_cannot_be_read_holds_up_nobody() {
@@ -228,6 +257,41 @@ async fn a_delivery_that_cannot_be_read_holds_up_nobody() {
     );
     assert_eq!(settle(&deliver, after(DAY_SECS)).await.0, Due::WhenNudged);
     assert_eq!(state(&house), "expired");
+}
+
+/// The body of a ping stands beside the news, and is no reason to keep the news back.
+#[tokio::test]
+async fn an_alert_whose_ping_body_cannot_be_read_goes_out_and_says_so() {
+    let mut house = House::on_disk().await;
+    let hook = house
+        .webhook_with("https://hooks.example.com/x", r#"{"text":$BODY_JSON}"#)
+        .await;
+    let check = house.check(|_| {}).await;
+    house.tell(check, &[&hook]).await;
+    let arrival = Arrival {
+        action: Action::Fail,
+        body: bytes::Bytes::from_static(b"disk full"),
+        ..to(check)
+    };
+    house.in_one_batch(vec![arrival]).await.remove(0).expect("a ping");
+    let spoilt = house.raw().execute("update ping_bodies set sealed = x'0102'", []);
+    assert_eq!(spoilt.expect("a change"), 1);
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    assert_eq!(
+        script.sent()[0].body["text"],
+        "[the body of ping 1 cannot be read]"
+    );
+    let delivery = house.deliveries(check).await.remove(0);
+    assert_eq!(delivery.state, "delivered");
+    let (scope, id) = (house.scope(), delivery.id);
+    let attempts = house
+        .store
+        .read(async move |reader| reader.attempts_whole(scope, id).await)
+        .await;
+    let detail = attempts.expect("attempts").remove(0).found.detail;
+    assert!(String::from_utf8_lossy(&detail).contains("body_unreadable"));
 }
 
 /// A channel, a check and a ping that cannot be read are the trouble of their own deliveries.

@@ -90,6 +90,36 @@ async fn more_than_anybody_looks_at_is_served_all_the_same() {
     assert_eq!(told.len(), 700);
 }
 
+/// A crowd in which all but one wait for their own slow targets: that one is found at once, and not a slice later each time.
+#[tokio::test]
+async fn in_a_crowd_the_next_slice_is_asked_at_once_while_something_is_due() {
+    let mut house = House::in_memory().await;
+    let mut url_of = Vec::new();
+    for n in 0..130 {
+        let project = house.second_project().await;
+        house.project = project;
+        failed(&mut house, &format!("https://slow{n}.example.com/"), 20).await;
+        url_of.push((project, format!("https://slow{n}.example.com/")));
+    }
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, permits(4_000));
+    quiet(&deliver, &script, NOW).await;
+    // Each origin has all it takes, and four of each project are still due.
+    assert_eq!(deliver.in_flight(), 130 * 16);
+    url_of.sort_unstable();
+    // Whoever is last gets room: no nudge and no second passes until the walk comes to it.
+    for (_, url) in [&url_of[129], &url_of[0], &url_of[64]] {
+        script.release_to(url, &status(200));
+        quiet(&deliver, &script, NOW).await;
+        assert_eq!(
+            script.held().iter().filter(|held| *held == url).count(),
+            4,
+            "{url}"
+        );
+    }
+}
+
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
 #[tokio::test]
 async fn a_breaker_holds_back_what_is_beyond_its_fast_phase() {

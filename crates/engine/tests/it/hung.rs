@@ -163,7 +163,7 @@ async fn a_line_is_not_written_when_its_lease_may_have_lapsed() {
         describe: std::sync::Arc::new(|_, _, _| String::new()),
         dice: hand.dice.fork(),
         nudge: Default::default(),
-        log_lost: Default::default(),
+        log: Default::default(),
         meters: Meters::default(),
     };
     let deliver = Deliver::new(hand.store.clone(), Rules::default(), parts);

@@ -20,6 +20,7 @@ use allswell_engine::Due;
 use allswell_engine::ingest::{Address, Answer, Arrival, Inbox, InboxLimits, Ingest, Refusal};
 use allswell_engine::loops::Step;
 use allswell_engine::meters::Meters;
+use allswell_engine::ports;
 use allswell_store::channels::Channel;
 use allswell_store::outbox::Delivery;
 use allswell_store::people::User;
@@ -48,6 +49,7 @@ pub(crate) struct House {
     pub(crate) project: ProjectId,
     pub(crate) ping_key: Secret<String>,
     pub(crate) deliver: Arc<Notify>,
+    pub(crate) log: ports::Log,
     pub(crate) meters: Meters,
     disk: Option<(tempfile::TempDir, PathBuf)>,
 }
@@ -105,6 +107,7 @@ impl House {
             project: id,
             ping_key,
             deliver: Arc::new(Notify::new()),
+            log: ports::Log::default(),
             meters: Meters::default(),
             disk,
         }
@@ -178,8 +181,11 @@ impl House {
 
     /// A webhook whose calls go to this URL, with the event as body, unsigned.
     pub(crate) async fn webhook(&mut self, url: &str) -> Channel {
-        let call =
-            serde_json::json!({ "method": "POST", "url": url, "headers": {}, "body": "${json:EVENT}" });
+        self.webhook_with(url, "${json:EVENT}").await
+    }
+
+    pub(crate) async fn webhook_with(&mut self, url: &str, body: &str) -> Channel {
+        let call = serde_json::json!({ "method": "POST", "url": url, "headers": {}, "body": body });
         let signing =
             serde_json::json!({ "form": "none", "key_id": "k", "header_prefix": "X-Health", "keys": [] });
         let config = serde_json::json!({ "down": call, "up": call, "signing": signing });

@@ -170,7 +170,7 @@ pub(crate) fn deliver_with(house: &mut House, script: &Script, rules: Rules) -> 
         }),
         dice: house.dice.fork(),
         nudge: Arc::clone(&house.deliver),
-        log_lost: Arc::default(),
+        log: house.log.clone(),
         meters: house.meters.clone(),
     };
     Deliver::new(house.store.clone(), rules, parts)

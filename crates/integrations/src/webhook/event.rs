@@ -1,6 +1,7 @@
 //! What the placeholders of a webhook stand for, out of a message.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use allswell_core::check::Status;
@@ -9,7 +10,7 @@ use allswell_core::template::{self, Values};
 use allswell_core::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::message::{About, AttemptInfo, Message};
+use crate::message::{About, AttemptInfo, LastPing, Message};
 
 /// The names after `${json:`.
 const JSON_NAMES: [&str; 15] = [
@@ -35,12 +36,16 @@ pub fn is_json_name(name: &str) -> bool {
     JSON_NAMES.contains(&name)
 }
 
-/// A message as values for templates.
+/// A message as values for templates. What has to be made is made at its first use, once for all templates of a call.
 pub(super) struct Event<'m> {
     message: &'m Message,
     attempt: &'m AttemptInfo,
     secrets: &'m BTreeMap<String, Secret<String>>,
     tags: Vec<String>,
+    body: OnceCell<Cow<'m, str>>,
+    body_json: OnceCell<String>,
+    /// By [`JSON_NAMES`].
+    json: [OnceCell<String>; JSON_NAMES.len()],
 }
 
 impl<'m> Event<'m> {
@@ -56,13 +61,30 @@ impl<'m> Event<'m> {
             attempt,
             secrets,
             tags: tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+            body: OnceCell::new(),
+            body_json: OnceCell::new(),
+            json: [const { OnceCell::new() }; JSON_NAMES.len()],
         }
     }
 
-    /// What is kept of the last ping's body, as text: what is no UTF-8 becomes U+FFFD.
-    fn body(&self) -> Cow<'_, str> {
-        let last = self.message.last_ping.as_ref();
-        last.map_or(Cow::Borrowed(""), |ping| String::from_utf8_lossy(&ping.body))
+    /// What is kept of the last ping's body, as text: what is no UTF-8 becomes U+FFFD. Of one that cannot be read it says
+    /// so: what stands in the database may be damaged, and the alert is still news.
+    fn body(&self) -> &str {
+        self.body.get_or_init(|| match &self.message.last_ping {
+            None => Cow::Borrowed(""),
+            Some(LastPing { body: Some(body), .. }) => String::from_utf8_lossy(body),
+            Some(LastPing { n, body: None, .. }) => format!("[the body of ping {n} cannot be read]").into(),
+        })
+    }
+
+    /// Whether a body was wanted that cannot be read.
+    pub(super) fn tells_unreadable_body(&self) -> bool {
+        self.body.get().is_some()
+            && self
+                .message
+                .last_ping
+                .as_ref()
+                .is_some_and(|ping| ping.body.is_none())
     }
 
     fn exit_status(&self) -> Option<u8> {
@@ -113,6 +135,30 @@ impl<'m> Event<'m> {
         event
     }
 
+    /// One of [`JSON_NAMES`] as JSON.
+    fn value(&self, name: &str) -> String {
+        let (message, settings) = (self.message, &self.message.check.settings);
+        let value = match name {
+            "EVENT" => self.event(),
+            "CODE" => json!(message.check.id.to_string()),
+            "STATUS" => json!(message.status()),
+            "NOW" => json!(message.flip.at.to_rfc3339_micros()),
+            "NAME" => json!(settings.name),
+            "SLUG" => json!(settings.slug),
+            "TAGS" => json!(self.tags),
+            "CHECK" => return message.check_json.clone(),
+            "BODY" => json!(self.body()),
+            "EXITSTATUS" => json!(self.exit_status()),
+            "SEQ" => json!(message.flip.seq),
+            "REASON" => json!(self.reason()),
+            "MISSED" => self.missed(),
+            "PROJECT" => json!(message.project_name),
+            "CHANNEL" => json!(message.channel_name),
+            other => unreachable!("{other} is no value"),
+        };
+        value.to_string()
+    }
+
     fn reason(&self) -> String {
         match &self.message.about {
             About::Flip => self.message.flip.reason.sentence(),
@@ -138,9 +184,12 @@ impl Values for Event<'_> {
             "NAME" => settings.name.as_str().into(),
             "SLUG" => settings.slug.as_str().into(),
             "TAGS" => settings.tags.as_str().into(),
-            "JSON" => template::json_ascii(&message.check_json).into(),
-            "BODY_JSON" => template::json_string(&self.body()).into(),
-            "BODY" => self.body(),
+            "JSON" => self.json("CHECK").unwrap_or_default(),
+            "BODY_JSON" => {
+                let made = || template::json_string(self.body());
+                self.body_json.get_or_init(made).as_str().into()
+            }
+            "BODY" => self.body().into(),
             "EXITSTATUS" => self
                 .exit_status()
                 .map_or_else(|| "-1".to_owned(), |status| status.to_string())
@@ -154,26 +203,9 @@ impl Values for Event<'_> {
     }
 
     fn json(&self, name: &str) -> Option<Cow<'_, str>> {
-        let (message, settings) = (self.message, &self.message.check.settings);
-        let value = match name {
-            "EVENT" => self.event(),
-            "CODE" => json!(message.check.id.to_string()),
-            "STATUS" => json!(message.status()),
-            "NOW" => json!(message.flip.at.to_rfc3339_micros()),
-            "NAME" => json!(settings.name),
-            "SLUG" => json!(settings.slug),
-            "TAGS" => json!(self.tags),
-            "CHECK" => return Some(template::json_ascii(&message.check_json).into()),
-            "BODY" => json!(self.body()),
-            "EXITSTATUS" => json!(self.exit_status()),
-            "SEQ" => json!(message.flip.seq),
-            "REASON" => json!(self.reason()),
-            "MISSED" => self.missed(),
-            "PROJECT" => json!(message.project_name),
-            "CHANNEL" => json!(message.channel_name),
-            _ => return None,
-        };
-        Some(template::json_ascii(&value.to_string()).into())
+        let index = JSON_NAMES.iter().position(|known| *known == name)?;
+        let made = || template::json_ascii(&self.value(name));
+        Some(self.json[index].get_or_init(made).as_str().into())
     }
 
     fn secret(&self, name: &str) -> Option<&str> {

@@ -53,6 +53,8 @@ pub enum Warning {
     UrlNotSigned,
     /// A body is configured for a method that sends none.
     BodyNotSent,
+    /// The body of the last ping is damaged in the database, or the key to it is gone.
+    BodyUnreadable,
 }
 
 impl Warning {
@@ -62,6 +64,7 @@ impl Warning {
             Warning::BrokenJson => "broken_json",
             Warning::UrlNotSigned => "url_not_signed",
             Warning::BodyNotSent => "body_not_sent",
+            Warning::BodyUnreadable => "body_unreadable",
         }
     }
 
@@ -77,6 +80,9 @@ impl Warning {
                  method and URL."
             }
             Warning::BodyNotSent => "The body is not sent with GET.",
+            Warning::BodyUnreadable => {
+                "The body of the last ping cannot be read, and the request says so in its place."
+            }
         }
     }
 }

@@ -98,11 +98,12 @@ impl Webhook {
         if matches!(message.about, About::Note(_)) {
             call = call.or(other);
         }
-        let filled = Filled::new(
-            call.ok_or(RenderError::NoCall)?,
-            &Event::new(message, attempt, secrets),
-        )?;
+        let event = Event::new(message, attempt, secrets);
+        let filled = Filled::new(call.ok_or(RenderError::NoCall)?, &event)?;
         let mut warnings = Vec::new();
+        if event.tells_unreadable_body() {
+            warnings.push(Warning::BodyUnreadable);
+        }
         if filled.claims_json() && serde_json::from_str::<IgnoredAny>(&filled.body).is_err() {
             warnings.push(Warning::BrokenJson);
         }
@@ -141,19 +142,22 @@ impl<'c> Filled<'c> {
         } else {
             String::new()
         };
-        // The door has the limits of what is sent; this one bounds what filling may cost.
-        let header = |(name, value): (&'c String, &String)| {
-            let value = fill(value, Place::Header, event, limits::REQUEST_BODY_BYTES_MAX)?;
-            Ok((name.as_str(), value))
-        };
+        // The door refuses what is larger; it need not be made for that.
+        let url = fill(&call.url, Place::Url, event, limits::URL_BYTES_MAX)?;
+        let mut headers = Vec::with_capacity(call.headers.len());
+        let mut header_bytes = 0;
+        for (name, value) in &call.headers {
+            let value = fill(value, Place::Header, event, limits::REQUEST_HEADER_BYTES_MAX)?;
+            header_bytes += value.len();
+            if header_bytes > limits::REQUEST_HEADER_BYTES_MAX {
+                return Err(TemplateError::TooLong(limits::REQUEST_HEADER_BYTES_MAX).into());
+            }
+            headers.push((name.as_str(), value));
+        }
         Ok(Filled {
             method: call.method,
-            url: fill(&call.url, Place::Url, event, limits::REQUEST_BODY_BYTES_MAX)?,
-            headers: call
-                .headers
-                .iter()
-                .map(header)
-                .collect::<Result<_, TemplateError>>()?,
+            url,
+            headers,
             body,
         })
     }

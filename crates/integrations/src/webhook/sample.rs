@@ -74,7 +74,7 @@ fn sample(status: Status, dice: &mut Dice) -> (Message, AttemptInfo) {
         last_ping: Some(LastPing {
             n: 1,
             exit_status: Some(1),
-            body: b"line \"one\"\nline two\n".to_vec(),
+            body: Some(b"line \"one\"\nline two\n".to_vec()),
         }),
     };
     let attempt = AttemptInfo {

@@ -3,11 +3,13 @@ use std::collections::BTreeMap;
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Settings, State, Status};
 use allswell_core::flip::{Flip, Reason};
+use allswell_core::limits;
 use allswell_core::refusal::{Refusal, Rule};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Cause;
 use allswell_core::signature::standard::{self, Received, SigningSecret};
 use allswell_core::signature::{SignError, body_sha256_verify};
+use allswell_core::template::Values;
 use allswell_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
@@ -59,7 +61,7 @@ fn message(to: Status) -> Message {
         last_ping: Some(LastPing {
             n: 3,
             exit_status: Some(2),
-            body: b"disk full \xff\n$NAME".to_vec(),
+            body: Some(b"disk full \xff\n$NAME".to_vec()),
         }),
     }
 }
@@ -420,7 +422,7 @@ fn what_cannot_be_made_is_said() {
         "the project has no secret called gone"
     );
     let mut large = message(Status::Down);
-    large.last_ping.as_mut().unwrap().body = vec![b'x'; 100_000];
+    large.last_ping.as_mut().unwrap().body = Some(vec![b'x'; 100_000]);
     let webhook = read(&json!({ "down": { "url": "https://h.example.com/", "body": "$BODY$BODY$BODY" } }));
     assert_eq!(
         render(&webhook.expect("taken"), &large, 1),
@@ -428,6 +430,74 @@ fn what_cannot_be_made_is_said() {
             allswell_core::template::TemplateError::TooLong(262_144)
         ))
     );
+}
+
+#[test]
+fn a_value_is_made_once_for_a_call_however_often_it_stands_there() {
+    let (message, attempt, secrets) = (message(Status::Down), attempt(1), secrets());
+    let event = super::event::Event::new(&message, &attempt, &secrets);
+    let place = |text: std::borrow::Cow<'_, str>| (text.as_ptr(), text.len());
+    for name in template::NAMES
+        .iter()
+        .filter(|name| name.starts_with("BODY") || **name == "JSON")
+    {
+        assert_eq!(place(event.named(name)), place(event.named(name)), "{name}");
+    }
+    for name in ["EVENT", "CHECK", "BODY", "TAGS"] {
+        let once = event.json(name).map(place);
+        assert_eq!(event.json(name).map(place), once, "{name}");
+    }
+    assert_eq!(
+        place(event.named("JSON")),
+        event.json("CHECK").map(place).unwrap()
+    );
+}
+
+#[test]
+fn an_alert_goes_out_without_the_body_that_cannot_be_read_and_says_so() {
+    let mut damaged = message(Status::Down);
+    damaged.last_ping.as_mut().unwrap().body = None;
+    let sent = |body: &str| {
+        let call = json!({ "url": "https://h.example.com/", "body": body });
+        let rendered =
+            render(&read(&json!({ "down": call })).expect("taken"), &damaged, 1).expect("rendered");
+        (
+            String::from_utf8(rendered.request.body).unwrap(),
+            rendered.warnings,
+        )
+    };
+    let marked = "[the body of ping 3 cannot be read]";
+    let warning = vec![Warning::BodyUnreadable];
+    assert_eq!(
+        sent("$EXITSTATUS $BODY"),
+        (format!("2 {marked}"), warning.clone())
+    );
+    for json in ["$BODY_JSON", "${json:BODY}"] {
+        assert_eq!(sent(json), (format!("{marked:?}"), warning.clone()));
+    }
+    assert_eq!(sent("$EXITSTATUS"), ("2".to_owned(), vec![]));
+}
+
+#[test]
+fn a_call_as_a_whole_is_bounded_while_it_is_made() {
+    let mut long = message(Status::Down);
+    long.check_json = format!("{:?}", "x".repeat(6_000));
+    let headers: BTreeMap<String, &str> = (0..32).map(|n| (format!("X-{n}"), "$JSON")).collect();
+    for (call, most) in [
+        (
+            json!({ "url": "https://h.example.com/", "headers": headers }),
+            limits::REQUEST_HEADER_BYTES_MAX,
+        ),
+        (
+            json!({ "url": "https://h.example.com/?$JSON$JSON$JSON" }),
+            limits::URL_BYTES_MAX,
+        ),
+    ] {
+        let made = render(&read(&json!({ "down": call })).expect("taken"), &long, 1);
+        let refused =
+            matches!(made, Err(RenderError::Template(template::TemplateError::TooLong(max))) if max <= most);
+        assert!(refused, "{made:?}");
+    }
 }
 
 #[test]

@@ -4,13 +4,16 @@
 //! in a column: an earlier flip's delivery is committed before a later one's, so whoever sees the later one sees the
 //! earlier one too, and no lock is needed. At most one of a lane is open at its head, so at most one is in flight.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId, ProjectId};
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
 
-use crate::db::{FromValue, Reader, Row, Tx, statements};
+use crate::db::{FromValue, Reader, Row, Tx, postgres_statements, statements};
 use crate::{Error, Result};
 
 macro_rules! claimed {
@@ -55,10 +58,12 @@ statements! {
              select check_id, flip_seq, channel_id, occasion + 1, $3 from delivery_flips
              where check_id = $1 and delivery_id = $2
              on conflict (check_id, flip_seq, channel_id, occasion) do nothing";
-    RELEASE_LAPSED = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
-                      where (shard, id) in
+    // Materialized as in CLAIM, so that a step gives no more back than it was told to.
+    RELEASE_LAPSED = "with lapsed as materialized
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
-                      skipping locked, then ")";
+                      skipping locked, then ")
+                      update deliveries set state = 'ready', lease_owner = null, lease_until = null
+                      where (shard, id) in (select shard, id from lapsed)";
     RENEW = "update deliveries set lease_until = $5
              where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and lease_until <= $4";
     RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
@@ -96,6 +101,24 @@ statements! {
         from c where c.id is not null";
     NEXT_AT = "select next_at from deliveries where state = 'ready' and next_at > $1 order by next_at limit 1";
     NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
+}
+
+postgres_statements! {
+    // The same select as in CLAIM, for many channels at once. Locked first and leased by their keys: an update from this
+    // would be planned for as many rows as the tables might give.
+    LOCK_MANY = concat!("select d.* from unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[])
+                as w (class, project_id, channel_id, attempts_below, wanted)
+             cross join lateral
+                 (select ", claimed!(), " from deliveries d
+                  where d.state = 'ready' and d.class = w.class and d.project_id = w.project_id
+                    and d.channel_id = w.channel_id and d.next_at <= $6 and d.attempts < w.attempts_below
+                    and not exists (select 1 from deliveries o
+                                    where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
+                                      and o.finished_at is null)
+                  order by d.next_at limit w.wanted for update skip locked) d");
+    LEASE_MANY = "update deliveries set state = 'leased', lease_owner = $3, lease_until = $4
+             from unnest($1::uuid[], $2::uuid[]) as v (shard, id)
+             where deliveries.shard = v.shard and deliveries.id = v.id";
 }
 
 /// A delivery that this process has claimed.
@@ -153,6 +176,12 @@ pub struct Wanted {
     pub limit: u64,
     /// Only those with fewer attempts: the others wait for a target that fails.
     pub attempts_below: u64,
+}
+
+impl Wanted {
+    fn place(&self) -> (Class, ProjectId, ChannelId) {
+        (self.class, self.project, self.channel)
+    }
 }
 
 fn from_row(row: &Row) -> Result<Claimed> {
@@ -284,6 +313,90 @@ impl Tx<'_> {
         let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
         // What RETURNING gives has no order.
         claimed.sort_by_key(|claimed| (claimed.next_at, claimed.id));
+        Ok(claimed)
+    }
+
+    /// Claims as [`Self::deliveries_claim`] does, for each in turn; gives what was claimed for each.
+    pub async fn deliveries_claim_many(
+        &mut self,
+        system: SystemScope,
+        wanted: &[Wanted],
+        now: Timestamp,
+        owner: NodeId,
+        lease: Span,
+    ) -> Result<Vec<Vec<Claimed>>> {
+        let mut claimed = vec![Vec::new(); wanted.len()];
+        let mut by_itself: Vec<usize> = (0..wanted.len()).collect();
+        if self.is_postgres() && wanted.len() > 1 {
+            // What is wanted of a channel a second time takes of what is left then.
+            let mut first = HashMap::with_capacity(wanted.len());
+            by_itself.retain(|index| match first.entry(wanted[*index].place()) {
+                Entry::Occupied(_) => true,
+                Entry::Vacant(free) => {
+                    free.insert(*index);
+                    false
+                }
+            });
+            let mut together: Vec<usize> = first.values().copied().collect();
+            together.sort_unstable();
+            let asked: Vec<Wanted> = together.iter().map(|index| wanted[*index]).collect();
+            for got in self.claim_together(&asked, now, owner, lease).await? {
+                let index = first[&(got.class, got.project, got.channel)];
+                claimed[index].push(got);
+            }
+        }
+        for index in by_itself {
+            claimed[index] = self
+                .deliveries_claim(system, &wanted[index], now, owner, lease)
+                .await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn claim_together(
+        &mut self,
+        wanted: &[Wanted],
+        now: Timestamp,
+        owner: NodeId,
+        lease: Span,
+    ) -> Result<Vec<Claimed>> {
+        let number = |value: u64| Some(i64::try_from(value).unwrap_or(i64::MAX));
+        let classes: Vec<Option<&str>> = wanted.iter().map(|wanted| Some(wanted.class.word())).collect();
+        let projects: Vec<Option<Uuid>> = wanted
+            .iter()
+            .map(|wanted| Some(wanted.project.as_uuid()))
+            .collect();
+        let channels: Vec<Option<Uuid>> = wanted
+            .iter()
+            .map(|wanted| Some(wanted.channel.as_uuid()))
+            .collect();
+        let below: Vec<Option<i64>> = wanted
+            .iter()
+            .map(|wanted| number(wanted.attempts_below))
+            .collect();
+        let limits: Vec<Option<i64>> = wanted.iter().map(|wanted| number(wanted.limit)).collect();
+        let values = [
+            classes.as_slice().into(),
+            projects.as_slice().into(),
+            channels.as_slice().into(),
+            below.as_slice().into(),
+            limits.as_slice().into(),
+            now.into(),
+        ];
+        let rows = self.all(&LOCK_MANY, &values).await?;
+        let mut claimed = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
+        claimed.sort_by_key(|claimed| (claimed.next_at, claimed.id));
+        let shards: Vec<Option<Uuid>> = claimed.iter().map(|claimed| Some(claimed.shard)).collect();
+        let ids: Vec<Option<Uuid>> = claimed.iter().map(|claimed| Some(claimed.id.as_uuid())).collect();
+        let values = [
+            shards.as_slice().into(),
+            ids.as_slice().into(),
+            owner.into(),
+            (now + lease).into(),
+        ];
+        if !claimed.is_empty() {
+            self.run(&LEASE_MANY, &values).await?;
+        }
         Ok(claimed)
     }
 

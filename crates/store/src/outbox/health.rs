@@ -4,8 +4,10 @@ use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 
+use uuid::Uuid;
+
 use crate::Result;
-use crate::db::{Reader, Row, Tx, statements};
+use crate::db::{Reader, Row, Tx, postgres_statements, statements};
 
 statements! {
     WORKS = "update channels set failing_since = null, given_up = 0, warnings = 0, last_error = null
@@ -23,6 +25,10 @@ statements! {
               from channels where id = $1 and deleted_at is null";
     OF_PROJECT = "select id, kind, name, failing_since, given_up, warnings, last_error, disabled_at, disabled_reason
               from channels where project_id = $1 and deleted_at is null order by created_at, id";
+}
+
+postgres_statements! {
+    FAILING_OF = "select id from channels where id = any($1) and failing_since is not null order by id";
 }
 
 /// How a channel fares.
@@ -98,6 +104,21 @@ impl Tx<'_> {
     /// Notes that a channel got something.
     pub async fn channel_works(&mut self, _: SystemScope, channel: ChannelId) -> Result<()> {
         self.run(&WORKS, &[channel.into()]).await.map(drop)
+    }
+
+    /// Notes that channels got something.
+    pub async fn channels_work(&mut self, system: SystemScope, channels: &[ChannelId]) -> Result<()> {
+        let mut failing = channels.to_vec();
+        // Mostly none of them failed before.
+        if self.is_postgres() && channels.len() > 1 {
+            let ids: Vec<Option<Uuid>> = channels.iter().map(|channel| Some(channel.as_uuid())).collect();
+            let rows = self.all(&FAILING_OF, &[ids.as_slice().into()]).await?;
+            failing = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        }
+        for channel in failing {
+            self.channel_works(system, channel).await?;
+        }
+        Ok(())
     }
 
     /// Notes that a channel got nothing, and how many deliveries were given up with that.

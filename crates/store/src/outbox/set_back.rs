@@ -8,16 +8,17 @@ use crate::Result;
 use crate::db::{Tx, statements};
 
 statements! {
-    // What waits for its next try may do so for hours, and for no longer.
-    READY_AHEAD = "update deliveries set next_at = $1, created_at = case when created_at > $2 then $1 else created_at end
-                   where (shard, id) in
+    // What waits for its next try may do so for hours, and for no longer. Materialized as in `claim.rs`.
+    READY_AHEAD = "with ahead as materialized
                        (select shard, id from deliveries
                         where state = 'ready' and next_at > $2 and (created_at > $2 or next_at > $4) limit $3",
-                   skipping locked, then ")";
-    LEASED_AHEAD = "update deliveries set lease_until = $1
-                    where (shard, id) in
+                   skipping locked, then ")
+                   update deliveries set next_at = $1, created_at = case when created_at > $2 then $1 else created_at end
+                   where (shard, id) in (select shard, id from ahead)";
+    LEASED_AHEAD = "with ahead as materialized
                         (select shard, id from deliveries where state = 'leased' and lease_until > $2 limit $3",
-                    skipping locked, then ")";
+                    skipping locked, then ")
+                    update deliveries set lease_until = $1 where (shard, id) in (select shard, id from ahead)";
 }
 
 /// Nobody leases a delivery for longer.

@@ -22,11 +22,23 @@ macro_rules! flips {
     };
 }
 
+macro_rules! targets {
+    () => {
+        "select ch.id as id, ch.project_id as project_id, ch.kind as kind, ch.name as name,
+                ch.disabled_at as disabled_at, ch.sealed_config as sealed_config, p.name as project_name
+         from channels ch join projects p on p.id = ch.project_id "
+    };
+}
+
+macro_rules! there {
+    () => {
+        "ch.deleted_at is null and p.deleted_at is null"
+    };
+}
+
 statements! {
     FLIPS = concat!(flips!(), "where df.check_id = $1 and df.delivery_id = $2 order by f.seq");
-    TARGET = "select ch.kind as kind, ch.name as name, ch.disabled_at as disabled_at, p.name as project_name
-              from channels ch join projects p on p.id = ch.project_id
-              where ch.id = $1 and ch.project_id = $2 and ch.deleted_at is null and p.deleted_at is null";
+    TARGET = concat!(targets!(), "where ch.id = $1 and ch.project_id = $2 and ", there!());
     CHANNELS_OF = "select cc.channel_id as id from check_channels cc join channels ch on ch.id = cc.channel_id
                    where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
     PING_BEFORE = "select n, exit_status from pings where check_id = $1 and at <= $2 order by n desc limit 1";
@@ -35,6 +47,8 @@ statements! {
 postgres_statements! {
     FLIPS_OF_MANY = concat!(flips!(), "where (df.check_id, df.delivery_id) in
             (select * from unnest($1::uuid[], $2::uuid[])) order by f.seq");
+    TARGETS_OF_MANY = concat!(targets!(), "join unnest($1::uuid[], $2::uuid[]) as w (id, project_id)
+            on w.id = ch.id and w.project_id = ch.project_id where ", there!());
 }
 
 /// Where a delivery goes.
@@ -61,6 +75,14 @@ pub struct Told {
     pub flips: Vec<Flip>,
 }
 
+/// Keeps what cannot be understood apart from what keeps everything from being read.
+fn apart<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(error) if !matches!(error, Error::Corrupt(_)) => Err(error),
+        other => Ok(other),
+    }
+}
+
 impl Reader<'_> {
     /// Where a channel's deliveries go; `None` if the channel or its project is gone.
     pub async fn delivery_target(
@@ -71,16 +93,50 @@ impl Reader<'_> {
     ) -> Result<Option<Target>> {
         let row = self.first(&TARGET, &[channel.into(), project.into()]).await?;
         let Some(row) = row else { return Ok(None) };
+        self.target(&row).await.map(Some)
+    }
+
+    /// Where the deliveries of these channels go. Left out are those that are gone. One that cannot be read is an error of
+    /// its deliveries alone.
+    pub async fn delivery_targets(
+        &mut self,
+        system: SystemScope,
+        places: &[(ProjectId, ChannelId)],
+    ) -> Result<HashMap<ChannelId, Result<Target>>> {
+        let mut targets = HashMap::with_capacity(places.len());
+        if self.is_postgres() && places.len() > 1 {
+            let (projects, channels): (Vec<_>, Vec<_>) = places
+                .iter()
+                .map(|(project, channel)| (Some(project.as_uuid()), Some(channel.as_uuid())))
+                .unzip();
+            let values = [channels.as_slice().into(), projects.as_slice().into()];
+            for row in self.all(&TARGETS_OF_MANY, &values).await? {
+                targets.insert(row.get("id")?, apart(self.target(&row).await)?);
+            }
+            return Ok(targets);
+        }
+        for (project, channel) in places {
+            let found = self.delivery_target(system, *project, *channel).await;
+            if let Some(target) = apart(found)?.transpose() {
+                targets.insert(*channel, target);
+            }
+        }
+        Ok(targets)
+    }
+
+    async fn target(&mut self, row: &Row) -> Result<Target> {
+        let (id, project, sealed): (_, _, Vec<u8>) =
+            (row.get("id")?, row.get("project_id")?, row.get("sealed_config")?);
         let config = self
-            .channel_config(ProjectScope::granted(project), channel)
+            .config_open(ProjectScope::granted(project), id, &sealed)
             .await?;
-        Ok(Some(Target {
+        Ok(Target {
             kind: row.get("kind")?,
             name: row.get("name")?,
             disabled: row.get::<Option<Timestamp>>("disabled_at")?.is_some(),
             project_name: row.get("project_name")?,
-            config: Secret::new(config.unwrap_or_default()),
-        }))
+            config: Secret::new(config),
+        })
     }
 
     /// What each of these deliveries tells. Left out are those whose check or flip is gone, and those about no flip. A
@@ -183,20 +239,15 @@ impl Reader<'_> {
         rows.iter().map(|row| row.get("id")).collect()
     }
 
-    /// Number, exit status and kept body of the last ping of a check that arrived at `at` or before.
+    /// Number and exit status of the last ping of a check that arrived at `at` or before.
     pub async fn ping_before(
         &mut self,
         _: SystemScope,
-        check: &Check,
+        check: CheckId,
         at: Timestamp,
-    ) -> Result<Option<(u64, Option<u8>, Vec<u8>)>> {
-        let Some(row) = self.first(&PING_BEFORE, &[check.id.into(), at.into()]).await? else {
-            return Ok(None);
-        };
-        let n = row.get("n")?;
-        let body = self
-            .ping_body(ProjectScope::granted(check.project), check.id, n)
-            .await?;
-        Ok(Some((n, row.get("exit_status")?, body.unwrap_or_default())))
+    ) -> Result<Option<(u64, Option<u8>)>> {
+        let row = self.first(&PING_BEFORE, &[check.into(), at.into()]).await?;
+        row.map(|row| Ok((row.get("n")?, row.get("exit_status")?)))
+            .transpose()
     }
 }

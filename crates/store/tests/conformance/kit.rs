@@ -406,18 +406,21 @@ pub(crate) async fn claim_due(
     owner: NodeId,
 ) -> Result<Option<Vec<Claimed>>> {
     let (due, _) = tx.deliveries_due(SYSTEM, now, limit).await?;
-    let mut claimed = Vec::new();
-    for ready in &due {
-        let wanted = Wanted {
+    let wanted: Vec<Wanted> = due
+        .iter()
+        .map(|ready| Wanted {
             class: ready.class,
             project: ready.project,
             channel: ready.channel,
             limit,
             attempts_below: u64::MAX,
-        };
-        let lease = Span::from_secs(60);
-        claimed.extend(tx.deliveries_claim(SYSTEM, &wanted, now, owner, lease).await?);
-    }
+        })
+        .collect();
+    let lease = Span::from_secs(60);
+    let claimed = tx
+        .deliveries_claim_many(SYSTEM, &wanted, now, owner, lease)
+        .await?;
+    let claimed = claimed.into_iter().flatten().collect();
     Ok((!due.is_empty()).then_some(claimed))
 }
 

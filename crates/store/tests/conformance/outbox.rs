@@ -25,6 +25,7 @@ on_each_database!(
     what_a_clock_ahead_promised_or_leased_is_brought_back_in_slices,
     charlie_sees_no_delivery_of_alice,
     many_are_recorded_at_once,
+    many_channels_are_claimed_from_at_once_each_within_its_limit,
     a_lane_is_told_in_order,
     a_crowd_is_walked_in_the_order_of_ids,
     the_health_of_a_channel_is_kept,
@@ -395,7 +396,7 @@ async fn a_message_tells_the_flip_of_its_delivery(store: &Store) {
     );
     assert_eq!(target.config.reveal(), b"its address");
     let before = store
-        .read(async move |reader| reader.ping_before(SYSTEM, &told.check, NOW).await)
+        .read(async move |reader| reader.ping_before(SYSTEM, told.check.id, NOW).await)
         .await;
     assert_eq!(before.expect("a read").map(|(n, ..)| n), Some(1));
 }
@@ -414,6 +415,62 @@ async fn a_message_is_gone_with_its_check(store: &Store) {
         .await
         .expect("a delete");
     assert!(told(store, &claimed).await.is_none());
+}
+
+/// What is wanted of one channel twice, as of a target that is half open, takes of what is left.
+async fn many_channels_are_claimed_from_at_once_each_within_its_limit(store: &Store) {
+    let mut house = House::build(store).await;
+    let channels = [house.dice.id::<ChannelId>(), house.dice.id(), house.dice.id()];
+    let (mut ids, mut project) = (Vec::new(), None);
+    for secs in 0..4 {
+        let (check, flip) = failed(&mut house).await;
+        project = Some(check.project);
+        for channel in &channels[..2] {
+            ids.push(house.promise(&check, &flip, *channel, after(secs)).await);
+        }
+    }
+    let want = |channel: usize, limit: u64, attempts_below: u64| Wanted {
+        class: Class::Alert,
+        project: project.expect("a project"),
+        channel: channels[channel],
+        limit,
+        attempts_below,
+    };
+    let wanted = [
+        want(0, 2, 3),
+        want(1, 9, u64::MAX),
+        want(0, 1, u64::MAX),
+        want(2, 5, 3),
+        want(1, 1, 0),
+    ];
+    let node = house.node();
+    let claimed = store.write(async move |tx| {
+        tx.deliveries_claim_many(SYSTEM, &wanted, after(2), node, LEASE)
+            .await
+    });
+    let claimed: Vec<Vec<DeliveryId>> = claimed
+        .await
+        .expect("a claim")
+        .iter()
+        .map(|all| self::ids(all))
+        .collect();
+    let own = |first: usize, seconds: &[usize]| -> Vec<DeliveryId> {
+        seconds.iter().map(|second| ids[second * 2 + first]).collect()
+    };
+    // Those of the last second are not due yet.
+    assert_eq!(
+        claimed,
+        [own(0, &[0, 1]), own(1, &[0, 1, 2]), own(0, &[2]), vec![], vec![]]
+    );
+    let open = store.read(async move |reader| reader.deliveries_open(SYSTEM).await);
+    let counted = [("leased".to_owned(), 6), ("ready".to_owned(), 2)];
+    assert_eq!(open.await.expect("a count"), counted);
+    let given_back = store.write(async move |tx| tx.deliveries_release(SYSTEM, after(100), 4).await);
+    assert_eq!(
+        given_back.await.expect("a change"),
+        4,
+        "no more than it was told to"
+    );
 }
 
 /// Several at once, as the engine records them: those that are ours change, and leave their attempt; the others nothing.
