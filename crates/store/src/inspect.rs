@@ -16,6 +16,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("audit", crate::audit::STATEMENTS),
         ("badges", crate::badges::STATEMENTS),
         ("channels", crate::channels::STATEMENTS),
+        ("check_pages", crate::check_pages::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
         ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),

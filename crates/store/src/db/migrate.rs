@@ -55,6 +55,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0006_native.sql"),
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
+    Migration {
+        version: 11,
+        name: "check_pages",
+        sqlite: include_str!("../migrations/sqlite/0011_check_pages.sql"),
+        postgres: include_str!("../migrations/postgres/0011_check_pages.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
