@@ -132,7 +132,7 @@ impl Store {
         match &self.database {
             Database::Sqlite(sqlite) => sqlite.on_writer(|conn| sqlite_rows(conn)).await?,
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin(Mode::Read).await?;
                 let mut counted = Vec::new();
                 for row in session.all(&POSTGRES_TABLES, &[]).await? {
                     let name: String = row.get("name")?;
@@ -151,7 +151,7 @@ impl Store {
         match &self.database {
             Database::Sqlite(sqlite) => sqlite.on_writer(|conn| sqlite_catalogue(conn)).await?,
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin(Mode::Read).await?;
                 let mut tables = Vec::new();
                 for row in session.all(&POSTGRES_TABLES, &[]).await? {
                     let name: String = row.get("name")?;

@@ -198,7 +198,7 @@ pub(crate) async fn update(
     let mut errand = Errand::new(&app, &call);
     let (check, channels) = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let (mut check, before) = locked(tx, errand.scope, &name).await?;
             if let Some(expected) = expected.filter(|expected| expected != "*") {
                 let now = view::check_tag(&check, &before);
@@ -273,7 +273,7 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let (check, _) = locked(tx, errand.scope, &name).await?;
             tx.check_delete(errand.scope, check.id, errand.now).await?;
             errand
