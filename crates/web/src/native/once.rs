@@ -114,7 +114,7 @@ where
 {
     let mut errand = Errand::new(app, &call);
     let once = key_of(&call)?.map(|key| {
-        // The hashes only tell requests apart; what the store keeps of the body is keyed.
+        // The hashes only tell requests apart; what the store keeps of key and body is keyed.
         let mut hash = Sha256::new();
         let project = call.scope.project();
         for part in [
