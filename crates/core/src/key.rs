@@ -172,6 +172,12 @@ impl Pepper {
         self.mac(&[b"body\0", id, body_hash])
     }
 
+    /// What a request that names an `Idempotency-Key` is known by, from the hash of the two. No key and no body is hashed to
+    /// the same.
+    pub fn mark_request(&self, id: &[u8; 16]) -> [u8; 32] {
+        self.mac(&[b"once\0", id])
+    }
+
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.0.reveal()).expect("HMAC takes a key of any length");
@@ -281,5 +287,8 @@ mod tests {
         let mark = pepper.mark_body(&[1; 16], &[2; 32]);
         assert_ne!(mark, pepper.mark_body(&[2; 16], &[2; 32]));
         assert_ne!(mark, Pepper::new([8; 32]).mark_body(&[1; 16], &[2; 32]));
+        let request = pepper.mark_request(&[1; 16]);
+        assert_ne!(request, pepper.mark_request(&[2; 16]));
+        assert_ne!(request, Pepper::new([8; 32]).mark_request(&[1; 16]));
     }
 }

@@ -17,11 +17,10 @@ const LOGS: i64 = 20;
 const ROWS: i64 = 500;
 const ONCE: Span = Span::from_secs(ONCE_HOURS * 3_600);
 const PAUSE: Span = Span::from_secs(30);
-/// Nothing is deleted for so long after time has made a leap: a clock that is wrong by a year would take all history
-/// with it, and whoever looks after the machine has this long to set it right.
-const DOUBT: Span = Span::from_secs(3_600);
-/// From how long on an absence may be such a leap. A shorter one deletes no more than a day's worth too early, and a
-/// server that is away each night must get to its pruning.
+/// For so long after time has made a leap, the leap does not age what is kept: a clock that is wrong by a year would take
+/// all history with it, and whoever looks after the machine has this long to set it right.
+const DOUBT: Span = Span::from_days(7);
+/// From how long on an absence may be such a leap. A shorter one deletes no more than a day's worth too early.
 const LEAP_MIN: Span = Span::from_days(1);
 
 /// How long things are kept.
@@ -51,18 +50,23 @@ impl Retain {
         Retain { store, kept }
     }
 
-    /// Whether time has just made a leap, or what the sweep will note as one: it may not have been here since.
-    async fn is_time_in_doubt(&self, now: Timestamp) -> Result<bool> {
+    /// The instant by which things are old: now, less the leaps that time has made lately, those that the sweep has noted
+    /// and the one that it has not: it may not have been here since. A server that is away most of the time prunes all the
+    /// same, an absence later.
+    async fn surely_now(&self, now: Timestamp) -> Result<Timestamp> {
         let system = SystemScope::engine();
-        let (seen, newest) = self
+        let (seen, lately) = self
             .store
             .read(async move |reader| {
                 let seen = reader.last_seen(system, now).await?;
-                Ok::<_, Error>((seen, reader.absences(system, 1).await?.pop()))
+                Ok::<_, Error>((seen, reader.absences_since(system, now - DOUBT).await?))
             })
             .await?;
-        let leapt = newest.is_some_and(|away| away.to - away.from > LEAP_MIN && now - away.to < DOUBT);
-        Ok(leapt || seen.is_some_and(|seen| now - seen > LEAP_MIN))
+        let noted = lately.iter().map(|away| (away.from, away.to));
+        let leaps = noted.chain(seen.map(|seen| (seen, now)));
+        Ok(leaps
+            .filter(|(from, to)| *to - *from > LEAP_MIN)
+            .fold(now, |sure, (from, to)| sure - (to - from)))
     }
 }
 
@@ -71,13 +75,11 @@ impl Step for Retain {
 
     async fn step(&self, now: Timestamp) -> Result<Due> {
         let (kept, system) = (self.kept, SystemScope::engine());
-        if self.is_time_in_doubt(now).await? {
-            return Ok(Due::At(now + PAUSE));
-        }
+        let sure = self.surely_now(now).await?;
         let log = LogKept {
             pings: kept.pings,
             body_bytes: kept.body_bytes,
-            flips_since: now - kept.history,
+            flips_since: sure - kept.history,
         };
         let logs = self
             .store
@@ -86,21 +88,21 @@ impl Step for Retain {
         let others = self
             .store
             .write(async move |tx| {
-                let history = tx.prune_history(system, now - kept.history, ROWS).await?;
-                let audit = tx.prune_audit(system, now - kept.audit, ROWS).await?;
-                let deleted = tx.purge_deleted(system, now - kept.undo, LOGS).await?;
+                let history = tx.prune_history(system, sure - kept.history, ROWS).await?;
+                let audit = tx.prune_audit(system, sure - kept.audit, ROWS).await?;
+                let deleted = tx.purge_deleted(system, sure - kept.undo, LOGS).await?;
                 Ok::<_, Error>((history, audit, deleted))
             })
             .await?;
         let api = self
             .store
             .write(async move |tx| {
-                let once = tx.once_prune(system, now - ONCE, ROWS).await?;
+                let once = tx.once_prune(system, sure - ONCE, ROWS).await?;
                 // A nonce counts for as long as its call would be taken by any server, and longer by what their clocks
                 // may differ.
-                let taken_since = now - WINDOW - WINDOW - CLOCKS_DIFFER - Span::from_secs(1);
+                let taken_since = sure - WINDOW - WINDOW - CLOCKS_DIFFER - Span::from_secs(1);
                 let nonces = tx.nonces_prune(system, taken_since, ROWS).await?;
-                let wrong = tx.wrong_keys_prune(system, now.as_secs() / 60 - 1, ROWS).await?;
+                let wrong = tx.wrong_keys_prune(system, sure.as_secs() / 60 - 1, ROWS).await?;
                 Ok::<_, Error>(once.max(nonces).max(wrong))
             })
             .await?;

@@ -71,7 +71,7 @@ statements! {
     DELETE_SOFTLY = "update checks set deleted_at = $3, deadline = null, version = version + 1
         where id = $1 and project_id = $2 and deleted_at is null";
     TAGS_DELETE = "delete from check_tags where check_id = $1";
-    TAG_INSERT = "insert into check_tags (check_id, tag, project_id) values ($1, $2, $3)";
+    TAG_INSERT = "insert into check_tags (check_id, tag, project_id, created_at) values ($1, $2, $3, $4)";
     CHANNELS_DELETE = "delete from check_channels where check_id = $1";
     // Inserts nothing for a channel of another project.
     CHANNEL_INSERT = "insert into check_channels (check_id, channel_id)
@@ -527,7 +527,8 @@ impl Tx<'_> {
 
     async fn tags_insert(&mut self, check: &Check) -> Result<()> {
         for tag in check.settings.tag_list() {
-            self.run(&TAG_INSERT, &[check.id.into(), tag.into(), check.project.into()])
+            let (project, at) = (check.project.into(), check.created_at.into());
+            self.run(&TAG_INSERT, &[check.id.into(), tag.into(), project, at])
                 .await?;
         }
         Ok(())

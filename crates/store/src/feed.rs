@@ -13,8 +13,13 @@ pub const NUDGE: &str = "changed";
 
 statements! {
     NEWEST = "select seq from project_changes where project_id = $1";
-    FLIPS = "select check_id, change_seq, seq, at, from_status, to_status, expected_at, reason_code, reason_data
-        from flips where project_id = $1 and change_seq > $2 and change_seq <= $3 order by change_seq limit $4";
+    FLIPS = "select f.check_id as check_id, f.change_seq as change_seq, f.seq as seq, f.at as at,
+            f.from_status as from_status, f.to_status as to_status, f.expected_at as expected_at,
+            f.reason_code as reason_code, f.reason_data as reason_data,
+            (select c.name from checks c where c.id = f.check_id) as name,
+            (select c.slug from checks c where c.id = f.check_id) as slug
+        from flips f where f.project_id = $1 and f.change_seq > $2 and f.change_seq <= $3
+        order by f.change_seq limit $4";
     // Deleted ones too: that they are gone is a change.
     CHECKS = concat!("select ", columns!(), ", change_seq, deleted_at from checks
         where project_id = $1 and change_seq > $2 and change_seq <= $3 order by change_seq limit $4");
@@ -24,11 +29,22 @@ statements! {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A check changed its status.
-    Flip(ProjectFlip),
+    Flip(ToldFlip),
     /// A check was made or edited; this is how it is now.
     Check(Box<Check>),
     /// A check was deleted.
     Gone(Box<Check>),
+}
+
+/// A flip, and what its check is called now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldFlip {
+    /// The flip.
+    pub flip: ProjectFlip,
+    /// The name of the check.
+    pub name: String,
+    /// Its name in addresses; empty if it has none.
+    pub slug: String,
 }
 
 /// A change and its place in the project's sequence.
@@ -75,7 +91,11 @@ impl Reader<'_> {
             let flip = project_flip(row)?;
             changes.push(Change {
                 seq: flip.change,
-                what: What::Flip(flip),
+                what: What::Flip(ToldFlip {
+                    flip,
+                    name: row.get::<Option<String>>("name")?.unwrap_or_default(),
+                    slug: row.get::<Option<String>>("slug")?.unwrap_or_default(),
+                }),
             });
         }
         for row in &checks {

@@ -68,7 +68,7 @@ impl Store {
         let Database::Postgres(postgres) = &self.database else {
             return Ok(None);
         };
-        let session = postgres.begin(Mode::Read).await?;
+        let mut session = postgres.begin(Mode::Read).await?;
         // Once without looking at the clock: the first preparation costs journeys.
         session.all(&FACTS, &[]).await?;
         let begun = clock();

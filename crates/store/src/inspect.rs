@@ -16,6 +16,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("audit", crate::audit::STATEMENTS),
         ("badges", crate::badges::STATEMENTS),
         ("channels", crate::channels::STATEMENTS),
+        ("check_pages", crate::check_pages::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
         ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),
@@ -133,7 +134,7 @@ impl Store {
         match &self.database {
             Database::Sqlite(sqlite) => sqlite.on_writer(|conn| sqlite_rows(conn)).await?,
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin(Mode::Read).await?;
                 let mut counted = Vec::new();
                 for row in session.all(&POSTGRES_TABLES, &[]).await? {
                     let name: String = row.get("name")?;
@@ -152,7 +153,7 @@ impl Store {
         match &self.database {
             Database::Sqlite(sqlite) => sqlite.on_writer(|conn| sqlite_catalogue(conn)).await?,
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin(Mode::Read).await?;
                 let mut tables = Vec::new();
                 for row in session.all(&POSTGRES_TABLES, &[]).await? {
                     let name: String = row.get("name")?;

@@ -17,6 +17,7 @@ pub mod audit;
 pub mod badges;
 pub mod batch;
 pub mod channels;
+pub mod check_pages;
 pub mod checks;
 pub mod feed;
 pub mod flips;

@@ -5,6 +5,7 @@
 //! the answer is sealed: it may hold a secret that is shown once.
 
 use allswell_core::chance::Dice;
+use allswell_core::key::Pepper;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::Place;
 use allswell_core::time::Timestamp;
@@ -26,7 +27,7 @@ statements! {
 /// What a request that may have come before is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
-    /// Made of a hash of its project, its key, its method and its path.
+    /// Made of a hash of its project, its key, its method and its path. It is kept as a keyed hash.
     pub id: Uuid,
     /// Of its body.
     pub body_hash: [u8; 32],
@@ -45,6 +46,15 @@ pub enum Before {
     OtherBody,
 }
 
+impl Once {
+    /// As what it is written down: who has a copy of the database alone cannot tell whether a guess at the key is right.
+    fn written(&self, pepper: &Pepper) -> Uuid {
+        let mut id = [0; 16];
+        id.copy_from_slice(&pepper.mark_request(self.id.as_bytes())[..16]);
+        Uuid::from_bytes(id)
+    }
+}
+
 fn place(id: &Uuid, scope: ProjectScope) -> Place<'_> {
     Place {
         table: "idempotency",
@@ -60,11 +70,12 @@ impl Tx<'_> {
     /// What is written down of its body is keyed: a copy of the database alone tells nobody whether a guess at the body
     /// is right.
     pub async fn once_begin(&mut self, scope: ProjectScope, once: &Once, now: Timestamp) -> Result<Before> {
-        let body_hash = self
-            .vault
-            .pepper()?
-            .mark_body(&once.id.into_bytes(), &once.body_hash);
-        let (project, id) = (scope.project().into(), once.id.into());
+        let pepper = self.vault.pepper()?;
+        let (body_hash, written) = (
+            pepper.mark_body(once.id.as_bytes(), &once.body_hash),
+            once.written(pepper),
+        );
+        let (project, id) = (scope.project().into(), written.into());
         self.run(&FORGET, &[project, id, once.since.into()]).await?;
         let values = [project, id, body_hash.as_slice().into(), now.into()];
         if self.run(&BEGIN, &values).await? > 0 {
@@ -79,7 +90,7 @@ impl Tx<'_> {
         let sealed =
             sealed.ok_or_else(|| Error::Corrupt("an answer kept for repeats is empty".to_owned()))?;
         let body = self
-            .open_sealed(place(&once.id, scope), &sealed, &"an answer kept for repeats")
+            .open_sealed(place(&written, scope), &sealed, &"an answer kept for repeats")
             .await?;
         let status: i64 = row.get("status")?;
         Ok(Before::Answered(
@@ -97,11 +108,12 @@ impl Tx<'_> {
         body: &[u8],
         dice: &mut Dice,
     ) -> Result<()> {
+        let id = once.written(self.vault.pepper()?);
         let key = self.data_key(scope.project()).await?;
-        let sealed = key.seal(place(&once.id, scope), body, dice);
+        let sealed = key.seal(place(&id, scope), body, dice);
         let values = [
             scope.project().into(),
-            once.id.into(),
+            id.into(),
             i64::from(status).into(),
             (&sealed).into(),
         ];

@@ -3,7 +3,6 @@
 //! A page begins behind a position, never at an offset: what is added or deleted meanwhile moves nothing into it or out
 //! of it, and the thousandth page costs what the first does.
 
-use allswell_core::check::Check;
 use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
 use allswell_core::scope::ProjectScope;
@@ -11,7 +10,6 @@ use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::Result;
-use crate::checks::{columns, from_row};
 use crate::db::{Reader, Row, in_scope, postgres_statements, statements};
 use crate::flips::{self, Incident};
 use crate::pings::{self, Ping};
@@ -27,13 +25,6 @@ macro_rules! delivery_columns {
 }
 
 statements! {
-    CHECKS = concat!("select ", columns!(), " from checks
-        where project_id = $1 and deleted_at is null and (created_at, id) > ($2, $3)
-        order by created_at, id limit $4");
-    CHECKS_BY_TAG = concat!("select ", columns!(), " from checks
-        where id in (select check_id from check_tags where project_id = $1 and tag = $2)
-          and deleted_at is null and (created_at, id) > ($3, $4)
-        order by created_at, id limit $5");
     CHANNELS_OF = "select cc.channel_id as channel_id
         from check_channels cc join channels ch on ch.id = cc.channel_id
         where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
@@ -101,8 +92,8 @@ pub struct ProjectFlip {
 /// A delivery of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectDelivery {
-    /// The check it is about.
-    pub check: CheckId,
+    /// The check it is about; `None` for a test, or a note of something else.
+    pub check: Option<CheckId>,
     /// Its id, constant over all attempts.
     pub id: DeliveryId,
     /// Where it goes.
@@ -136,9 +127,11 @@ pub(crate) fn project_flip(row: &Row) -> Result<ProjectFlip> {
 }
 
 fn delivery(row: &Row) -> Result<ProjectDelivery> {
+    let (id, shard): (DeliveryId, CheckId) = (row.get("id")?, row.get("check_id")?);
     Ok(ProjectDelivery {
-        check: row.get("check_id")?,
-        id: row.get("id")?,
+        // One that is about no check lies in a shard of its own.
+        check: (shard.as_uuid() != id.as_uuid()).then_some(shard),
+        id,
         channel: row.get("channel_id")?,
         flip_seq: row.get("flip_seq")?,
         class: row.get("class")?,
@@ -153,25 +146,6 @@ fn delivery(row: &Row) -> Result<ProjectDelivery> {
 }
 
 impl Reader<'_> {
-    /// A page of the project's checks in the order of their making, those with `tag` if one is given.
-    pub async fn checks_page(
-        &mut self,
-        scope: ProjectScope,
-        tag: Option<&str>,
-        behind: Position,
-        limit: i64,
-    ) -> Result<Vec<Check>> {
-        let (project, at, id) = (scope.project().into(), behind.at.into(), behind.id.into());
-        let rows = match tag {
-            Some(tag) => {
-                self.all(&CHECKS_BY_TAG, &[project, tag.into(), at, id, limit.into()])
-                    .await?
-            }
-            None => self.all(&CHECKS, &[project, at, id, limit.into()]).await?,
-        };
-        rows.iter().map(from_row).collect()
-    }
-
     /// The channels of these checks of the project, sorted by check and channel.
     pub async fn channels_of_checks(
         &mut self,

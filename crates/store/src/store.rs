@@ -92,6 +92,8 @@ pub(crate) enum Database {
     Postgres(Postgres),
 }
 
+/// How often an edit is tried whose transaction meets others that are in its way.
+const COLLISIONS_MAX: u32 = 5;
 /// Free pages that a database keeps for what comes next; 4 MB.
 const FREE_PAGES_MIN: i64 = 1_000;
 /// Pages that one call gives back; 2 MB, so that pings do not wait for long.
@@ -202,9 +204,33 @@ impl Store {
             Database::Sqlite(sqlite) => self.write_on_sqlite(sqlite, work).await,
             Database::Postgres(postgres) => {
                 let session = postgres.begin(Mode::Write).await?;
-                self.write_on_postgres(session, work).await
+                self.write_on_postgres(session, work).await.0
             }
         }
+    }
+
+    /// Like [`Store::write`], and done again, a few times at most, where PostgreSQL broke the transaction off because it
+    /// and another waited for each other, or came in each other's way: for edits, whose callers have nothing better to do
+    /// with that than to send the same again. Of what was broken off nothing stays.
+    ///
+    /// # Errors
+    /// What the closure gives, or the database's own.
+    pub async fn write_again<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: for<'t, 'c> AsyncFnOnce(&'t mut Tx<'c>) -> Result<T, E> + Clone + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        if let Database::Postgres(postgres) = &self.database {
+            for _ in 1..COLLISIONS_MAX {
+                let session = postgres.begin(Mode::Write).await?;
+                let (result, has_collided) = self.write_on_postgres(session, work.clone()).await;
+                if result.is_ok() || !has_collided {
+                    return result;
+                }
+            }
+        }
+        self.write(work).await
     }
 
     /// How many transactions of pings the database takes at once. A check's pings belong into one lane of them: two that
@@ -230,7 +256,7 @@ impl Store {
             Database::Sqlite(sqlite) => self.write_on_sqlite(sqlite, work).await,
             Database::Postgres(postgres) => {
                 let session = postgres.begin_pings().await?;
-                self.write_on_postgres(session, work).await
+                self.write_on_postgres(session, work).await.0
             }
         }
     }
@@ -272,7 +298,8 @@ impl Store {
             .await?
     }
 
-    async fn write_on_postgres<T, E, F>(&self, mut session: Session, work: F) -> Result<T, E>
+    /// Also tells whether the database broke the transaction off since another was in its way.
+    async fn write_on_postgres<T, E, F>(&self, mut session: Session, work: F) -> (Result<T, E>, bool)
     where
         F: for<'t, 'c> AsyncFnOnce(&'t mut Tx<'c>) -> Result<T, E> + Send + 'static,
         E: From<Error>,
@@ -281,22 +308,23 @@ impl Store {
         let result = caught(work(&mut tx)).await;
         let changed = tx.changed;
         let (keys, generation) = tx.into_keys();
-        match result {
-            Ok(Ok(value)) => {
-                session.commit().await?;
+        let has_collided = session.has_collided();
+        let result = match result {
+            Ok(Ok(value)) => session.commit().await.map_err(E::from).map(|()| {
                 self.vault.remember_all(keys, generation);
                 if changed {
                     self.changed.send_modify(|commits| *commits += 1);
                 }
-                Ok(value)
-            }
+                value
+            }),
             Ok(Err(error)) => {
                 // What broke the transaction matters more than what broke its end.
                 let _ = session.rollback().await;
                 Err(error)
             }
             Err(broken) => Err(broken.into()),
-        }
+        };
+        (result, has_collided)
     }
 
     /// Runs a transaction that reads: everything in it sees one state of the database.
@@ -382,7 +410,7 @@ impl Store {
                     .await?
             }
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin(Mode::Read).await?;
                 let rows = session.all(&DURABILITY, &[]).await?;
                 session.commit().await?;
                 let row = rows

@@ -55,6 +55,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0006_native.sql"),
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
+    Migration {
+        version: 11,
+        name: "check_pages",
+        sqlite: include_str!("../migrations/sqlite/0011_check_pages.sql"),
+        postgres: include_str!("../migrations/postgres/0011_check_pages.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
@@ -201,8 +207,8 @@ async fn bring_postgres_up<B>(
 where
     B: Future<Output = Result<Session>>,
 {
-    let session = begin().await?;
-    let missing_now = missing(migrations, &postgres_applied(&session).await?, |migration| {
+    let mut session = begin().await?;
+    let missing_now = missing(migrations, &postgres_applied(&mut session).await?, |migration| {
         migration.postgres
     })?;
     session.rollback().await?;
@@ -210,17 +216,17 @@ where
         return must_migrate(&missing_now);
     }
     for migration in missing_now {
-        let session = begin().await?;
+        let mut session = begin().await?;
         session.simple(POSTGRES_LOCK).await?;
         // A second look behind the lock; without a table of its own no role needs the right to make one.
-        let missing_then = missing(migrations, &postgres_applied(&session).await?, |migration| {
+        let missing_then = missing(migrations, &postgres_applied(&mut session).await?, |migration| {
             migration.postgres
         })?;
         if missing_then
             .iter()
             .any(|other| other.version == migration.version)
         {
-            apply_on_postgres(&session, migration, now)
+            apply_on_postgres(&mut session, migration, now)
                 .await
                 .map_err(|error| match error {
                     // A right that is missing names its object only.
@@ -236,7 +242,7 @@ where
     Ok(())
 }
 
-async fn postgres_applied(session: &Session) -> Result<Vec<(i64, String)>> {
+async fn postgres_applied(session: &mut Session) -> Result<Vec<(i64, String)>> {
     let has_ledger = session.all(&HAS_LEDGER, &[]).await?;
     if has_ledger
         .first()
@@ -250,7 +256,7 @@ async fn postgres_applied(session: &Session) -> Result<Vec<(i64, String)>> {
         .collect()
 }
 
-async fn apply_on_postgres(session: &Session, migration: &Migration, now: Timestamp) -> Result<()> {
+async fn apply_on_postgres(session: &mut Session, migration: &Migration, now: Timestamp) -> Result<()> {
     session.simple(POSTGRES_LEDGER).await?;
     session.simple(migration.postgres).await?;
     let sum = checksum(migration.postgres);

@@ -7,6 +7,7 @@ mod absences;
 mod audit;
 mod badges;
 mod channels;
+mod check_pages;
 mod checks;
 mod deletes;
 mod files;

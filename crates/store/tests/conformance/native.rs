@@ -1,8 +1,10 @@
 //! What the native API stands on: pages, the feed of changes, answers given once, signing keys, counts of wrong keys.
 
+use allswell_core::check::Check;
 use allswell_core::key::KeyKind;
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
+use allswell_store::check_pages::Matching;
 use allswell_store::feed::What;
 use allswell_store::once::{Before, Once};
 use allswell_store::pages::Position;
@@ -45,9 +47,10 @@ async fn a_page_begins_where_the_one_before_it_ended(store: &Store) {
     let mut seen = Vec::new();
     loop {
         let page = store
-            .read(async move |reader| reader.checks_page(scope, None, behind, 2).await)
+            .read(async move |reader| reader.checks_page(scope, &Matching::default(), behind, 2).await)
             .await
-            .expect("a page");
+            .expect("a page")
+            .checks;
         let Some(last) = page.last() else { break };
         behind = Position {
             at: last.created_at,
@@ -100,7 +103,7 @@ async fn the_feed_tells_each_change_once_and_in_order(store: &Store) {
         let told: Vec<String> = told
             .iter()
             .map(|change| match &change.what {
-                What::Flip(flip) => format!("flip {}", flip.check),
+                What::Flip(told) => format!("flip {}", told.flip.check),
                 What::Check(check) => format!("check {}", check.id),
                 What::Gone(check) => format!("gone {}", check.id),
             })
@@ -122,7 +125,11 @@ async fn the_feed_tells_each_change_once_and_in_order(store: &Store) {
 async fn neither_a_flip_nor_an_edit_hides_the_other(store: &Store) {
     let mut house = House::build(store).await;
     let scope = house.alice.scope();
-    let mut check = house.check(house.alice, |_| {}).await;
+    let called = |check: &mut Check| {
+        check.settings.name = "Backup".to_owned();
+        check.settings.slug = "backup".to_owned();
+    };
+    let mut check = house.check(house.alice, called).await;
     house
         .ping(&mut check, Kind::Success, b"", NOW)
         .await
@@ -131,15 +138,15 @@ async fn neither_a_flip_nor_an_edit_hides_the_other(store: &Store) {
         .read(async move |reader| reader.changes(scope, 0, 100).await)
         .await
         .expect("changes");
-    let kinds: Vec<&str> = changes
+    let kinds: Vec<(&str, &str, &str)> = changes
         .iter()
         .map(|change| match &change.what {
-            What::Flip(_) => "flip",
-            What::Check(_) => "check",
-            What::Gone(_) => "gone",
+            What::Flip(told) => ("flip", told.name.as_str(), told.slug.as_str()),
+            What::Check(check) => ("check", check.settings.name.as_str(), ""),
+            What::Gone(_) => ("gone", "", ""),
         })
         .collect();
-    assert_eq!(kinds, ["check", "flip"]);
+    assert_eq!(kinds, [("check", "Backup", ""), ("flip", "Backup", "backup")]);
 }
 
 fn once(key: u8, body: u8) -> Once {

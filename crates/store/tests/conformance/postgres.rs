@@ -1,8 +1,10 @@
 //! What only PostgreSQL can do to us: wait, hang, go away in the middle, and be somebody else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use allswell_store::{Durability, Error, Place, Server, Store, Tx};
+use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
 use crate::kit::{House, NOW, run, unlock};
@@ -231,6 +233,160 @@ fn a_zero_byte_in_text_is_no_error() {
                     .read(async move |reader| reader.check_by_slug(scope, "a\0b").await)
                     .await;
                 assert_eq!(found.expect("a read"), allswell_store::checks::Found::None);
+            },
+        )
+        .await;
+    });
+}
+
+/// Each holds what the other wants next. The server breaks one of them off, which is done again behind the other.
+#[test]
+fn two_edits_that_wait_for_each_other_are_both_done() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, _, _| {
+                for name in ["one", "other"] {
+                    let write = async move |tx: &mut Tx<'_>| tx.instance_set(name, "0").await;
+                    store.write(write).await.expect("a write");
+                }
+                let tries = Arc::new(AtomicU32::new(0));
+                let met = Arc::new(tokio::sync::Barrier::new(2));
+                let edits = [("1", ["one", "other"]), ("2", ["other", "one"])].map(|(value, names)| {
+                    let (store, tries, met) = (store.clone(), Arc::clone(&tries), Arc::clone(&met));
+                    tokio::spawn(async move {
+                        let edit = async move |tx: &mut Tx<'_>| {
+                            let is_first = tries.fetch_add(1, Ordering::SeqCst) < 2;
+                            for (index, name) in names.into_iter().enumerate() {
+                                if index == 1 && is_first {
+                                    met.wait().await;
+                                }
+                                tx.instance_set(name, value).await?;
+                            }
+                            Ok::<_, Error>(())
+                        };
+                        store.write_again(edit).await
+                    })
+                });
+                for edit in edits {
+                    edit.await.expect("a task").expect("an edit");
+                }
+                assert_eq!(tries.load(Ordering::SeqCst), 3, "they waited for each other once");
+                let read = async |reader: &mut Reader<'_>| {
+                    Ok::<_, Error>((
+                        reader.instance_get("one").await?,
+                        reader.instance_get("other").await?,
+                    ))
+                };
+                let (one, other) = store.read(read).await.expect("a read");
+                assert!(one == other && one != Some("0".to_owned()), "{one:?} {other:?}");
+            },
+        )
+        .await;
+    });
+}
+
+/// What the closure itself found out is its answer, and is not asked twice.
+#[test]
+fn an_edit_that_fails_by_itself_is_tried_once() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, _, _| {
+                let tries = Arc::new(AtomicU32::new(0));
+                let counted = Arc::clone(&tries);
+                let edit = async move |_: &mut Tx<'_>| {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    Err::<(), _>(Error::Conflict("a rule".to_owned()))
+                };
+                assert!(matches!(store.write_again(edit).await, Err(Error::Conflict(_))));
+                assert_eq!(tries.load(Ordering::SeqCst), 1);
+            },
+        )
+        .await;
+    });
+}
+
+/// Each time before anybody could have noticed that the connections are gone.
+#[test]
+fn a_batch_of_pings_on_a_connection_that_ended_while_idle_is_stored() {
+    run(async {
+        for prepare in [true, false] {
+            with_store(
+                |server| server.prepare = prepare,
+                async |store, cluster, name| {
+                    let end = format!(
+                        "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+                         where datname = '{name}' and pid <> pg_backend_pid()"
+                    );
+                    for round in 0..20 {
+                        // All lanes have a connection that was used.
+                        let met = Arc::new(tokio::sync::Barrier::new(store.ping_lanes()));
+                        let lanes = (0..store.ping_lanes()).map(|_| {
+                            let (store, met) = (store.clone(), Arc::clone(&met));
+                            tokio::spawn(async move {
+                                let batch = async move |tx: &mut Tx<'_>| {
+                                    tx.instance_get("fact").await?;
+                                    met.wait().await;
+                                    Ok::<_, Error>(())
+                                };
+                                store.write_pings(batch).await
+                            })
+                        });
+                        for lane in lanes.collect::<Vec<_>>() {
+                            lane.await.expect("a task").expect("a batch");
+                        }
+                        assert!(cluster.number("postgres", &end).await > 0);
+                        let value = round.to_string();
+                        let stored = value.clone();
+                        let batch = async move |tx: &mut Tx<'_>| {
+                            if round % 2 == 0 {
+                                tx.instance_get("fact").await?;
+                            }
+                            tx.instance_set("fact", &stored).await
+                        };
+                        store.write_pings(batch).await.expect("a batch");
+                        assert_eq!(get(store).await, Some(value));
+                    }
+                },
+            )
+            .await;
+        }
+    });
+}
+
+/// What was begun is not begun again elsewhere: half of it would be missing.
+#[test]
+fn a_batch_whose_connection_ends_in_its_midst_fails_whole() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, cluster, name| {
+                set(store, "old").await.expect("a write");
+                let (begun, until_begun) = tokio::sync::oneshot::channel();
+                let (ended, until_ended) = tokio::sync::oneshot::channel::<()>();
+                let batch = tokio::spawn({
+                    let store = store.clone();
+                    async move {
+                        let batch = async move |tx: &mut Tx<'_>| {
+                            tx.instance_set("fact", "half").await?;
+                            let _ = begun.send(());
+                            let _ = until_ended.await;
+                            tx.instance_set("other", "half").await
+                        };
+                        store.write_pings(batch).await
+                    }
+                });
+                until_begun.await.expect("it began");
+                let end = format!(
+                    "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+                     where datname = '{name}' and pid <> pg_backend_pid()"
+                );
+                assert!(cluster.number("postgres", &end).await > 0);
+                ended.send(()).expect("it waits");
+                let failed = batch.await.expect("a task");
+                assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+                assert_eq!(get(store).await.as_deref(), Some("old"));
             },
         )
         .await;

@@ -30,12 +30,28 @@ const LISTED_AT_ONCE_MAX: usize = 200;
 
 /// A change on its way: who wants it, when, and what deciding about it needs.
 struct Errand {
+    app: App,
     scope: ProjectScope,
     version: Version,
     actor: String,
     now: Timestamp,
     dice: Dice,
     zones: Zones,
+}
+
+impl Clone for Errand {
+    /// For another try of the same change, whose transaction was taken back: with dice of its own.
+    fn clone(&self) -> Self {
+        Errand {
+            app: self.app.clone(),
+            scope: self.scope,
+            version: self.version,
+            actor: self.actor.clone(),
+            now: self.now,
+            dice: self.app.dice(),
+            zones: self.zones.clone(),
+        }
+    }
 }
 
 impl Errand {
@@ -46,6 +62,7 @@ impl Errand {
             actor,
         } = key;
         Errand {
+            app: app.clone(),
             scope,
             version,
             actor,
@@ -183,12 +200,12 @@ pub(crate) async fn show(
 
 /// POST `checks/`
 pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Response, Error> {
-    let wanted = judged(&form, &app)?;
+    let wanted = judged(&form, &app).map_err(Error::bad_request)?;
     let mut errand = Errand::new(&app, form.key);
     let (version, now) = (errand.version, errand.now);
     let (status, check, channels) = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let scope = errand.scope;
             // Whether there is one already, and whether one more is allowed, is asked and acted upon alone.
             tx.project_lock(scope).await?;
@@ -242,7 +259,7 @@ pub(crate) async fn update(
     // Existence and ownership are told before the fields are judged.
     let wanted = judged(&form, &app);
     change(&app, form.key, code, |tx, check, errand| {
-        Box::pin(async move { update_check(tx, check, &wanted?, errand).await })
+        Box::pin(async move { update_check(tx, check, &wanted.map_err(Error::bad_request)?, errand).await })
     })
     .await
 }
@@ -305,13 +322,13 @@ type Change<'t> = Pin<Box<dyn Future<Output = Result<Vec<ChannelId>, Error>> + S
 /// Finds a check, changes it in one transaction, and shows it. `work` gives the channels it tells from then on.
 async fn change<F>(app: &App, key: WriteKey, code: String, work: F) -> Result<Response, Error>
 where
-    F: for<'t> FnOnce(&'t mut Tx<'_>, &'t mut Check, &'t mut Errand) -> Change<'t> + Send + 'static,
+    F: for<'t> FnOnce(&'t mut Tx<'_>, &'t mut Check, &'t mut Errand) -> Change<'t> + Clone + Send + 'static,
 {
     let mut errand = Errand::new(app, key);
     let (version, now) = (errand.version, errand.now);
     let (check, channels) = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             if let Ok(id) = code.parse() {
                 tx.check_lock(errand.scope, id).await?;
             }
@@ -324,9 +341,9 @@ where
     Ok(json(StatusCode::OK, &shown))
 }
 
-fn judged(form: &WriteForm, app: &App) -> Result<Wanted, Error> {
-    judge(&form.fields, app.zones())
-        .map_err(|sentence| Error::bad_request(format!("json validation error: {sentence}")))
+/// What is wanted, or the sentence that says why it cannot be.
+fn judged(form: &WriteForm, app: &App) -> Result<Wanted, String> {
+    judge(&form.fields, app.zones()).map_err(|sentence| format!("json validation error: {sentence}"))
 }
 
 /// Changes a check as wanted; gives the channels it tells from now on.

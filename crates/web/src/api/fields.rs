@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 use super::Version;
 
 /// What a request wants changed. `None` is unchanged.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Wanted {
     pub(crate) channels: Option<String>,
     desc: Option<String>,

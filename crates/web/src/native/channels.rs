@@ -92,7 +92,7 @@ pub(crate) async fn update(
     let mut errand = Errand::new(&app, &call);
     let made = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let (by, rules) = (for_engine(&errand), errand.app.channel_rules().clone());
             let made = channels::edit(tx, &by, &rules, id, &input, &mut errand.dice).await?;
             Ok::<_, Problem>(made)
@@ -136,7 +136,7 @@ pub(crate) async fn delete(
     let id = id_of(&name)?;
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             channels::delete(tx, &for_engine(&errand), id, &mut errand.dice).await?;
             Ok::<_, Problem>(())
         })

@@ -4,6 +4,7 @@ use allswell_core::check::{Check, Event, Settings, State as CheckState, Status};
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
 use allswell_core::scope::ProjectScope;
+use allswell_store::check_pages::Matching;
 use allswell_store::pages::Position;
 use allswell_store::{Reader, Tx};
 use axum::extract::State;
@@ -18,6 +19,7 @@ use super::problem::{Problem, kinds};
 use super::{Page, json, page, tagged, view};
 use crate::api::compat::unique_key;
 use crate::path::Segments;
+use crate::query::Query;
 use crate::state::App;
 
 /// GET `/v1/checks`
@@ -25,28 +27,25 @@ pub(crate) async fn list(State(app): State<App>, ReadCall(call): ReadCall) -> Re
     let query = call.query();
     let limit = page::limit(&query)?;
     let behind = page::position(&query, Position::FIRST)?;
-    let tag = query.last("tag").map(str::to_owned);
-    if tag.as_deref().is_some_and(|tag| tag.contains('\0')) {
-        return Err(Problem::field("tag", "may not hold a zero byte"));
-    }
+    let wanted = matching(&query)?;
     let scope = call.scope;
-    let (mut checks, channels) = app
+    let (found, channels) = app
         .store()
         .read(async move |reader| {
-            let checks = reader
-                .checks_page(scope, tag.as_deref(), behind, limit + 1)
-                .await?;
-            let ids: Vec<CheckId> = checks.iter().map(|check| check.id).collect();
+            let found = reader.checks_page(scope, &wanted, behind, limit + 1).await?;
+            let ids: Vec<CheckId> = found.checks.iter().map(|check| check.id).collect();
             let channels = reader.channels_of_checks(scope, &ids).await?;
-            Ok::<_, Problem>((checks, channels))
+            Ok::<_, Problem>((found, channels))
         })
         .await?;
+    let mut checks = found.checks;
     let next = page::cut(&mut checks, limit, |check| {
         page::cursor(Position {
             at: check.created_at,
             id: check.id.as_uuid(),
         })
     });
+    let next = next.or(found.looked_until.map(page::cursor));
     let now = app.now();
     let shown = checks.iter().map(|check| {
         let first = channels.partition_point(|(id, _)| *id < check.id);
@@ -59,6 +58,28 @@ pub(crate) async fn list(State(app): State<App>, ReadCall(call): ReadCall) -> Re
     });
     let items = shown.collect();
     Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+/// Which checks a caller wants to see.
+fn matching(query: &Query) -> Result<Matching, Problem> {
+    let text = |field: &'static str| match query.last(field) {
+        Some(text) if text.contains('\0') => Err(Problem::field(field, "may not hold a zero byte")),
+        text => Ok(text.map(str::to_owned)),
+    };
+    let status = match query.last("status") {
+        None => None,
+        Some(word) => {
+            let known = [Status::New, Status::Up, Status::Down, Status::Paused];
+            let status = known.into_iter().find(|status| status.word() == word);
+            let why = "is new, up, down or paused; a check that is late is up";
+            Some(status.ok_or_else(|| Problem::field("status", why))?)
+        }
+    };
+    Ok(Matching {
+        tag: text("tag")?,
+        name: text("name")?,
+        status,
+    })
 }
 
 /// Finds a check of the project by the name under which the caller knows it.
@@ -177,7 +198,7 @@ pub(crate) async fn update(
     let mut errand = Errand::new(&app, &call);
     let (check, channels) = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let (mut check, before) = locked(tx, errand.scope, &name).await?;
             if let Some(expected) = expected.filter(|expected| expected != "*") {
                 let now = view::check_tag(&check, &before);
@@ -252,7 +273,7 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let (check, _) = locked(tx, errand.scope, &name).await?;
             tx.check_delete(errand.scope, check.id, errand.now).await?;
             errand

@@ -163,7 +163,7 @@ impl Listener {
         }
         self.seen = change.seq;
         let (event, data) = match &change.what {
-            What::Flip(flip) => ("flip", view::flip(flip.check, &flip.flip, self.kind)),
+            What::Flip(told) => ("flip", view::told_flip(told, self.kind)),
             What::Check(check) => (
                 "check",
                 view::check_alone(check, self.kind, &self.app, self.app.now()),

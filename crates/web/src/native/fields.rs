@@ -148,7 +148,7 @@ impl Fields {
 }
 
 /// What a request wants of a check. `None` is unchanged.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Wanted {
     name: Option<String>,
     slug: Option<String>,
@@ -162,13 +162,13 @@ pub(super) struct Wanted {
     pub(super) channels: Option<Vec<ChannelId>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum WantedSchedule {
     Period(Span),
     Expression { expression: String, zone: String },
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct WantedFilters {
     http_body: Option<bool>,
     subject: Option<bool>,

@@ -145,7 +145,7 @@ pub(crate) async fn revoke(
     let id: KeyId = name.parse().map_err(|_| Problem::not_found("key"))?;
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             if !tx.key_revoke(errand.scope, id, errand.now).await? {
                 return Err(Problem::not_found("key that is still good"));
             }
@@ -228,7 +228,7 @@ pub(crate) async fn signing_revoke(
     let id: KeyId = name.parse().map_err(|_| Problem::not_found("signing key"))?;
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let scope = errand.scope;
             let now = errand.now;
             if !tx.signing_key_revoke(scope, id, now).await? {

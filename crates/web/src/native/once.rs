@@ -34,6 +34,20 @@ pub(super) struct Errand {
     pub(super) zones: Zones,
 }
 
+impl Clone for Errand {
+    /// For another try of the same change, whose transaction was taken back: with dice of its own.
+    fn clone(&self) -> Self {
+        Errand {
+            app: self.app.clone(),
+            scope: self.scope,
+            actor: self.actor.clone(),
+            now: self.now,
+            dice: self.app.dice(),
+            zones: self.zones.clone(),
+        }
+    }
+}
+
 impl Errand {
     pub(super) fn new(app: &App, call: &Call) -> Self {
         Errand {
@@ -96,11 +110,11 @@ fn key_of(call: &Call) -> Result<Option<&[u8]>, Problem> {
 /// Carries a POST out, once: with an `Idempotency-Key` that came before, its first answer is given again.
 pub(super) async fn carry_out<F>(app: &App, call: Call, work: F) -> Result<Response, Problem>
 where
-    F: for<'t> FnOnce(&'t mut Tx<'_>, &'t mut Errand) -> Work<'t> + Send + 'static,
+    F: for<'t> FnOnce(&'t mut Tx<'_>, &'t mut Errand) -> Work<'t> + Clone + Send + 'static,
 {
     let mut errand = Errand::new(app, &call);
     let once = key_of(&call)?.map(|key| {
-        // The hashes only tell requests apart; what the store keeps of the body is keyed.
+        // The hashes only tell requests apart; what the store keeps of key and body is keyed.
         let mut hash = Sha256::new();
         let project = call.scope.project();
         for part in [
@@ -123,7 +137,7 @@ where
     });
     let (status, body, replayed) = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let scope = errand.scope;
             if let Some(once) = &once {
                 match tx.once_begin(scope, once, errand.now).await? {

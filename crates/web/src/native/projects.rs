@@ -80,7 +80,7 @@ pub(crate) async fn update(
     fields.finish()?;
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let scope = errand.scope;
             if let Some(required) = require_hmac {
                 // Whoever turns this on without a key that signs changes would have locked the project.

@@ -56,7 +56,7 @@ pub(crate) async fn set(
     let mut errand = Errand::new(&app, &call);
     let is_new = app
         .store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let by = for_engine(&errand);
             let is_new = secrets::set(tx, &by, &name, &value, &mut errand.dice).await?;
             Ok::<_, Problem>(is_new)
@@ -78,7 +78,7 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     let mut errand = Errand::new(&app, &call);
     app.store()
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             secrets::delete(tx, &for_engine(&errand), &name, &mut errand.dice).await?;
             Ok::<_, Problem>(())
         })

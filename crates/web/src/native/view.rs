@@ -6,6 +6,7 @@ use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::record::plan_to_show;
+use allswell_store::feed::ToldFlip;
 use allswell_store::flips::Incident;
 use allswell_store::outbox::Attempt;
 use allswell_store::pages::ProjectDelivery;
@@ -33,6 +34,15 @@ pub(super) fn check_name(id: CheckId, kind: KeyKind) -> Value {
     match kind {
         KeyKind::ReadWrite => Value::from(id.to_string()),
         KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => Value::from(unique_key(id)),
+    }
+}
+
+/// Whether this kind of key may know which channels there are, wherever they would be named: who is told, and by what
+/// way, is for those who may change it.
+fn may_see_channels(kind: KeyKind) -> bool {
+    match kind {
+        KeyKind::ReadWrite => true,
+        KeyKind::ReadOnly | KeyKind::Ping | KeyKind::Metrics => false,
     }
 }
 
@@ -100,9 +110,11 @@ pub(super) fn check(
     shown["flip_count"] = Value::from(state.flip_count);
     shown["created_at"] = Value::from(instant(check.created_at));
     shown["badge_url"] = Value::from(format!("{}/b/2/{}.svg", site.url, check.badge));
-    if kind == KeyKind::ReadWrite {
+    if may_see_channels(kind) {
         let names: Vec<String> = channels.iter().map(ChannelId::to_string).collect();
         shown["channels"] = Value::from(names);
+    }
+    if kind == KeyKind::ReadWrite {
         shown["ping_url"] = Value::from(format!("{}/{}", site.ping_base(), check.id));
     }
     shown
@@ -139,6 +151,14 @@ pub(super) fn flip(check: CheckId, flip: &Flip, kind: KeyKind) -> Value {
     })
 }
 
+/// A flip in an event, with what its check is called: whoever hears it may not know the check.
+pub(super) fn told_flip(told: &ToldFlip, kind: KeyKind) -> Value {
+    let mut shown = flip(told.flip.check, &told.flip.flip, kind);
+    shown["name"] = Value::from(told.name.as_str());
+    shown["slug"] = Value::from(told.slug.as_str());
+    shown
+}
+
 /// An incident of a check.
 pub(super) fn incident(check: CheckId, incident: &Incident, kind: KeyKind) -> Value {
     json!({
@@ -152,10 +172,9 @@ pub(super) fn incident(check: CheckId, incident: &Incident, kind: KeyKind) -> Va
 
 /// A delivery.
 pub(super) fn delivery(delivery: &ProjectDelivery, kind: KeyKind) -> Value {
-    json!({
+    let mut shown = json!({
         "id": delivery.id.to_string(),
-        "check": check_name(delivery.check, kind),
-        "channel": delivery.channel.to_string(),
+        "check": delivery.check.map_or(Value::Null, |check| check_name(check, kind)),
         "flip": delivery.flip_seq,
         "class": delivery.class,
         "state": delivery.state,
@@ -165,7 +184,11 @@ pub(super) fn delivery(delivery: &ProjectDelivery, kind: KeyKind) -> Value {
         "expires_at": instant(delivery.expires_at),
         "finished_at": instant_or_null(delivery.finished_at),
         "last_outcome": delivery.last_outcome,
-    })
+    });
+    if may_see_channels(kind) {
+        shown["channel"] = Value::from(delivery.channel.to_string());
+    }
+    shown
 }
 
 /// An attempt of a delivery. Of its detail the warnings, which are words of ours: what the receiver wrote, and where a

@@ -76,18 +76,13 @@ impl Postgres {
     }
 
     /// Begins a transaction on a connection for pings. One that broke while nobody used it is mostly known by then; where
-    /// it is not, the batch fails and its clients try again.
+    /// it is not, the first statement shows it, and is asked on another.
     pub(crate) async fn begin_pings(&self) -> Result<Session> {
         let server = &self.server;
         let patience = server.statement + server.acquire;
         let conn = self.pings.get().await.map_err(no_connection)?;
-        Ok(Session::begin_later(
-            conn,
-            Mode::Write,
-            server.prepare,
-            server.statement,
-            patience,
-        ))
+        let session = Session::begin_later(conn, Mode::Write, server.prepare, server.statement, patience);
+        Ok(session.with_spare(&self.pings))
     }
 
     async fn begin_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {

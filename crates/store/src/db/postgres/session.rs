@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -28,6 +29,12 @@ pub(crate) struct Session {
     /// What begins the transaction. It was not said yet while `unbegun`.
     begin: String,
     unbegun: AtomicBool,
+    /// The connection ended by an error.
+    lost: AtomicBool,
+    /// The server broke the transaction off since another was in its way: it may succeed if it is done again.
+    collided: AtomicBool,
+    /// Where another connection comes from if this one turns out to be dead before anything was done on it.
+    spare: Option<Pool>,
     /// Words for other nodes, said with the commit.
     nudges: Vec<&'static str>,
 }
@@ -67,8 +74,37 @@ impl Session {
             patience,
             begin,
             unbegun: AtomicBool::new(true),
+            lost: AtomicBool::new(false),
+            collided: AtomicBool::new(false),
+            spare: None,
             nudges: Vec::new(),
         }
+    }
+
+    /// Takes another connection of this pool if its own turns out to be dead when the first statement is asked.
+    pub(super) fn with_spare(mut self, pool: &Pool) -> Self {
+        self.spare = Some(pool.clone());
+        self
+    }
+
+    /// Whether the server broke the transaction off since another was in its way.
+    pub(crate) fn has_collided(&self) -> bool {
+        self.collided.load(Ordering::Relaxed)
+    }
+
+    /// Puts another connection in the place of one that was dead when the transaction was to begin on it. Nothing was
+    /// done then, and nothing can have been committed: the first statement may be asked again.
+    async fn replace_dead(&mut self) -> Result<bool> {
+        let Some(pool) = self.spare.clone().filter(|_| *self.lost.get_mut()) else {
+            return Ok(false);
+        };
+        if let Some(dead) = self.conn.take() {
+            drop(Object::take(dead));
+        }
+        self.conn = Some(pool.get().await.map_err(super::no_connection)?);
+        *self.lost.get_mut() = false;
+        *self.unbegun.get_mut() = true;
+        Ok(true)
     }
 
     /// Begins a transaction at once: whether the connection is still good shows here.
@@ -107,14 +143,54 @@ impl Session {
             done
         };
         match tokio::time::timeout(self.patience, begun).await {
-            Ok(result) => Ok(result?),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                if is_lost(&error) {
+                    self.lost.store(true, Ordering::Relaxed);
+                }
+                if is_collision(&error) {
+                    self.collided.store(true, Ordering::Relaxed);
+                }
+                Err(error.into())
+            }
             Err(_) => Err(Error::Unavailable(
                 "the database server does not answer".to_owned(),
             )),
         }
     }
 
-    pub(crate) async fn all(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+    pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let tries = self.tries();
+        for _ in 1..tries {
+            match self.ask(stmt, params).await {
+                Err(_) if self.replace_dead().await? => {}
+                other => return other,
+            }
+        }
+        self.ask(stmt, params).await
+    }
+
+    pub(crate) async fn run(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
+        let tries = self.tries();
+        for _ in 1..tries {
+            match self.change(stmt, params).await {
+                Err(_) if self.replace_dead().await? => {}
+                other => return other,
+            }
+        }
+        self.change(stmt, params).await
+    }
+
+    /// How often a statement may be asked: the first one of a transaction on as many dead connections as the pool may
+    /// hold, and on one more.
+    fn tries(&self) -> usize {
+        match &self.spare {
+            Some(pool) if self.unbegun.load(Ordering::Relaxed) => pool.status().max_size + 1,
+            _ => 1,
+        }
+    }
+
+    async fn ask(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let rows = if self.prepare {
             self.bounded(async {
                 let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
@@ -143,7 +219,7 @@ impl Session {
             .collect()
     }
 
-    pub(crate) async fn run(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
+    async fn change(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
         if self.prepare {
             self.bounded(async {
                 let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
@@ -226,6 +302,29 @@ impl Drop for Session {
             }
         });
     }
+}
+
+/// Whether an error says that the connection is no more: it is closed, or the server ended it.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(db) => {
+            let code = db.code();
+            *code == SqlState::ADMIN_SHUTDOWN
+                || *code == SqlState::CRASH_SHUTDOWN
+                || code.code().starts_with("08")
+        }
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+        }
+    }
+}
+
+/// Whether the server broke the transaction off, by its rules, since another was in its way.
+fn is_collision(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
+    })
 }
 
 fn values<'p>(params: &'p [Param<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {

@@ -234,3 +234,79 @@ async fn a_delivery_is_explained_and_sent_again() {
         .unwrap();
     assert_eq!(acts.iter().filter(|act| act.2 == "delivery.again").count(), 1);
 }
+
+/// The rule: which channels there are, and what checks are called in addresses, is for read-write keys, in every view.
+#[tokio::test]
+async fn a_read_only_key_learns_no_channel_and_no_ping_address_anywhere() {
+    let mut house = House::new().await;
+    let check = house.check_id().await;
+    let channel = house.channel("hook").await;
+    let id: CheckId = check.parse().unwrap();
+    let write = house
+        .store
+        .write(async move |tx| tx.check_set_channels(id, &[channel]).await);
+    write.await.unwrap();
+    house.ping(&check, "").await;
+    house.ping(&format!("{check}/fail"), "").await;
+    let delivery = items(&house, "deliveries").await[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let unique_key = house
+        .ask("GET", "/v1/checks")
+        .key(&house.alice.read)
+        .send()
+        .await
+        .json()["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for path in [
+        "checks".to_owned(),
+        format!("checks/{unique_key}"),
+        "flips".to_owned(),
+        "incidents".to_owned(),
+        "deliveries".to_owned(),
+        format!("deliveries?check={unique_key}"),
+        format!("deliveries/{delivery}"),
+    ] {
+        let path = format!("/v1/{path}");
+        let answer = house.ask("GET", &path).key(&house.alice.read).send().await;
+        let text = answer.text();
+        assert!(answer.status.is_success(), "{path}: {text}");
+        assert!(!text.contains(&channel.to_string()), "{path}: {text}");
+        assert!(!text.contains(&check), "{path}: {text}");
+        assert!(!text.contains("\"channel"), "{path}: {text}");
+    }
+    assert_eq!(
+        items(&house, "deliveries").await[0]["channel"],
+        channel.to_string()
+    );
+}
+
+#[tokio::test]
+async fn a_test_delivery_is_about_no_check() {
+    let mut house = House::new().await;
+    let channel = house.channel("hook").await;
+    let path = format!("/v1/channels/{channel}/test");
+    let answer = house
+        .ask("POST", &path)
+        .key(&house.alice.write)
+        .json(&json!({}))
+        .send()
+        .await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    let delivery = &items(&house, "deliveries").await[0];
+    assert_eq!(delivery["check"], Value::Null);
+    let shown = v1(
+        &house,
+        &format!("deliveries/{}", delivery["id"].as_str().unwrap()),
+    )
+    .send()
+    .await
+    .json();
+    assert_eq!(
+        (&shown["check"], &shown["class"]),
+        (&Value::Null, &delivery["class"])
+    );
+}

@@ -323,3 +323,50 @@ async fn a_read_only_key_learns_no_ping_address() {
         .key(&house.alice.read);
     is_problem(&change.send().await, 403, None);
 }
+
+#[tokio::test]
+async fn checks_are_found_by_tag_name_and_status() {
+    let house = House::new().await;
+    let mut ids = Vec::new();
+    for (name, tags) in [("one", vec!["db"]), ("two", vec!["db", "web"]), ("one", vec![])] {
+        let check = made(&house, json!({ "name": name, "tags": tags })).await;
+        ids.push(check["id"].as_str().unwrap().to_owned());
+    }
+    house.ping(&ids[1], "").await;
+    let found = async |query: &str| {
+        let answer = v1(&house, "GET", &format!("checks?{query}")).send().await;
+        assert_eq!(answer.status, StatusCode::OK, "{query}: {}", answer.text());
+        let page = answer.json();
+        assert_eq!(page["next"], Value::Null, "{query}");
+        let items = page["items"].as_array().unwrap().clone();
+        let mut numbers: Vec<_> = items
+            .iter()
+            .map(|check| ids.iter().position(|id| check["id"] == **id).unwrap())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    for (query, right) in [
+        ("", vec![0, 1, 2]),
+        ("name=one", vec![0, 2]),
+        ("name=One", vec![]),
+        ("name=one&tag=db", vec![0]),
+        ("tag=db", vec![0, 1]),
+        ("tag=db&status=new", vec![0]),
+        ("status=up", vec![1]),
+        ("status=new", vec![0, 2]),
+        ("status=down", vec![]),
+        ("name=", vec![]),
+    ] {
+        assert_eq!(found(query).await, right, "{query}");
+    }
+    for (query, field) in [
+        ("status=late", "status"),
+        ("status=", "status"),
+        ("name=a%00", "name"),
+        ("tag=a%00", "tag"),
+    ] {
+        let answer = v1(&house, "GET", &format!("checks?{query}")).send().await;
+        is_problem(&answer, 422, Some(field));
+    }
+}
