@@ -129,6 +129,7 @@ pub fn plan_or_postpone(check: &Check, zones: &Zones) -> Plan {
     check.settings.plan(zones).unwrap_or(Plan {
         schedule: Schedule::Period(POSTPONED),
         grace: check.settings.grace,
+        rules: check.settings.rules,
     })
 }
 
@@ -139,5 +140,6 @@ pub fn plan_to_show(check: &Check, zones: &Zones) -> Plan {
     check.settings.plan(zones).unwrap_or(Plan {
         schedule: nothing,
         grace: check.settings.grace,
+        rules: check.settings.rules,
     })
 }

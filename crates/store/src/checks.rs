@@ -1,6 +1,6 @@
 //! Checks. One row each, settings and state together: a ping reads and writes one row.
 
-use allswell_core::check::{Check, Settings, State, Status, Timing, TimingKind};
+use allswell_core::check::{Check, Recent, Rules, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Filters;
@@ -112,6 +112,7 @@ fn read(row: &impl Columns) -> Result<Check> {
         excused_until: row.get("excused_until")?,
         ping_count: row.get("ping_count")?,
         flip_count: row.get("flip_count")?,
+        recent: Recent::default(),
     };
     let kind: i64 = row.get("timing_kind")?;
     let kind = if kind == 0 {
@@ -145,6 +146,7 @@ fn read(row: &impl Columns) -> Result<Check> {
         timing,
         grace,
         filters,
+        rules: Rules::OFF,
     };
     Ok(Check {
         id,

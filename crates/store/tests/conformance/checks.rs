@@ -1,6 +1,6 @@
 //! Checks: written, read, changed by compare and set, deleted.
 
-use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
+use allswell_core::check::{Check, Event, Recent, Rules, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::CheckId;
 use allswell_core::signal::{Filters, Kind};
 use allswell_core::time::{Span, Timestamp};
@@ -52,6 +52,7 @@ fn odd(check: &mut Check) {
             success_keywords: "ok".to_owned(),
             failure_keywords: "fail,%".to_owned(),
         },
+        rules: Rules::OFF,
     };
     check.state = State {
         excused_until: Some(after(77)),
@@ -63,6 +64,7 @@ fn odd(check: &mut Check) {
         last_duration: Some(Span::from_micros(1)),
         ping_count: 7,
         flip_count: 6,
+        recent: Recent::default(),
     };
     check.deadline = Some(after(9));
     check.version = 41;
