@@ -198,6 +198,7 @@ impl Tx<'_> {
             logged.extend(changed.pings.iter().map(|one| (check.project, check.id, one)));
         }
         self.pings_insert(&logged, dice).await?;
+        self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
 
@@ -282,6 +283,7 @@ impl Tx<'_> {
                 changed.check.deadline = changed.deadline;
             }
         }
+        self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
 }

@@ -17,6 +17,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("badges", crate::badges::STATEMENTS),
         ("channels", crate::channels::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
+        ("rules", crate::rules::STATEMENTS),
         ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),
         ("instance", crate::instance::STATEMENTS),
@@ -45,6 +46,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("rules", crate::rules::POSTGRES_STATEMENTS),
             ("news", crate::news::POSTGRES_STATEMENTS),
             ("outbox/record", crate::outbox::record::POSTGRES_STATEMENTS),
             ("outbox/telling", crate::outbox::telling::POSTGRES_STATEMENTS),

@@ -55,6 +55,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0006_native.sql"),
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
+    Migration {
+        version: 8,
+        name: "rules",
+        sqlite: include_str!("../migrations/sqlite/0008_rules.sql"),
+        postgres: include_str!("../migrations/postgres/0008_rules.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (
