@@ -146,6 +146,35 @@ impl Rules {
         read(text)
     }
 
+    /// As people and programs are shown them, in the words of `/v1/`: `null` is off, and one failure is as many as without
+    /// rules.
+    pub fn shown(&self) -> serde_json::Value {
+        let rate = |rate: FailureRate| serde_json::json!({ "percent": rate.percent, "window": rate.window });
+        let unusual = |rule: UnusualRun| {
+            let factor = f64::from(rule.tenths) / 10.0;
+            serde_json::json!({ "factor": factor, "samples": rule.samples })
+        };
+        serde_json::json!({
+            "failures": self.failures.unwrap_or(1),
+            "failure_rate": self.failure_rate.map(rate),
+            "max_run_secs": self.max_run_secs,
+            "start_grace_secs": self.start_grace_secs,
+            "min_run_secs": self.min_run_secs,
+            "unusual_run": self.unusual_run.map(unusual),
+        })
+    }
+
+    /// The rule that cannot be met beside the others, and why.
+    pub fn contradiction(&self) -> Option<(&'static str, String)> {
+        let (least, most) = (self.min_run_secs?, self.max_run_secs?);
+        (least >= most).then(|| {
+            let why = format!(
+                "must be less than the longest run that is allowed, {most} seconds: no run could be right"
+            );
+            ("min_run_secs", why)
+        })
+    }
+
     /// Outcomes that must be known.
     fn outcomes_max(&self) -> usize {
         let window = self.failure_rate.map_or(0, |rate| rate.window);

@@ -711,6 +711,20 @@ fn rules_are_stored_compactly_and_none_as_nothing() {
     }
 }
 
+#[test]
+fn a_least_that_is_no_less_than_the_most_is_a_contradiction() {
+    let rules = |least, most| Rules {
+        max_run_secs: most,
+        ..min_run(least)
+    };
+    assert_eq!(rules(60, None).contradiction(), None);
+    assert_eq!(rules(59, Some(60)).contradiction(), None);
+    assert_eq!(
+        rules(60, Some(60)).contradiction().map(|(rule, _)| rule),
+        Some("min_run_secs")
+    );
+}
+
 /// Every story of five turns, under rules that all have something to say: what must hold whatever happened.
 #[test]
 fn whatever_happens_a_check_that_is_up_waits_for_something_and_a_plain_success_brings_any_check_up() {
