@@ -1,6 +1,7 @@
 //! The command line, as it is typed.
 
 mod channel;
+mod check;
 mod delivery;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use allswell_core::exchange::Class;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use check::{EditCheck, RuleFlags};
 pub use delivery::{DeliveryCommand, OneDelivery};
 
 pub use channel::{
@@ -328,7 +330,11 @@ pub enum CheckCommand {
         /// Channels to tell: `all`, or their ids; may be given several times
         #[arg(long = "channel", value_name = "ID")]
         channels: Vec<String>,
+        #[command(flatten)]
+        rules: RuleFlags,
     },
+    /// Change what is named of a check, and leave the rest
+    Update(Box<EditCheck>),
     /// The checks of a project
     List {
         #[arg(long, value_name = "ID")]

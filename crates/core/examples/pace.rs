@@ -133,10 +133,7 @@ fn main() {
     let (mut decisions, mut flips) = (0, 0);
     for zone in zones {
         let schedule = Schedule::parse("*/5 * * * *", zone).expect("good");
-        let plan = Plan {
-            schedule,
-            grace: Span::from_secs(60),
-        };
+        let plan = Plan::plain(schedule, Span::from_secs(60));
         let mut now = Timestamp::from_micros(1_704_067_200 * SECOND);
         let mut state = State::new(now);
         while now.as_micros() < 1_735_689_600 * SECOND {

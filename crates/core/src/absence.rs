@@ -4,7 +4,7 @@
 //! A check whose deadline fell into an absence gets a new one after our return. What it is given is counted in time that
 //! we were awake, so that restarting again and again excuses nobody for ever.
 
-use crate::check::{Plan, State};
+use crate::check::{Awaited, Plan, State};
 use crate::schedule::Schedule;
 use crate::time::{Span, Timestamp};
 
@@ -37,12 +37,19 @@ impl Absence {
 
 /// The deadline after these absences (oldest first): the given one, if it fell into none.
 ///
-/// The first absence that swallows a deadline gives the check its grace anew, at least a minute and at most a period.
+/// The first absence that swallows a deadline gives the check its grace anew, or the limit that a rule set in place of
+/// it, at least a minute and at most a period.
 /// A later one gives back only what was left of that when we went away again. The time from our last sign of life to
 /// our end is not known: it counts as awake, or a server that never lives long enough for a second sign would excuse
 /// everybody for ever. If nothing was left it is given an instant, so that its deadline lies behind that absence, and no
 /// later look takes the absence for one that swallows it.
-pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences: &[Absence]) -> Timestamp {
+pub fn excused(
+    plan: &Plan,
+    awaited: &Awaited,
+    deadline: Timestamp,
+    already_excused: bool,
+    absences: &[Absence],
+) -> Timestamp {
     let mut excused = already_excused;
     absences.iter().fold(deadline, |deadline, absence| {
         let used_up = excused && deadline <= absence.from + INSTANT;
@@ -52,25 +59,25 @@ pub fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences
         let given = if excused {
             (deadline - (absence.from + MARK_EVERY)).max(INSTANT)
         } else {
-            allowance(plan, deadline)
+            allowance(plan, awaited)
         };
         excused = true;
         absence.to + given
     })
 }
 
-fn allowance(plan: &Plan, deadline: Timestamp) -> Span {
+fn allowance(plan: &Plan, awaited: &Awaited) -> Span {
     let period = match &plan.schedule {
         Schedule::Period(period) => *period,
         // The distance to the time after the one that was missed.
         schedule => {
-            let expected = deadline - plan.grace;
+            let expected = awaited.expected;
             schedule
                 .next_after(expected)
-                .map_or(plan.grace, |next| next - expected)
+                .map_or(awaited.limit, |next| next - expected)
         }
     };
-    plan.grace.min(period).max(EXCUSED_MIN)
+    awaited.limit.min(period).max(EXCUSED_MIN)
 }
 
 /// The state as it can be known at `now`, if part of it lies in time to come: the clock was set back since. Without this
@@ -86,8 +93,8 @@ pub fn brought_back(plan: &Plan, state: &State, now: Timestamp) -> Option<State>
         last_start: state.last_start.map(known),
         ..state.clone()
     };
-    if let (Some(until), Some(nominal)) = (back.excused_until, back.nominal_deadline(plan))
-        && until > ahead + allowance(plan, nominal)
+    if let (Some(until), Some(awaited)) = (back.excused_until, back.awaited(plan))
+        && until > ahead + allowance(plan, &awaited)
     {
         back.excused_until = None;
     }
@@ -111,10 +118,13 @@ mod tests {
     }
 
     fn plan(period: i64, grace: i64) -> Plan {
-        Plan {
-            schedule: Schedule::Period(Span::from_secs(period)),
-            grace: Span::from_secs(grace),
-        }
+        Plan::plain(Schedule::Period(Span::from_secs(period)), Span::from_secs(grace))
+    }
+
+    /// For a deadline by the schedule and the grace.
+    fn excused(plan: &Plan, deadline: Timestamp, already_excused: bool, absences: &[Absence]) -> Timestamp {
+        let awaited = Awaited::by_grace(plan, deadline);
+        super::excused(plan, &awaited, deadline, already_excused, absences)
     }
 
     #[test]
@@ -307,10 +317,7 @@ mod tests {
     #[test]
     fn a_schedule_by_expression_has_its_distance_as_period() {
         let schedule = Schedule::parse("*/5 * * * *", "UTC").expect("valid");
-        let plan = Plan {
-            schedule,
-            grace: Span::from_secs(3_600),
-        };
+        let plan = Plan::plain(schedule, Span::from_secs(3_600));
         // Expected at 12:00, deadline an hour later; the time after it is five minutes on.
         let deadline = at(1_769_860_800 + 3_600);
         let absence = Absence {

@@ -65,6 +65,79 @@ pub enum Reason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         moved_from: Option<i64>,
     },
+    /// The last of so many failures in a row.
+    Failures {
+        /// Number of the ping.
+        ping: u64,
+        /// What made it a failure.
+        cause: Cause,
+        /// How many in a row.
+        failures: u8,
+    },
+    /// A failure, and so many of the last outcomes were.
+    FailureRate {
+        /// Number of the ping.
+        ping: u64,
+        /// What made it a failure.
+        cause: Cause,
+        /// How many failed.
+        failed: u8,
+        /// Of how many.
+        outcomes: u8,
+    },
+    /// A ping reported failure, and the rules of the check wait for more of them: a sign of life.
+    Tolerated {
+        /// Number of the ping.
+        ping: u64,
+        /// What made it a failure.
+        cause: Cause,
+    },
+    /// A run started and did not end within the limit for runs.
+    MaxRun {
+        /// Start of the run, in microseconds since 1970.
+        started: i64,
+        /// The limit in seconds.
+        limit: i64,
+        /// As in `Timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
+    },
+    /// A run takes far longer than usual.
+    UnusualRun {
+        /// Start of the run, in microseconds since 1970.
+        started: i64,
+        /// The length from which on it is unusual, in milliseconds.
+        limit_ms: i64,
+        /// The median of the runs before, in milliseconds.
+        usual_ms: i64,
+        /// How many runs that is of.
+        runs: u8,
+        /// As in `Timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
+    },
+    /// No run started in time.
+    LateStart {
+        /// When it was expected, in microseconds since 1970.
+        expected: i64,
+        /// How late it may start, in seconds.
+        limit: i64,
+        /// As in `Timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
+    },
+    /// Runs started, and no success came while grace and limit for runs lasted.
+    NoEnd {
+        /// The last success or failure, in microseconds since 1970.
+        last_ping: i64,
+        /// The grace in seconds.
+        grace: i64,
+        /// The limit for runs, in seconds.
+        max_run: i64,
+        /// As in `Timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
+    },
     /// Somebody paused the check.
     Paused,
     /// Somebody resumed the check.
@@ -93,7 +166,74 @@ impl Reason {
     pub fn sentence(&self) -> String {
         match self {
             Reason::Success { ping, cause } => format!("ping {ping} reported success{}", because(cause)),
-            Reason::Fail { ping, cause } => format!("ping {ping} reported failure{}", because(cause)),
+            Reason::Fail { ping, cause } => failure(*ping, cause),
+            Reason::Failures {
+                ping,
+                cause,
+                failures,
+            } => format!(
+                "{}; that makes {failures} failures in a row",
+                failure(*ping, cause)
+            ),
+            Reason::FailureRate {
+                ping,
+                cause,
+                failed,
+                outcomes,
+            } => format!(
+                "{}; that makes {failed} failures of the last {outcomes} outcomes",
+                failure(*ping, cause)
+            ),
+            Reason::Tolerated { ping, cause } => format!(
+                "{}; the rules of the check wait for more failures",
+                failure(*ping, cause)
+            ),
+            Reason::MaxRun {
+                started,
+                limit,
+                moved_from,
+            } => format!(
+                "the run that started at {} did not end within its limit of {}{}",
+                Timestamp::from_micros(*started).floor_secs(),
+                Span::from_secs(*limit),
+                excused(*moved_from)
+            ),
+            Reason::UnusualRun {
+                started,
+                limit_ms,
+                usual_ms,
+                runs,
+                moved_from,
+            } => format!(
+                "the run that started at {} takes longer than {}, and {} is usual (the median of {runs} runs){}",
+                Timestamp::from_micros(*started).floor_secs(),
+                lasting(*limit_ms),
+                lasting(*usual_ms),
+                excused(*moved_from)
+            ),
+            Reason::LateStart {
+                expected,
+                limit,
+                moved_from,
+            } => format!(
+                "no run started within {} of {}, when it was expected{}",
+                Span::from_secs(*limit),
+                Timestamp::from_micros(*expected).floor_secs(),
+                excused(*moved_from)
+            ),
+            Reason::NoEnd {
+                last_ping,
+                grace,
+                max_run,
+                moved_from,
+            } => format!(
+                "runs started and none succeeded: the last ping was at {}, the grace of {} is over, and so is the limit of {} \
+                 for a run{}",
+                Timestamp::from_micros(*last_ping).floor_secs(),
+                Span::from_secs(*grace),
+                Span::from_secs(*max_run),
+                excused(*moved_from)
+            ),
             Reason::Timeout {
                 last_ping,
                 grace,
@@ -127,12 +267,31 @@ fn excused(moved_from: Option<i64>) -> String {
     })
 }
 
+fn failure(ping: u64, cause: &Cause) -> String {
+    match cause {
+        Cause::TooFast { took_ms, min_secs } => format!(
+            "ping {ping} reported success after {}, and a run should take at least {}",
+            lasting(*took_ms),
+            Span::from_secs((*min_secs).into())
+        ),
+        cause => format!("ping {ping} reported failure{}", because(cause)),
+    }
+}
+
+/// A length of time, of less than ten seconds with its fraction.
+fn lasting(millis: i64) -> String {
+    if (0..10_000).contains(&millis) {
+        return format!("{}.{} s", millis / 1_000, millis % 1_000 / 100);
+    }
+    Span::from_millis(millis).to_string()
+}
+
 fn because(cause: &Cause) -> String {
     match cause {
         Cause::ExitStatus(status) => format!(" (exit status {status})"),
         Cause::Keyword(keyword) => format!(" (its body holds “{keyword}”)"),
         Cause::NoKeyword => " (its body holds none of the keywords)".to_owned(),
-        Cause::Address | Cause::Method | Cause::ManualResume => String::new(),
+        Cause::Address | Cause::Method | Cause::ManualResume | Cause::TooFast { .. } => String::new(),
     }
 }
 
@@ -169,6 +328,47 @@ mod tests {
                 grace: 3_600,
                 moved_from: Some(1_769_860_800_000_000),
             },
+            Reason::Failures {
+                ping: 9,
+                cause: Cause::TooFast {
+                    took_ms: 1_250,
+                    min_secs: 30,
+                },
+                failures: 3,
+            },
+            Reason::FailureRate {
+                ping: 9,
+                cause: Cause::Address,
+                failed: 5,
+                outcomes: 7,
+            },
+            Reason::Tolerated {
+                ping: 9,
+                cause: Cause::ExitStatus(1),
+            },
+            Reason::MaxRun {
+                started: 1_769_860_800_000_000,
+                limit: 300,
+                moved_from: None,
+            },
+            Reason::UnusualRun {
+                started: 1_769_860_800_000_000,
+                limit_ms: 90_000,
+                usual_ms: 30_000,
+                runs: 7,
+                moved_from: Some(1_769_860_800_000_000),
+            },
+            Reason::LateStart {
+                expected: 1_769_860_800_000_000,
+                limit: 120,
+                moved_from: None,
+            },
+            Reason::NoEnd {
+                last_ping: 1_769_860_800_000_000,
+                grace: 60,
+                max_run: 600,
+                moved_from: None,
+            },
             Reason::Paused,
             Reason::Resumed,
         ];
@@ -201,5 +401,33 @@ mod tests {
             cause: Cause::ExitStatus(3),
         };
         assert_eq!(failed.sentence(), "ping 7 reported failure (exit status 3)");
+        let row = |cause| Reason::Failures {
+            ping: 7,
+            cause,
+            failures: 3,
+        };
+        assert_eq!(
+            row(Cause::ExitStatus(3)).sentence(),
+            "ping 7 reported failure (exit status 3); that makes 3 failures in a row"
+        );
+        let too_fast = Cause::TooFast {
+            took_ms: 1_250,
+            min_secs: 30,
+        };
+        assert_eq!(
+            row(too_fast).sentence(),
+            "ping 7 reported success after 1.2 s, and a run should take at least 30 s; that makes 3 failures in a row"
+        );
+        let unusual = Reason::UnusualRun {
+            started: 1_769_860_800_500_000,
+            limit_ms: 90_000,
+            usual_ms: 9_960,
+            runs: 7,
+            moved_from: None,
+        };
+        assert_eq!(
+            unusual.sentence(),
+            "the run that started at 2026-01-31T12:00:00Z takes longer than 1 min 30 s, and 9.9 s is usual (the median of 7 runs)"
+        );
     }
 }

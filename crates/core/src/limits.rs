@@ -106,3 +106,23 @@ pub const LISTENERS_MAX: usize = 2_000;
 pub const LISTENERS_PER_PROJECT_MAX: usize = 500;
 /// Pings whose bodies are opened for one page of a search.
 pub const SEARCH_PINGS_MAX: i64 = 1_000;
+/// Failures that may be counted before one takes a check down.
+pub const FAILURES_MAX: i64 = 100;
+/// Outcomes of the shortest window over which a failure rate is taken.
+pub const FAILURE_WINDOW_MIN: i64 = 2;
+/// Outcomes of the longest window over which a failure rate is taken.
+pub const FAILURE_WINDOW_MAX: i64 = 100;
+/// Seconds of the longest run, and of the latest start, that a rule may allow: 365 days.
+pub const RULE_SECS_MAX: i64 = PERIOD_SECS_MAX;
+/// Tenths of the usual length from which on a run may be called unusual: 1.1 times.
+pub const UNUSUAL_TENTHS_MIN: u16 = 11;
+/// Tenths of the usual length beyond which a rule would find nothing any more: a hundred times.
+pub const UNUSUAL_TENTHS_MAX: u16 = 1_000;
+/// Seconds by which an unusual run is at least longer than the usual one.
+pub const UNUSUAL_RUN_SECS_MIN: i64 = 10;
+/// Successful runs of which a median says something.
+pub const RUN_SAMPLES_MIN: i64 = 3;
+/// Successful runs that are known unless told otherwise, before one is called unusual.
+pub const RUN_SAMPLES_DEFAULT: u8 = 5;
+/// Successful runs whose length a check remembers.
+pub const RUN_SAMPLES_MAX: usize = 20;

@@ -98,6 +98,13 @@ pub enum Cause {
     Method,
     /// The check is paused and stays so until somebody resumes it.
     ManualResume,
+    /// A success, of a run that was shorter than its check's rules allow.
+    TooFast {
+        /// How long the run took, in milliseconds.
+        took_ms: i64,
+        /// How long it should have taken at least, in seconds.
+        min_secs: u32,
+    },
 }
 
 /// A ping, understood.

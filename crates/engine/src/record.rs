@@ -139,6 +139,7 @@ pub fn plan_or_postpone(check: &Check, zones: &Zones) -> Plan {
     check.settings.plan(zones).unwrap_or(Plan {
         schedule: Schedule::Period(POSTPONED),
         grace: check.settings.grace,
+        rules: check.settings.rules,
     })
 }
 
@@ -149,5 +150,6 @@ pub fn plan_to_show(check: &Check, zones: &Zones) -> Plan {
     check.settings.plan(zones).unwrap_or(Plan {
         schedule: nothing,
         grace: check.settings.grace,
+        rules: check.settings.rules,
     })
 }

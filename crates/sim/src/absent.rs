@@ -1,6 +1,6 @@
 //! Our own absence is not their silence: the two stories of DECISIONS 11, told with real nodes.
 
-use allswell_core::check::{Check, Status, TimingKind};
+use allswell_core::check::{Check, Rules, Status, TimingKind};
 use allswell_core::flip::Reason;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
@@ -56,6 +56,7 @@ impl World {
         check.settings.timing.period = Span::from_secs(period);
         check.settings.grace = Span::from_secs(grace);
         check.settings.filters = Default::default();
+        check.settings.rules = Rules::OFF;
         check
     }
 

@@ -4,7 +4,7 @@
 //! node starts again, clients that were not answered try again, and in the end every check must have the flips, the
 //! incidents and the deliveries that it has without a crash.
 
-use allswell_core::check::{Status, TimingKind};
+use allswell_core::check::{Rules, Status, TimingKind};
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
 use allswell_store::simulated::Fate;
@@ -107,6 +107,7 @@ impl World {
             check.settings.timing.period = Span::from_secs(60);
             check.settings.grace = Span::from_secs(60);
             check.settings.filters = Default::default();
+            check.settings.rules = Rules::OFF;
             let channels = self.channels.clone();
             self.add_check(check, channels);
         }

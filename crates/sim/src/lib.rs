@@ -7,6 +7,7 @@
 //! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py).
 
 mod absent;
+mod alerting;
 mod crashes;
 mod look;
 mod model;

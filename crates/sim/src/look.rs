@@ -9,10 +9,11 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
 use allswell_store::simulated::{Ended, Seen, Version};
 
+use crate::alerting::nominal_of;
 use crate::model::{Around, Model, Note};
 use crate::rules::{
-    ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, STATE, WAITING, WAKE_UP, broken,
-    holds,
+    ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, REMEMBERED, STATE, WAITING,
+    WAKE_UP, broken, holds,
 };
 use crate::world::World;
 
@@ -223,8 +224,7 @@ impl World {
         reason: &allswell_core::flip::Reason,
         committed: &[usize],
     ) -> Held {
-        use allswell_core::flip::Reason::{RunTimeout, Timeout};
-        if !matches!(reason, Timeout { .. } | RunTimeout { .. }) || committed.len() != 1 {
+        if nominal_of(reason).is_none() || committed.len() != 1 {
             return Ok(());
         }
         let Some(began) = self.sweep_began(committed[0]) else {
@@ -261,6 +261,11 @@ impl World {
             stored == true_state && check.settings == model.settings,
             || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
         )?;
+        let recent = (&state.recent.outcomes, &state.recent.runs);
+        let remembered = (model.outcomes(), model.runs());
+        holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {
+            format!("check {}: {recent:?}, and not {remembered:?}", check.id)
+        })?;
         if model.deleted {
             return holds(DELETED, check.deadline.is_none(), || {
                 format!("check {} still waits", check.id)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use allswell_core::absence::{ABSENCE_MIN, Absence, CLOCKS_DIFFER};
-use allswell_core::check::{Check, Settings, Status, TimingKind};
+use allswell_core::check::{Check, Rules, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
 use allswell_core::schedule::{Schedule, Zones};
@@ -15,6 +15,7 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::{Noticed, Promise, Stored};
 use uuid::Uuid;
 
+use crate::alerting::{Outcome, Waits, nominal_of};
 use crate::rules::{ABSENCE, CHAIN, EARLY, Held, ONCE, broken, holds};
 
 /// A channel, as routing sees it.
@@ -48,17 +49,20 @@ pub(crate) enum Deed {
 }
 
 #[derive(Clone, Debug)]
-enum Fact {
+pub(crate) enum Fact {
     Ping {
         at: Timestamp,
         kind: Kind,
         rid: Option<Uuid>,
+        /// Of a success or failure.
+        outcome: Option<Outcome>,
     },
     Pause,
     /// From paused.
     Resume,
     Missed,
-    Edit,
+    /// From now on with these rules.
+    Edit(Rules),
     /// A clock was set back to this instant: what was noted for time to come counts as noted then.
     SetBack(Timestamp),
 }
@@ -69,7 +73,9 @@ pub(crate) struct Model {
     pub(crate) settings: Settings,
     schedule: Schedule,
     created_at: Timestamp,
-    history: Vec<Fact>,
+    pub(crate) history: Vec<Fact>,
+    /// Those it was made with.
+    pub(crate) first_rules: Rules,
     pub(crate) flips: Vec<Flip>,
     pub(crate) pings: u64,
     pub(crate) channels: Vec<Channel>,
@@ -112,6 +118,7 @@ impl Model {
             schedule: schedule(&check.settings),
             created_at: check.created_at,
             history: Vec::new(),
+            first_rules: check.settings.rules,
             flips: Vec::new(),
             pings: 0,
             channels,
@@ -200,22 +207,17 @@ impl Model {
         (!ended).then(|| (self.known(start, at), started))
     }
 
-    /// When the next signal is expected: by the schedule, and for an open run its start.
-    fn expected(&self) -> Option<Timestamp> {
-        let by_schedule = match (self.status(), self.last_ping()) {
+    /// When the next signal is expected by the schedule.
+    pub(crate) fn expected(&self) -> Option<Timestamp> {
+        match (self.status(), self.last_ping()) {
             (Status::Up, Some(last)) => self.schedule.next_after(last),
             _ => None,
-        };
-        let run = self.open_run().filter(|_| self.status() != Status::Down);
-        match (by_schedule, run) {
-            (Some(one), Some((other, _))) => Some(one.min(other)),
-            (one, other) => one.or(other.map(|(at, _)| at)),
         }
     }
 
-    /// The deadline that schedule, grace and history give, our absences aside.
+    /// The deadline that schedule, grace, rules and history give, our absences aside.
     pub(crate) fn nominal(&self) -> Option<Timestamp> {
-        self.expected().map(|at| at + self.settings.grace)
+        self.waits().map(|waits| waits.until)
     }
 
     /// When the job would run next, seen from `now`.
@@ -223,12 +225,24 @@ impl Model {
         self.schedule.next_after(now).unwrap_or(now + Span::from_days(1))
     }
 
-    /// The most that an absence gives: grace, at least a minute, at most a period.
-    fn allowance(&self) -> Option<Span> {
-        (self.settings.timing.kind == TimingKind::Period).then(|| {
-            let wanted = self.settings.grace.min(self.settings.timing.period);
-            wanted.max(Span::from_secs(60))
-        })
+    /// The most that an absence may have given: the limit of what is awaited, or of what was while we were away, at least a
+    /// minute, at most a period.
+    fn allowances(&self, waits: &Waits) -> Vec<Span> {
+        let Settings { grace, rules, .. } = &self.settings;
+        let of_rules = [rules.max_run_secs, rules.start_grace_secs].into_iter().flatten();
+        let mut limits = vec![waits.limit];
+        if !rules.are_off() {
+            limits.push(*grace);
+            limits.extend(of_rules.map(|secs| Span::from_secs(i64::from(secs))));
+        }
+        if self.settings.timing.kind != TimingKind::Period {
+            return Vec::new();
+        }
+        let period = self.settings.timing.period;
+        let allowed = limits
+            .into_iter()
+            .map(|limit| limit.min(period).max(Span::from_secs(60)));
+        allowed.collect()
     }
 
     /// What the address of a ping means to this check now.
@@ -342,9 +356,9 @@ impl Model {
             }
             Deed::Edit(settings, channels) => {
                 self.schedule = schedule(&settings);
+                self.history.push(Fact::Edit(settings.rules));
                 self.settings = *settings;
                 self.channels = channels;
-                self.history.push(Fact::Edit);
                 self.plain = false;
             }
             Deed::Delete => self.deleted = true,
@@ -362,63 +376,46 @@ impl Model {
         holds(ONCE, kind == Some(ping.kind), || {
             format!("{ping:?} of check {} should have said {kind:?}", self.id)
         })?;
+        let outcome = self.outcome(ping);
         self.pings += 1;
-        let n = self.pings;
-        let to = match ping.kind {
-            Kind::Success => Some(Status::Up),
-            Kind::Fail => Some(Status::Down),
-            _ => None,
+        let outcome = match outcome {
+            None => None,
+            Some((outcome, fits)) => {
+                let to = if outcome.up { Status::Up } else { Status::Down };
+                self.turn(to, ping.at, fits, flips)?;
+                self.plain = true;
+                Some(outcome)
+            }
         };
-        if let Some(to) = to {
-            let fits = |reason: &Reason| {
-                matches!((to, reason), (Status::Up, Reason::Success { ping, .. }) if *ping == n)
-                    || matches!((to, reason), (Status::Down, Reason::Fail { ping, .. }) if *ping == n)
-            };
-            self.turn(to, ping.at, fits, flips)?;
-            self.plain = true;
-        }
         self.history.push(Fact::Ping {
             at: ping.at,
             kind: ping.kind,
             rid: ping.rid,
+            outcome,
         });
         Ok(())
     }
 
     fn could_be_missed(&self, flip: &Flip) -> bool {
-        if flip.seq != self.flips.len() as u64 + 1 {
-            return false;
-        }
-        match &flip.reason {
-            Reason::Timeout { last_ping, .. } => {
-                self.last_ping().is_some_and(|at| at.as_micros() == *last_ping)
-            }
-            Reason::RunTimeout { started, .. } => {
-                self.open_run().is_some_and(|(at, _)| at.as_micros() == *started)
-            }
-            _ => false,
-        }
+        flip.seq == self.flips.len() as u64 + 1
+            && nominal_of(&flip.reason).is_some()
+            && self.waits().is_some_and(|waits| waits.is_missed_by(&flip.reason))
     }
 
     fn missed(&mut self, noticed: Noticed, around: &Around<'_>) -> Held {
         let Noticed { flip, noticed_at } = noticed;
         let tell = || format!("check {}: {flip:?}, noticed at {noticed_at}", self.id);
-        let Some(nominal) = self.nominal() else {
+        let Some(waits) = self.waits() else {
             return broken(EARLY, format!("{}, and nothing was awaited", tell()));
         };
-        let (Reason::Timeout {
-            moved_from, grace, ..
-        }
-        | Reason::RunTimeout {
-            moved_from, grace, ..
-        }) = flip.reason
-        else {
+        let Some(moved_from) = nominal_of(&flip.reason) else {
             return broken(CHAIN, tell());
         };
+        let nominal = waits.until;
         let chains = flip.from == self.status()
             && flip.to == Status::Down
-            && flip.expected_at == self.expected()
-            && grace == self.settings.grace.as_secs();
+            && flip.expected_at == Some(waits.expected)
+            && waits.is_missed_by(&flip.reason);
         holds(CHAIN, chains, tell)?;
         holds(
             EARLY,
@@ -456,7 +453,7 @@ impl Model {
                 let truth = from == nominal.as_micros() && flip.at > nominal && passed;
                 holds(ABSENCE, truth, || format!("{}, deadline {nominal}", tell()))?;
                 if self.plain && around.clocks_right {
-                    self.excused_rightly(nominal, flip.at, around.absences)?;
+                    self.excused_rightly(&waits, flip.at, around.absences)?;
                 }
             }
         }
@@ -467,7 +464,8 @@ impl Model {
 
     /// What our return gave is an allowance, of which only the time counts that we were awake, and the fifteen seconds
     /// after each last sign of life that we cannot know about.
-    fn excused_rightly(&self, nominal: Timestamp, at: Timestamp, absences: &[Absence]) -> Held {
+    fn excused_rightly(&self, waits: &Waits, at: Timestamp, absences: &[Absence]) -> Held {
+        let nominal = waits.until;
         let mut swallowing = absences
             .iter()
             .skip_while(|a| !(a.from < nominal && nominal <= a.to));
@@ -475,25 +473,35 @@ impl Model {
         let Some(first) = swallowing.next() else {
             return Ok(());
         };
-        let Some(allowance) = self.allowance() else {
+        let allowances = self.allowances(waits);
+        if allowances.is_empty() {
             return Ok(());
-        };
-        let instant = Span::from_micros(1);
-        let (mut back, mut left) = (first.to, allowance);
-        for absence in swallowing {
-            let ends = back + left;
-            if absence.from + instant < ends && ends <= absence.to {
-                // An instant, or this absence would swallow what it has given.
-                left = (ends - (absence.from + Span::from_secs(15))).max(instant);
-                back = absence.to;
-            }
         }
-        let ends = (back + left).max(self.status_since());
-        holds(ABSENCE, at == ends, || {
+        let later: Vec<&Absence> = swallowing.collect();
+        let ends: Vec<Timestamp> = allowances
+            .iter()
+            .map(|allowance| excused_until(*allowance, first, &later).max(self.status_since()))
+            .collect();
+        holds(ABSENCE, ends.contains(&at), || {
             format!(
-                "check {}: deadline {nominal} moved to {at} and not to {ends}, allowance {allowance}, {absences:?}",
+                "check {}: deadline {nominal} moved to {at} and not to {ends:?}, allowances {allowances:?}, {absences:?}",
                 self.id
             )
         })
     }
+}
+
+/// Until when an allowance lasts that the first absence gave, and of which later ones gave back the rest.
+fn excused_until(allowance: Span, first: &Absence, later: &[&Absence]) -> Timestamp {
+    let instant = Span::from_micros(1);
+    let (mut back, mut left) = (first.to, allowance);
+    for absence in later {
+        let ends = back + left;
+        if absence.from + instant < ends && ends <= absence.to {
+            // An instant, or this absence would swallow what it has given.
+            left = (ends - (absence.from + Span::from_secs(15))).max(instant);
+            back = absence.to;
+        }
+    }
+    back + left
 }

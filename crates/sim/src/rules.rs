@@ -41,6 +41,7 @@ pub(crate) const COUNTED: &str =
 pub(crate) const CHAIN: &str =
     "flips chain without gaps, and the history of their check bears out each reason";
 pub(crate) const STATE: &str = "the stored state agrees with the history";
+pub(crate) const REMEMBERED: &str = "what a check remembers for its rules are its last outcomes and runs, and nothing where no rule wants them";
 pub(crate) const WAKE_UP: &str =
     "the stored wake-up is there when something is awaited, and never later than the true deadline";
 pub(crate) const EARLY: &str = "no check goes down before its deadline, and its flip bears the deadline";

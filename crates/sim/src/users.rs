@@ -1,6 +1,8 @@
 //! What people and their jobs do: pings of all kinds, edits, pauses, and checks that are made by a ping.
 
-use allswell_core::check::{Check, Event, Settings, State, Timing, TimingKind};
+use allswell_core::check::{
+    Check, Event, FailureRate, Rules, Settings, State, Timing, TimingKind, UnusualRun,
+};
 use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
 use allswell_core::scope::ProjectScope;
@@ -259,7 +261,34 @@ impl World {
             ..Settings::default()
         };
         settings.filters.manual_resume = self.roll(5) == 0;
+        if self.roll(3) == 0 {
+            settings.rules = self.new_rules();
+        }
         settings
+    }
+
+    /// Some of the rules, near to what the jobs here do.
+    fn new_rules(&mut self) -> Rules {
+        let mut some = |choice: &[u32]| {
+            let chosen = choice[self.roll(choice.len() as u32) as usize];
+            (self.roll(2) == 0).then_some(chosen)
+        };
+        let small = |number: u32| u8::try_from(number).expect("a small one");
+        let min_run_secs = some(&[1, 5, 15]);
+        Rules {
+            failures: some(&[2, 3, 4]).map(small),
+            failure_rate: some(&[20, 50, 67, 100]).map(|percent| FailureRate {
+                percent: small(percent),
+                window: some(&[2, 3]).map_or(5, small),
+            }),
+            max_run_secs: some(&[16, 30, 70, 400, 2_000]),
+            start_grace_secs: some(&[2, 10, 70, 3_000]),
+            min_run_secs,
+            unusual_run: some(&[11, 15, 30]).map(|tenths| UnusualRun {
+                tenths: u16::try_from(tenths).expect("a small one"),
+                samples: some(&[4, 5]).map_or(3, small),
+            }),
+        }
     }
 
     fn deed(&mut self, id: CheckId, wanted: Wanted) {

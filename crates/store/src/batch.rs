@@ -200,6 +200,7 @@ impl Tx<'_> {
             logged.extend(changed.pings.iter().map(|one| (check.project, check.id, one)));
         }
         self.pings_insert(&logged, dice).await?;
+        self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
 
@@ -284,6 +285,7 @@ impl Tx<'_> {
                 changed.check.deadline = changed.deadline;
             }
         }
+        self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
 }

@@ -1,6 +1,6 @@
 //! Checks. One row each, settings and state together: a ping reads and writes one row.
 
-use allswell_core::check::{Check, Settings, State, Status, Timing, TimingKind};
+use allswell_core::check::{Check, Recent, Rules, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Filters;
@@ -8,6 +8,7 @@ use allswell_core::time::Timestamp;
 
 use crate::batch::Changed;
 use crate::db::{Columns, FromColumns, Param, Reader, Row, Tx, in_scope, statements};
+use crate::rules::with_rules;
 use crate::{Error, Result};
 
 /// The columns that [`from_row`] wants.
@@ -16,7 +17,8 @@ macro_rules! columns {
         "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
          last_start_rid, last_duration, excused_until, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
          post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
-         start_keywords, success_keywords, failure_keywords, name, slug, tags, description"
+         start_keywords, success_keywords, failure_keywords, name, slug, tags, description, \
+         rules, rules_state"
     };
 }
 pub(crate) use columns;
@@ -52,7 +54,7 @@ statements! {
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)");
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)");
     // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
     SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
             last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10,
@@ -66,7 +68,8 @@ statements! {
     SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
             post_only = $7, manual_resume = $8, filter_http_body = $9, filter_subject = $10, filter_body = $11,
             filter_default_fail = $12, start_keywords = $13, success_keywords = $14, failure_keywords = $15,
-            name = $16, slug = $17, tags = $18, description = $19
+            name = $16, slug = $17, tags = $18, description = $19,
+            rules = $20, rules_state = case when $21 then rules_state end
         where id = $1";
     DELETE_SOFTLY = "update checks set deleted_at = $3, deadline = null, version = version + 1
         where id = $1 and project_id = $2 and deleted_at is null";
@@ -116,6 +119,7 @@ fn read(row: &impl Columns) -> Result<Check> {
         excused_until: row.get("excused_until")?,
         ping_count: row.get("ping_count")?,
         flip_count: row.get("flip_count")?,
+        recent: Recent::default(),
     };
     let kind: i64 = row.get("timing_kind")?;
     let kind = if kind == 0 {
@@ -149,7 +153,9 @@ fn read(row: &impl Columns) -> Result<Check> {
         timing,
         grace,
         filters,
+        rules: Rules::OFF,
     };
+    let (settings, state) = with_rules(row, id, settings, state)?;
     Ok(Check {
         id,
         project,
@@ -382,6 +388,7 @@ impl Tx<'_> {
         let seq = self.change_next(ProjectScope::granted(check.project)).await?;
         let (settings, state) = (&check.settings, &check.state);
         let (timing, filters) = (&settings.timing, &settings.filters);
+        let (rules, recent) = (settings.rules.to_stored(), state.recent.to_stored());
         let values = [
             check.id.into(),
             check.project.into(),
@@ -416,6 +423,8 @@ impl Tx<'_> {
             (&settings.slug).into(),
             (&settings.tags).into(),
             (&settings.description).into(),
+            rules.as_deref().into(),
+            recent.as_deref().into(),
             seq.into(),
         ];
         self.run(&INSERT, &values).await?;
@@ -434,7 +443,10 @@ impl Tx<'_> {
         };
         if may_stay {
             let changed = self.run(&SAVE_STATE, &state_values(check)).await?;
-            check.version += i64::from(changed > 0);
+            if changed > 0 {
+                check.version += 1;
+                self.check_save_recent(&[check]).await?;
+            }
             return Ok(changed > 0);
         }
         self.check_save_state_and_deadline(check, deadline).await
@@ -479,6 +491,7 @@ impl Tx<'_> {
         }
         check.version += 1;
         check.deadline = deadline;
+        self.check_save_recent(&[check]).await?;
         Ok(true)
     }
 
@@ -499,6 +512,7 @@ impl Tx<'_> {
     pub async fn check_save_settings(&mut self, check: &Check) -> Result<()> {
         let settings = &check.settings;
         let (timing, filters) = (&settings.timing, &settings.filters);
+        let rules = settings.rules.to_stored();
         let values = [
             check.id.into(),
             timing_number(timing.kind).into(),
@@ -519,6 +533,8 @@ impl Tx<'_> {
             (&settings.slug).into(),
             (&settings.tags).into(),
             (&settings.description).into(),
+            rules.as_deref().into(),
+            settings.rules.remember().into(),
         ];
         self.run(&SAVE_SETTINGS, &values).await?;
         self.run(&TAGS_DELETE, &[check.id.into()]).await?;

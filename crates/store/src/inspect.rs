@@ -18,6 +18,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("channels", crate::channels::STATEMENTS),
         ("check_pages", crate::check_pages::STATEMENTS),
         ("checks", crate::checks::STATEMENTS),
+        ("rules", crate::rules::STATEMENTS),
         ("feed", crate::feed::STATEMENTS),
         ("flips", crate::flips::STATEMENTS),
         ("instance", crate::instance::STATEMENTS),
@@ -46,6 +47,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
     let only: &[(&str, &[(&str, &Stmt)])] = if for_postgres {
         &[
             ("batch", crate::batch::POSTGRES_STATEMENTS),
+            ("rules", crate::rules::POSTGRES_STATEMENTS),
             ("news", crate::news::POSTGRES_STATEMENTS),
             ("outbox/claim", crate::outbox::claim::POSTGRES_STATEMENTS),
             ("outbox/health", crate::outbox::health::POSTGRES_STATEMENTS),

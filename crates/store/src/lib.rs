@@ -32,6 +32,7 @@ pub mod pings;
 pub mod projects;
 pub mod retention;
 pub mod rotation;
+mod rules;
 pub mod secrets;
 pub mod signing_keys;
 pub mod simulated;

@@ -1,5 +1,10 @@
 //! `allswell check`
 
+mod rules;
+mod update;
+
+pub use update::update;
+
 use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::limits;
@@ -31,11 +36,12 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
         tz,
         grace,
         channels,
+        rules,
     } = command
     else {
         unreachable!("only called for it");
     };
-    let settings = Settings {
+    let mut settings = Settings {
         name: name_for_people("--name", &name)?,
         slug: checked_slug(slug)?,
         tags: bounded("--tags", tags, limits::TAGS_CHARS_MAX)?,
@@ -44,6 +50,8 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
         grace: Span::from_secs(grace),
         ..Settings::default()
     };
+    rules.apply(&mut settings.rules);
+    agreeing(&settings)?;
     let mut house = house::open(config).await?;
     let (now, mut dice) = (house.now, house.dice.fork());
     let check = Check {
@@ -85,6 +93,14 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
         &json!({ "id": id.to_string(), "name": name, "ping_url": ping_url }),
         &format!("Check {id}\nPing it with: curl -fsS {ping_url}\n"),
     )
+}
+
+/// Refuses rules of which one makes another senseless.
+fn agreeing(settings: &Settings) -> Result<()> {
+    match settings.rules.contradiction() {
+        None => Ok(()),
+        Some((_, why)) => bail!("--min-run: {why}"),
+    }
 }
 
 fn checked_slug(slug: String) -> Result<String> {
@@ -147,6 +163,7 @@ fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
         "next_ping": check.state.next_ping_at(&plan, now).map(|at| at.to_string()),
         "deadline": check.state.deadline(&plan).map(|at| at.to_string()),
         "pings": check.state.ping_count,
+        "rules": check.settings.rules.shown(),
     })
 }
 
@@ -258,6 +275,9 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
     }
     if let Some(at) = state.deadline(&plan) {
         lines.push_str(&format!("goes down if nothing is heard by {}\n", at.floor_secs()));
+    }
+    for rule in rules::words(&check.settings.rules) {
+        lines.push_str(&format!("rule: {rule}\n"));
     }
     lines.push_str(&format!("ping it at {}/ping/{id}\n", config.site_url.as_str()));
     section(

@@ -159,6 +159,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
                 check::create(config, answer, command).await
             }
             Command::Check(CheckCommand::List { project }) => check::list(config, answer, project).await,
+            Command::Check(CheckCommand::Update(edit)) => check::update(config, answer, *edit).await,
             Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
             Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Plan, State, Status};
+use super::rules::Verdict;
+use super::{Plan, Rules, State, Status};
 use crate::absence::{self, Absence};
 use crate::flip::{Flip, Reason};
 use crate::signal::{Cause, Kind, Signal};
@@ -51,7 +52,7 @@ pub struct Decision {
 pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decision {
     let mut next = state.clone();
     let flip = match event {
-        Event::Signal { signal, rid } => heard(&mut next, signal, rid, now),
+        Event::Signal { signal, rid } => heard(&plan.rules, &mut next, signal, rid, now),
         Event::Deadline { absences } => missed(plan, &mut next, &absences, now),
         Event::Pause if state.status == Status::Paused => {
             end_run(&mut next);
@@ -86,6 +87,7 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
     let flip = flip
         .filter(|change| change.to != state.status)
         .map(|change| turn(&mut next, change));
+    next.recent.trim(&plan.rules, next.status);
     Decision {
         deadline: next.deadline(plan),
         state: next,
@@ -120,58 +122,93 @@ fn turn(state: &mut State, change: Change) -> Flip {
     flip
 }
 
-fn heard(state: &mut State, signal: Signal, rid: Option<Uuid>, now: Timestamp) -> Option<Change> {
+fn heard(
+    rules: &Rules,
+    state: &mut State,
+    signal: Signal,
+    rid: Option<Uuid>,
+    now: Timestamp,
+) -> Option<Change> {
     state.ping_count += 1;
-    let ping = state.ping_count;
-    let change = |to, reason| {
-        Some(Change {
-            to,
-            at: now,
-            expected_at: None,
-            reason,
-        })
-    };
-    match signal.kind {
-        Kind::Log | Kind::Ignored => None,
+    let change = match signal.kind {
+        Kind::Log | Kind::Ignored => return None,
         Kind::Start => {
             state.last_start = Some(now);
             state.last_start_rid = rid;
-            None
+            return None;
         }
         Kind::Success => {
-            finish(state, rid, false, now);
-            change(Status::Up, success(ping, signal.cause))
+            let took = finish(state, rid, false, now);
+            match rules.too_fast(took) {
+                Some(cause) => failed(rules, state, cause)?,
+                None => {
+                    state.recent.succeeded(took);
+                    let (ping, cause) = (state.ping_count, signal.cause);
+                    (Status::Up, Reason::Success { ping, cause })
+                }
+            }
         }
         Kind::Fail => {
             finish(state, rid, true, now);
-            change(
-                Status::Down,
-                Reason::Fail {
-                    ping,
-                    cause: signal.cause,
-                },
-            )
+            failed(rules, state, signal.cause)?
         }
+    };
+    let (to, reason) = change;
+    Some(Change {
+        to,
+        at: now,
+        expected_at: None,
+        reason,
+    })
+}
+
+/// A failure: what it changes. One that is tolerated is a sign of life, so that a check that was new or paused is expected
+/// again, and its silence noticed.
+fn failed(rules: &Rules, state: &mut State, cause: Cause) -> Option<(Status, Reason)> {
+    if state.status == Status::Down {
+        return None;
     }
+    state.recent.failed();
+    let ping = state.ping_count;
+    Some(match rules.judge(&state.recent.outcomes) {
+        Verdict::Plain => (Status::Down, Reason::Fail { ping, cause }),
+        Verdict::Tolerated => (Status::Up, Reason::Tolerated { ping, cause }),
+        Verdict::Row(failures) => (
+            Status::Down,
+            Reason::Failures {
+                ping,
+                cause,
+                failures,
+            },
+        ),
+        Verdict::Rate { failed, outcomes } => (
+            Status::Down,
+            Reason::FailureRate {
+                ping,
+                cause,
+                failed,
+                outcomes,
+            },
+        ),
+    })
 }
 
-fn success(ping: u64, cause: Cause) -> Reason {
-    Reason::Success { ping, cause }
-}
-
-/// A success or failure: when it came, and whether it ends the open run.
-fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) {
+/// A success or failure: when it came, and whether it ends the open run. Gives how long that took, if the clock can tell.
+fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) -> Option<Span> {
     state.last_ping = Some(now);
     state.last_duration = None;
     state.excused_until = None;
-    let Some(start) = state.last_start else { return };
+    let start = state.last_start?;
     if rid == state.last_start_rid {
+        end_run(state);
         // A clock set back in mid-run gives no negative time.
         state.last_duration = Some((now - start).max(Span::ZERO));
-        end_run(state);
-    } else if failed || rid.is_none() {
+        return state.last_duration.filter(|_| now >= start);
+    }
+    if failed || rid.is_none() {
         end_run(state);
     }
+    None
 }
 
 fn end_run(state: &mut State) {
@@ -182,37 +219,24 @@ fn end_run(state: &mut State) {
 /// The deadline, if it has passed. The change bears the deadline and not `now`: downtime must not depend on when we
 /// looked. One that fell into an absence of ours moves first.
 fn missed(plan: &Plan, state: &mut State, absences: &[Absence], now: Timestamp) -> Option<Change> {
-    let nominal = state.nominal_deadline(plan)?;
+    let awaited = state.awaited(plan)?;
+    let nominal = awaited.until;
     let known = state.deadline(plan)?;
     // Only what is in force counts: a run that started since then has a deadline, and an allowance, of its own.
     let excused = known != nominal;
-    let deadline = absence::excused(plan, known, excused, absences);
+    let deadline = absence::excused(plan, &awaited, known, excused, absences);
     if deadline != known {
         state.excused_until = Some(deadline);
     }
     if deadline > now {
         return None;
     }
-    let grace = plan.grace.as_secs();
-    let expected_at = nominal - plan.grace;
     let moved_from = (deadline != nominal).then(|| nominal.as_micros());
-    let reason = match (state.run_open_since(), state.last_ping) {
-        (Some(start), _) if start == expected_at => Reason::RunTimeout {
-            started: start.as_micros(),
-            grace,
-            moved_from,
-        },
-        (_, last) => Reason::Timeout {
-            last_ping: last.unwrap_or(expected_at).as_micros(),
-            grace,
-            moved_from,
-        },
-    };
     Some(Change {
         to: Status::Down,
         at: deadline,
-        expected_at: Some(expected_at),
-        reason,
+        expected_at: Some(awaited.expected),
+        reason: awaited.missed(state, plan, moved_from),
     })
 }
 
@@ -225,6 +249,7 @@ mod tests {
     const PLAN: Plan = Plan {
         schedule: Schedule::Period(Span::from_secs(60)),
         grace: Span::from_secs(30),
+        rules: Rules::OFF,
     };
 
     fn at(secs: i64) -> Timestamp {

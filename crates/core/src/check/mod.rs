@@ -3,13 +3,17 @@
 //! [`decide`] takes what is known, what happened and the instant, and gives the new state, the flip if the status
 //! changed, and the next deadline. It cannot fail and has no side: whoever calls it writes the promises down.
 
+mod awaited;
 mod decide;
 #[cfg(test)]
 mod oracle;
+mod rules;
 #[cfg(test)]
 mod years;
 
+pub use awaited::Awaited;
 pub use decide::{Decision, Event, decide};
+pub use rules::{FailureRate, Recent, Rules, UnusualRun};
 
 use uuid::Uuid;
 
@@ -151,6 +155,8 @@ pub struct Settings {
     pub grace: Span,
     /// What counts as what.
     pub filters: Filters,
+    /// When a failure is worth an alert, and how long a run may take.
+    pub rules: Rules,
 }
 
 impl Default for Settings {
@@ -163,6 +169,7 @@ impl Default for Settings {
             timing: Timing::default(),
             grace: Span::from_secs(limits::GRACE_SECS_DEFAULT),
             filters: Filters::default(),
+            rules: Rules::OFF,
         }
     }
 }
@@ -184,6 +191,7 @@ impl Settings {
         Ok(Plan {
             schedule: self.timing.schedule(zones)?,
             grace: self.grace,
+            rules: self.rules,
         })
     }
 }
@@ -195,6 +203,20 @@ pub struct Plan {
     pub schedule: Schedule,
     /// How late is still fine.
     pub grace: Span,
+    /// The rules that people set beside these.
+    pub rules: Rules,
+}
+
+impl Plan {
+    /// One without rules.
+    pub const fn plain(schedule: Schedule, grace: Span) -> Self {
+        let rules = Rules::OFF;
+        Plan {
+            schedule,
+            grace,
+            rules,
+        }
+    }
 }
 
 /// What is known of a check.
@@ -218,6 +240,8 @@ pub struct State {
     pub ping_count: u64,
     /// Flips so far. The number of the last flip.
     pub flip_count: u64,
+    /// What its rules must remember.
+    pub recent: Recent,
 }
 
 impl State {
@@ -233,29 +257,16 @@ impl State {
             excused_until: None,
             ping_count: 0,
             flip_count: 0,
+            recent: Recent {
+                outcomes: Vec::new(),
+                runs: Vec::new(),
+            },
         }
     }
 
-    /// When the next ping is expected by the schedule: for a check that is up.
-    fn expected(&self, plan: &Plan) -> Option<Timestamp> {
-        match (self.status, self.last_ping) {
-            (Status::Up, Some(last)) => plan.schedule.next_after(last),
-            _ => None,
-        }
-    }
-
-    /// The run that must still end, for a check that is not already down.
-    fn run_open_since(&self) -> Option<Timestamp> {
-        self.last_start.filter(|_| self.status != Status::Down)
-    }
-
-    /// The deadline by schedule and open run alone.
+    /// The deadline by schedule, open run and rules alone.
     pub fn nominal_deadline(&self, plan: &Plan) -> Option<Timestamp> {
-        [self.expected(plan), self.run_open_since()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at + plan.grace)
+        self.awaited(plan).map(|awaited| awaited.until)
     }
 
     /// The instant at which the check goes down if nothing is heard. `None`: never.
@@ -279,10 +290,10 @@ impl State {
         }
     }
 
-    /// Whether an open run has lasted longer than the grace.
+    /// Whether an open run has lasted longer than it may.
     pub fn run_is_overdue(&self, plan: &Plan, now: Timestamp) -> bool {
         self.last_start.is_some_and(|start| {
-            let nominal = start + plan.grace;
+            let nominal = self.run_awaited(plan, start).until;
             now >= self.excused_until.map_or(nominal, |until| until.max(nominal))
         })
     }
@@ -325,10 +336,7 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        Plan {
-            schedule: Schedule::Period(Span::from_secs(60)),
-            grace: Span::from_secs(30),
-        }
+        Plan::plain(Schedule::Period(Span::from_secs(60)), Span::from_secs(30))
     }
 
     fn at(secs: i64) -> Timestamp {

@@ -221,10 +221,7 @@ fn explore(plan: &Plan, history: &mut Vec<What>, state: &State, seen: &mut u64) 
 
 #[test]
 fn every_sequence_of_six_events_agrees_with_the_oracle() {
-    let plan = Plan {
-        schedule: Schedule::Period(Span::from_secs(PERIOD)),
-        grace: Span::from_secs(GRACE),
-    };
+    let plan = Plan::plain(Schedule::Period(Span::from_secs(PERIOD)), Span::from_secs(GRACE));
     let mut seen = 0;
     explore(
         &plan,

@@ -106,10 +106,7 @@ fn folded(plan: &Plan, pings: &[Timestamp], until: Timestamp, dice: &mut Dice) -
 
 /// Compares a time of this many days; gives the number of pings and flips.
 fn live(schedule: Schedule, grace: i64, days: i64, seed: u64) -> (usize, usize) {
-    let plan = Plan {
-        schedule,
-        grace: Span::from_secs(grace),
-    };
+    let plan = Plan::plain(schedule, Span::from_secs(grace));
     let mut dice = Dice::from_number(seed);
     let until = Timestamp::from_secs(START + days * DAY);
     let pings = pings(&plan, until, &mut dice);

@@ -14,6 +14,7 @@ mod loops;
 mod rekey;
 mod replan;
 mod retain;
+mod rules;
 mod script;
 mod set_back;
 mod sweep;

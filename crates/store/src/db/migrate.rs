@@ -56,6 +56,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
     Migration {
+        version: 8,
+        name: "rules",
+        sqlite: include_str!("../migrations/sqlite/0008_rules.sql"),
+        postgres: include_str!("../migrations/postgres/0008_rules.sql"),
+    },
+    Migration {
         version: 11,
         name: "check_pages",
         sqlite: include_str!("../migrations/sqlite/0011_check_pages.sql"),

@@ -1,6 +1,8 @@
 //! Checks: written, read, changed by compare and set, deleted.
 
-use allswell_core::check::{Check, Event, Settings, State, Status, Timing, TimingKind};
+use allswell_core::check::{
+    Check, Event, FailureRate, Recent, Rules, Settings, State, Status, Timing, TimingKind, UnusualRun,
+};
 use allswell_core::id::CheckId;
 use allswell_core::signal::{Filters, Kind};
 use allswell_core::time::{Span, Timestamp};
@@ -52,6 +54,20 @@ fn odd(check: &mut Check) {
             success_keywords: "ok".to_owned(),
             failure_keywords: "fail,%".to_owned(),
         },
+        rules: Rules {
+            failures: Some(3),
+            failure_rate: Some(FailureRate {
+                percent: 50,
+                window: 10,
+            }),
+            max_run_secs: Some(31_536_000),
+            start_grace_secs: Some(1),
+            min_run_secs: Some(2),
+            unusual_run: Some(UnusualRun {
+                tenths: 25,
+                samples: 5,
+            }),
+        },
     };
     check.state = State {
         excused_until: Some(after(77)),
@@ -63,6 +79,10 @@ fn odd(check: &mut Check) {
         last_duration: Some(Span::from_micros(1)),
         ping_count: 7,
         flip_count: 6,
+        recent: Recent {
+            outcomes: vec![true, false, true],
+            runs: vec![Span::from_millis(1), Span::from_secs(31_536_000)],
+        },
     };
     check.deadline = Some(after(9));
     check.version = 41;
@@ -346,6 +366,8 @@ async fn settings_and_tags_are_replaced(store: &Store) {
     let mut wanted = check.clone();
     odd(&mut wanted);
     check.settings = wanted.settings;
+    // What people edit, and not what it remembers.
+    assert_eq!(check.state.recent, Recent::default());
     let new = check.clone();
     store
         .write(async move |tx| tx.check_save_settings(&new).await)

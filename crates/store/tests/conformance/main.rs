@@ -25,6 +25,7 @@ mod projects;
 mod races;
 mod retention;
 mod rotation;
+mod rules;
 mod schema;
 mod secrets;
 mod simulated;

@@ -16,7 +16,7 @@ use super::call::{Call, ReadCall, WriteCall};
 use super::fields::{self, Wanted};
 use super::once::{Errand, carry_out};
 use super::problem::{Problem, kinds};
-use super::{Page, json, page, tagged, view};
+use super::{Page, json, page, rules, tagged, view};
 use crate::api::compat::unique_key;
 use crate::path::Segments;
 use crate::query::Query;
@@ -143,6 +143,7 @@ pub(crate) async fn create(State(app): State<App>, WriteCall(call): WriteCall) -
             }
             let mut settings = Settings::default();
             wanted.apply(&mut settings);
+            rules::agree(&settings)?;
             let check = Check {
                 id: errand.dice.id(),
                 project: scope.project(),
@@ -252,6 +253,7 @@ async fn change(
         None => before,
     };
     wanted.apply(&mut check.settings);
+    rules::agree(&check.settings)?;
     tx.check_save_settings(check).await?;
     errand.apply(tx, check, Event::Edit).await?;
     if wanted.channels.is_some() {

@@ -9,6 +9,7 @@ use allswell_core::time::Span;
 use serde_json::{Map, Value};
 
 use super::problem::{Fault, Problem};
+use super::rules::{WantedRules, rules};
 
 /// Fields while they are judged: what is taken is gone, what is left at the end is unknown.
 pub(super) struct Fields {
@@ -34,6 +35,36 @@ impl Fields {
             detail: detail.into(),
             rule: None,
         });
+    }
+
+    /// Whether something is wrong with this field already.
+    pub(super) fn has_fault(&self, name: &str) -> bool {
+        let path = format!("{}{name}", self.within);
+        self.faults.iter().any(|fault| fault.field == path)
+    }
+
+    /// What `judge` makes of a field; `Some(None)` for one that is null.
+    pub(super) fn or_null<T>(
+        &mut self,
+        name: &'static str,
+        judge: impl FnOnce(&mut Fields) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if self.map.get(name).is_some_and(Value::is_null) {
+            return self.take(name).map(|_| None);
+        }
+        judge(self).map(Some)
+    }
+
+    /// A number, rounded to tenths.
+    pub(super) fn tenths(&mut self, name: &'static str, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
+        let value = self.take(name)?;
+        let [least, most] = [range.start(), range.end()].map(|tenths| f64::from(*tenths) / 10.0);
+        let number = value.as_f64().filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            self.fault(name, format!("is a number from {least} to {most}"));
+        }
+        let tenths = (number? * 10.0).round();
+        range.clone().find(|known| f64::from(*known) == tenths)
     }
 
     fn take(&mut self, name: &'static str) -> Option<Value> {
@@ -107,7 +138,11 @@ impl Fields {
     }
 
     /// Fields of an object within, judged by `judge`.
-    fn object<T>(&mut self, name: &'static str, judge: impl FnOnce(&mut Fields) -> T) -> Option<T> {
+    pub(super) fn object<T>(
+        &mut self,
+        name: &'static str,
+        judge: impl FnOnce(&mut Fields) -> T,
+    ) -> Option<T> {
         match self.take(name)? {
             Value::Object(map) => {
                 let mut inner = Fields {
@@ -159,6 +194,7 @@ pub(super) struct Wanted {
     post_only: Option<bool>,
     manual_resume: Option<bool>,
     filters: Option<WantedFilters>,
+    rules: Option<WantedRules>,
     pub(super) channels: Option<Vec<ChannelId>>,
 }
 
@@ -195,6 +231,7 @@ pub(super) fn check(map: Map<String, Value>, zones: &Zones) -> Result<Wanted, Pr
         post_only: fields.word("methods", &[("any", false), ("post", true)]),
         manual_resume: fields.truth("manual_resume"),
         filters: fields.object("filters", filters),
+        rules: rules(&mut fields),
         channels: channels(&mut fields),
     };
     if wanted.slug.as_deref().is_some_and(|slug| !slug::is_slug(slug)) {
@@ -307,6 +344,9 @@ impl Wanted {
                 timing.expression.clone_from(expression);
                 timing.zone.clone_from(zone);
             }
+        }
+        if let Some(wanted) = &self.rules {
+            wanted.apply(&mut settings.rules);
         }
         let filters = &mut settings.filters;
         set(&mut filters.post_only, &self.post_only);

@@ -16,6 +16,7 @@ mod page;
 pub(crate) mod pings;
 mod problem;
 pub(crate) mod projects;
+mod rules;
 pub(crate) mod secrets;
 mod view;
 

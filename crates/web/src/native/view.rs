@@ -69,6 +69,7 @@ fn settings(settings: &Settings) -> Value {
             "success_keywords": filters.success_keywords,
             "failure_keywords": filters.failure_keywords,
         },
+        "rules": settings.rules.shown(),
     })
 }
 
