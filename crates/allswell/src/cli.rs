@@ -230,6 +230,12 @@ pub enum ProjectCommand {
         project: ProjectId,
         required: OnOff,
     },
+    /// Whether a ping to the id of a check of the project needs the project's ping key, in X-Ping-Key
+    RequirePingKey {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        required: OnOff,
+    },
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, clap::ValueEnum)]

@@ -130,6 +130,9 @@ pub struct Filters {
     pub success_keywords: String,
     /// Keywords of a failure, comma-separated.
     pub failure_keywords: String,
+    /// A ping by id counts only with the project's ping key: the project's rule, beside each check of its, so that a ping
+    /// needs no second look.
+    pub needs_key: bool,
 }
 
 /// What an HTTP ping says under these rules. The method is case-sensitive, as HTTP has it (RFC 9110 section 9.1).

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::secret::Secret;
 
 use crate::BODY_BYTES_UNTOLD;
 use crate::clock::Deadline;
@@ -32,6 +33,8 @@ const REDIRECTS_MAX: usize = 3;
 pub struct Report {
     /// The check's ping address, to which `/start` or an exit status is added.
     pub address: Url,
+    /// The ping key of its project, for servers that ask for it beside an id. It goes to the server of `address` alone.
+    pub ping_key: Option<Secret<String>>,
     /// Make the check if there is none of that name.
     pub create: bool,
     /// Tell the start too.
@@ -182,7 +185,9 @@ impl Reporter {
                 Ok(proxy) => proxy,
                 Err(why) => return Told::finally(why),
             };
-            let answer = match http::post(&url, proxy.as_ref(), body, by) {
+            let is_ours = place == self.report.address.place();
+            let key = self.report.ping_key.as_ref().filter(|_| is_ours);
+            let answer = match http::post(&url, proxy.as_ref(), key, body, by) {
                 Ok(answer) => answer,
                 Err(failure) => return Told::of_failure(&place, &failure),
             };
@@ -239,6 +244,9 @@ impl Told {
                 may_pass: true,
                 wait: answer.retry_after,
             },
+            403 if answer.text.contains("X-Ping-Key") => Told::finally(format!(
+                "{place} wants the ping key of the check's project, and it did not come or is wrong (403)"
+            )),
             404 => Told::finally(format!(
                 "{place} knows no such check, or is not the beginning of ping addresses (404)"
             )),

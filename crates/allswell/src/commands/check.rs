@@ -147,6 +147,7 @@ fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
         "next_ping": check.state.next_ping_at(&plan, now).map(|at| at.to_string()),
         "deadline": check.state.deadline(&plan).map(|at| at.to_string()),
         "pings": check.state.ping_count,
+        "pings_not_kept": check.state.not_kept,
     })
 }
 
@@ -282,6 +283,12 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
             )
         }),
     );
+    if state.not_kept > 0 {
+        lines.push_str(&format!(
+            "\n{} further pings came beyond limits.ping_per_check: they count and are not in the log\n",
+            state.not_kept
+        ));
+    }
     section(
         &mut lines,
         "Deliveries",

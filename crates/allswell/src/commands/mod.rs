@@ -147,6 +147,9 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Project(ProjectCommand::RequireHmac { project, required }) => {
                 project::require_hmac(config, answer, project, required == OnOff::On).await
             }
+            Command::Project(ProjectCommand::RequirePingKey { project, required }) => {
+                project::require_ping_key(config, answer, project, required == OnOff::On).await
+            }
             Command::ApiKey(command @ ApiKeyCommand::Create { .. }) => {
                 api_key::create(config, answer, command).await
             }

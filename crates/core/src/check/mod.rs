@@ -218,6 +218,14 @@ pub struct State {
     pub ping_count: u64,
     /// Flips so far. The number of the last flip.
     pub flip_count: u64,
+    /// Pings of these that moved the check and are not in its log: more came than its quota keeps.
+    pub not_kept: u64,
+    /// The last success, whatever was paused or resumed since.
+    pub last_success: Option<Timestamp>,
+    /// When its pause ends by itself. Once it has, the instant from which the check is expected again, until it is heard of.
+    pub paused_until: Option<Timestamp>,
+    /// The last sign of life of the open run, if it gave one.
+    pub last_alive: Option<Timestamp>,
 }
 
 impl State {
@@ -233,6 +241,10 @@ impl State {
             excused_until: None,
             ping_count: 0,
             flip_count: 0,
+            not_kept: 0,
+            last_success: None,
+            paused_until: None,
+            last_alive: None,
         }
     }
 

@@ -11,6 +11,7 @@ mod ingest;
 mod ingest_trouble;
 mod kit;
 mod loops;
+mod ping_rules;
 mod rekey;
 mod replan;
 mod retain;

@@ -55,6 +55,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0006_native.sql"),
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
+    Migration {
+        version: 9,
+        name: "extras",
+        sqlite: include_str!("../migrations/sqlite/0009_extras.sql"),
+        postgres: include_str!("../migrations/postgres/0009_extras.sql"),
+    },
 ];
 
 const SQLITE_LEDGER: &str = "create table if not exists schema_versions (

@@ -51,6 +51,8 @@ fn odd(check: &mut Check) {
             start_keywords: "go, начало".to_owned(),
             success_keywords: "ok".to_owned(),
             failure_keywords: "fail,%".to_owned(),
+            // The project's, and not the check's to write.
+            needs_key: false,
         },
     };
     check.state = State {
@@ -63,6 +65,10 @@ fn odd(check: &mut Check) {
         last_duration: Some(Span::from_micros(1)),
         ping_count: 7,
         flip_count: 6,
+        not_kept: 5,
+        last_success: Some(after(-4)),
+        paused_until: Some(after(88)),
+        last_alive: Some(after(-1)),
     };
     check.deadline = Some(after(9));
     check.version = 41;

@@ -14,7 +14,7 @@ mod once;
 pub(crate) mod openapi;
 mod page;
 pub(crate) mod pings;
-mod problem;
+pub(crate) mod problem;
 pub(crate) mod projects;
 pub(crate) mod secrets;
 mod view;

@@ -97,6 +97,7 @@ pub(super) fn check(
     shown["expected_at"] = instant_or_null(state.next_ping_at(&plan, now));
     shown["deadline"] = instant_or_null(state.deadline(&plan));
     shown["ping_count"] = Value::from(state.ping_count);
+    shown["pings_not_kept"] = Value::from(state.not_kept);
     shown["flip_count"] = Value::from(state.flip_count);
     shown["created_at"] = Value::from(instant(check.created_at));
     shown["badge_url"] = Value::from(format!("{}/b/2/{}.svg", site.url, check.badge));

@@ -51,6 +51,7 @@ fn report(settings: Settings, variables: &BTreeMap<OsString, OsString>) -> Resul
     let variable = |name: &str| variables.get(&OsString::from(name))?.clone().into_string().ok();
     let report = Report {
         address: settings.address,
+        ping_key: settings.ping_key,
         create: settings.create,
         start: settings.start,
         within: Duration::from_secs(settings.wait_secs.unwrap_or(WAIT_SECS_DEFAULT)),

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use allswell_core::secret::Secret;
 use allswell_core::{id, limits};
 use allswell_runner::{TAIL_BYTES_MAX, Url, WAIT_SECS_MAX};
 use toml::de::{DeTable, DeValue};
@@ -187,6 +188,8 @@ impl Layer {
 pub struct Settings {
     /// The check's ping address.
     pub address: Url,
+    /// For a check that is named by its id.
+    pub ping_key: Option<Secret<String>>,
     pub create: bool,
     pub start: bool,
     pub output: bool,
@@ -289,6 +292,7 @@ impl Layers {
     fn settings(&self) -> Result<Settings, String> {
         Ok(Settings {
             address: self.address()?,
+            ping_key: self.key_beside_id()?,
             create: self.switch("create", false)?,
             start: self.switch("start", true)?,
             output: self.switch("output", true)?,
@@ -350,6 +354,22 @@ impl Layers {
              https://allswell.example.org/ping",
         )?;
         Ok(server.below(&check))
+    }
+
+    /// The ping key, where a check is named by its id and there is a key: servers may ask for it.
+    fn key_beside_id(&self) -> Result<Option<Secret<String>>, String> {
+        let named_by_id = |layer: &Layer| layer.values.contains_key("uuid");
+        let named = |layer: &&Layer| {
+            ["url", "uuid", "slug"]
+                .iter()
+                .any(|kind| layer.values.contains_key(kind))
+        };
+        let by_id = self.0.iter().find(named).is_some_and(named_by_id);
+        let has_key = self.find("ping_key").is_some() || self.find("ping_key_file").is_some();
+        if by_id && has_key {
+            return Ok(Some(Secret::new(self.ping_key()?)));
+        }
+        Ok(None)
     }
 
     fn ping_key(&self) -> Result<String, String> {
