@@ -39,6 +39,8 @@ pub struct Report {
     pub create: bool,
     /// Tell the start too.
     pub start: bool,
+    /// How often to say that the job still runs; `None`: never.
+    pub alive_every: Option<Duration>,
     /// How long the end of the job waits for its report.
     pub within: Duration,
     /// Bytes of the end of the output that are sent at most.
@@ -101,15 +103,46 @@ impl Reporter {
                 }
             }
         }
-        let Some(end) = ended.or_else(|| ends.recv().ok()) else {
+        let (end, alive_lost) = match ended {
+            Some(end) => (Some(end), None),
+            None => self.wait(ends),
+        };
+        let Some(end) = end else {
             return;
         };
         let complaint = match self.end(&end, limit) {
             Err(why) => Some(format!("the end of the job was not reported: {why}")),
-            Ok(()) => start_lost.map(|why| format!("the start of the job was not reported: {why}")),
+            Ok(()) => start_lost
+                .map(|why| format!("the start of the job was not reported: {why}"))
+                .or_else(|| alive_lost.map(|why| format!("that the job still ran was not reported: {why}"))),
         };
         // Nobody listens if the job's end no longer waits.
         let _ = events.send(Event::Reported(complaint));
+    }
+
+    /// Waits for the end, and says meanwhile that the job still runs. One such word that does not arrive is followed by the next;
+    /// a server that takes none is left alone, and why is told.
+    fn wait(&mut self, ends: &Receiver<End>) -> (Option<End>, Option<String>) {
+        let mut lost = None;
+        let url = self.address("alive");
+        loop {
+            let every = self.report.alive_every.filter(|_| lost.is_none());
+            let Some(every) = every else {
+                return (ends.recv().ok(), lost);
+            };
+            match ends.recv_timeout(every) {
+                Ok(end) => return (Some(end), lost),
+                Err(RecvTimeoutError::Disconnected) => return (None, lost),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Short, since the end may come while it is under way.
+            if let Told::No {
+                why, may_pass: false, ..
+            } = self.tell(&url, &[], Deadline::after(START_TRY))
+            {
+                lost = Some(why);
+            }
+        }
     }
 
     /// The limit of bodies that the server named, or why the start did not arrive; and the end, if it came meanwhile.

@@ -223,8 +223,12 @@ impl World {
         reason: &allswell_core::flip::Reason,
         committed: &[usize],
     ) -> Held {
-        use allswell_core::flip::Reason::{RunTimeout, Timeout};
-        if !matches!(reason, Timeout { .. } | RunTimeout { .. }) || committed.len() != 1 {
+        use allswell_core::flip::Reason::{RunTimeout, SilentAfterPause, Timeout};
+        if !matches!(
+            reason,
+            Timeout { .. } | RunTimeout { .. } | SilentAfterPause { .. }
+        ) || committed.len() != 1
+        {
             return Ok(());
         }
         let Some(began) = self.sweep_began(committed[0]) else {
@@ -266,8 +270,7 @@ impl World {
                 format!("check {} still waits", check.id)
             });
         }
-        let nominal = model.nominal();
-        let latest = nominal.map(|at| state.excused_until.map_or(at, |until| until.max(at)));
+        let latest = model.wake_up(state.excused_until);
         let right = match (check.deadline, latest) {
             (None, None) => true,
             (Some(stored), Some(latest)) => stored <= latest,

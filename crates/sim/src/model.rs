@@ -42,6 +42,8 @@ pub(crate) struct Note {
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
     Pause,
+    /// It ends by itself at this instant.
+    PauseUntil(Timestamp),
     Resume,
     Edit(Box<Settings>, Vec<Channel>),
     Delete,
@@ -55,6 +57,10 @@ enum Fact {
         rid: Option<Uuid>,
     },
     Pause,
+    /// With its end.
+    PauseUntil(Timestamp),
+    /// The end of that, which may not be its instant any more when a clock was set back.
+    PauseOver(Timestamp),
     /// From paused.
     Resume,
     Missed,
@@ -144,7 +150,7 @@ impl Model {
                     kind: Kind::Success | Kind::Fail,
                     ..
                 } => Some(Some(self.known(place, *at))),
-                Fact::Resume => Some(None),
+                Fact::Resume | Fact::PauseOver(_) => Some(None),
                 _ => None,
             })?
     }
@@ -194,19 +200,73 @@ impl Model {
                 rid,
                 ..
             } => rid.is_none() || *rid == started,
-            Fact::Ping { kind: Kind::Fail, .. } | Fact::Pause | Fact::Resume => true,
+            Fact::Ping { kind: Kind::Fail, .. } | Fact::Pause | Fact::PauseUntil(_) | Fact::Resume => true,
             _ => false,
         });
         (!ended).then(|| (self.known(start, at), started))
+    }
+
+    /// The end of the pause that is the last thing that happened, or the instant from which the check is expected since.
+    fn pause_end(&self) -> Option<Timestamp> {
+        let facts = self.history.iter().enumerate().rev();
+        let mut decisive = facts.filter_map(|(place, fact)| match fact {
+            Fact::PauseUntil(until) => Some(Some(*until)),
+            Fact::PauseOver(at) => Some(Some(self.known(place, *at))),
+            Fact::Pause
+            | Fact::Resume
+            | Fact::Missed
+            | Fact::Ping {
+                kind: Kind::Success | Kind::Fail,
+                ..
+            } => Some(None),
+            _ => None,
+        });
+        decisive.next().flatten()
+    }
+
+    /// The last sign of life of the open run.
+    fn alive(&self) -> Option<Timestamp> {
+        let (_, own) = self.open_run()?;
+        let facts = self.history.iter().enumerate().rev();
+        let of_run = facts.take_while(|(_, fact)| {
+            !matches!(
+                fact,
+                Fact::Ping {
+                    kind: Kind::Start,
+                    ..
+                }
+            )
+        });
+        of_run
+            .filter_map(|(place, fact)| match fact {
+                Fact::Ping {
+                    at,
+                    kind: Kind::Alive,
+                    rid,
+                } if rid.is_none() || *rid == own => Some(self.known(place, *at)),
+                _ => None,
+            })
+            .next()
+    }
+
+    /// When the sweep must look: at the deadline, or at the end of a pause.
+    pub(crate) fn wake_up(&self, excused: Option<Timestamp>) -> Option<Timestamp> {
+        let deadline = self.nominal().map(|at| excused.map_or(at, |until| until.max(at)));
+        let pause = self.pause_end().filter(|_| self.status() == Status::Paused);
+        [deadline, pause].into_iter().flatten().min()
     }
 
     /// When the next signal is expected: by the schedule, and for an open run its start.
     fn expected(&self) -> Option<Timestamp> {
         let by_schedule = match (self.status(), self.last_ping()) {
             (Status::Up, Some(last)) => self.schedule.next_after(last),
+            (Status::New, None) => self.pause_end().and_then(|at| self.schedule.next_after(at)),
             _ => None,
         };
         let run = self.open_run().filter(|_| self.status() != Status::Down);
+        if let (Some(alive), Some((started, _))) = (self.alive(), run) {
+            return Some(alive.max(started));
+        }
         match (by_schedule, run) {
             (Some(one), Some((other, _))) => Some(one.min(other)),
             (one, other) => one.or(other.map(|(at, _)| at)),
@@ -334,6 +394,16 @@ impl Model {
                 self.turn(Status::Paused, at, |reason| *reason == Reason::Paused, flips)?;
                 self.history.push(Fact::Pause);
             }
+            Deed::PauseUntil(until) => {
+                let fits = |reason: &Reason| {
+                    *reason
+                        == Reason::PausedUntil {
+                            until: until.as_micros(),
+                        }
+                };
+                self.turn(Status::Paused, at, fits, flips)?;
+                self.history.push(Fact::PauseUntil(until));
+            }
             Deed::Resume => {
                 if self.status() == Status::Paused {
                     self.turn(Status::New, at, |reason| *reason == Reason::Resumed, flips)?;
@@ -393,6 +463,13 @@ impl Model {
             Reason::Timeout { last_ping, .. } => {
                 self.last_ping().is_some_and(|at| at.as_micros() == *last_ping)
             }
+            Reason::SilentAfterPause { paused_until, .. } => {
+                let expected = self.status() == Status::New && self.last_ping().is_none();
+                expected && self.pause_end().is_some_and(|at| at.as_micros() == *paused_until)
+            }
+            Reason::PauseOver { until } => {
+                self.status() == Status::Paused && self.pause_end().is_some_and(|at| at.as_micros() == *until)
+            }
             Reason::RunTimeout { started, .. } => {
                 self.open_run().is_some_and(|(at, _)| at.as_micros() == *started)
             }
@@ -403,10 +480,27 @@ impl Model {
     fn missed(&mut self, noticed: Noticed, around: &Around<'_>) -> Held {
         let Noticed { flip, noticed_at } = noticed;
         let tell = || format!("check {}: {flip:?}, noticed at {noticed_at}", self.id);
+        if let Reason::PauseOver { until } = flip.reason {
+            let until = Timestamp::from_micros(until);
+            let chains = (flip.from, flip.to) == (Status::Paused, Status::New)
+                && flip.at == until.max(self.status_since());
+            holds(CHAIN, chains, tell)?;
+            holds(
+                EARLY,
+                noticed_at >= until && noticed_at <= around.latest_clock,
+                tell,
+            )?;
+            self.flipped(flip);
+            self.history.push(Fact::PauseOver(until));
+            return Ok(());
+        }
         let Some(nominal) = self.nominal() else {
             return broken(EARLY, format!("{}, and nothing was awaited", tell()));
         };
         let (Reason::Timeout {
+            moved_from, grace, ..
+        }
+        | Reason::SilentAfterPause {
             moved_from, grace, ..
         }
         | Reason::RunTimeout {

@@ -10,7 +10,7 @@ use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
-use allswell_engine::ingest::{Address, Arrival, cut_user_agent};
+use allswell_engine::ingest::{Address, Arrival, Refusal, Told, cut_user_agent};
 use allswell_store::checks::Found;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::ping_answer::{self, Form, Refused};
 use crate::query::Query;
 use crate::serve::Peer;
-use crate::serve::body::{BodyError, read_cut};
+use crate::serve::body::{BodyError, Cut, read_cut};
 use crate::state::App;
 
 /// Where a ping by id brings the ping key of its project, if that is asked for.
@@ -37,13 +37,12 @@ const PING_KEY_CHARS_MAX: usize = 100;
 /// Every request that waits for its commit keeps this future: what is rare lies in a box of its own, made when needed.
 pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
     let (parts, body, client) = opened(request, &app);
-    let (limits, form) = (app.limits(), Form::asked(&parts.headers));
+    let form = Form::asked(&parts.headers);
     // Read before anything is decided: a client in the middle of sending hears no answer.
     let body = if body.is_end_stream() {
         Bytes::new()
     } else {
-        let (keep, drain) = (limits.ping_body_bytes, limits.ping_drain_bytes);
-        match Box::pin(read_cut(body, keep, drain, limits.body_within)).await {
+        match Box::pin(read_cut_body(body, &app)).await {
             Ok(cut) => cut.bytes,
             Err(BodyError::TimedOut) => return Refused::TooSlow.into_response(form),
             Err(BodyError::Broken(_) | BodyError::TooLarge { .. }) => {
@@ -60,10 +59,22 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
         }
     };
     let told = app.inbox().put_and_hear(arrival).await;
+    answered(&app, told, form, client)
+}
+
+async fn read_cut_body(body: Body, app: &App) -> Result<Cut, BodyError> {
+    let limits = app.limits();
+    let (keep, drain) = (limits.ping_body_bytes, limits.ping_drain_bytes);
+    read_cut(body, keep, drain, limits.body_within).await
+}
+
+/// What is answered once it is known what became of a ping.
+fn answered(app: &App, told: Result<Told, Refusal>, form: Form, client: Option<IpAddr>) -> Response {
+    let body_limit = app.limits().ping_body_bytes;
     let answer = told.map_err(Refused::from);
-    match answer.and_then(|told| ping_answer::of(told, form, limits.ping_body_bytes)) {
+    match answer.and_then(|told| ping_answer::of(told, form, body_limit)) {
         Ok(response) => response,
-        Err(refused) => or_too_many(refused, &app, client).into_response(form),
+        Err(refused) => or_too_many(refused, app, client).into_response(form),
     }
 }
 
@@ -267,6 +278,7 @@ fn action_of(suffix: &str) -> Option<Option<Action>> {
         "start" => Some(Some(Action::Start)),
         "fail" => Some(Some(Action::Fail)),
         "log" => Some(Some(Action::Log)),
+        "alive" => Some(Some(Action::Alive)),
         digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             // Leading zeros are fine, and a number may be longer than any integer.
             let digits = digits.trim_start_matches('0');
@@ -317,6 +329,7 @@ mod tests {
             ("/start", "check Some(Start)"),
             ("/fail", "check Some(Fail)"),
             ("/log", "check Some(Log)"),
+            ("/alive", "check Some(Alive)"),
             ("/0", "check Some(Exit(0))"),
             ("/007", "check Some(Exit(7))"),
             ("/255", "check Some(Exit(255))"),
@@ -341,6 +354,9 @@ mod tests {
         for (path, meaning) in [
             ("key/backup", "slug backup Some(Success)"),
             ("key/backup/start", "slug backup Some(Start)"),
+            ("key/backup/alive", "slug backup Some(Alive)"),
+            ("key/alive", "slug alive Some(Success)"),
+            ("key/alive/alive", "slug alive Some(Alive)"),
             ("key/backup/3", "slug backup Some(Exit(3))"),
             ("key/backup/300", "slug backup None"),
             ("key/backup/", "nothing"),

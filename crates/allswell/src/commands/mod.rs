@@ -163,7 +163,9 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             }
             Command::Check(CheckCommand::List { project }) => check::list(config, answer, project).await,
             Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
-            Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
+            Command::Check(CheckCommand::Pause { one, until }) => {
+                check::pause(config, answer, one, until).await
+            }
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
             Command::Channel(command) => channel::run(config, answer, command).await,
             Command::Delivery(command) => delivery::run(config, answer, command).await,

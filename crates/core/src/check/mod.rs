@@ -248,10 +248,11 @@ impl State {
         }
     }
 
-    /// When the next ping is expected by the schedule: for a check that is up.
+    /// When the next ping is expected by the schedule: for a check that is up, and for one whose pause has ended by itself.
     fn expected(&self, plan: &Plan) -> Option<Timestamp> {
-        match (self.status, self.last_ping) {
-            (Status::Up, Some(last)) => plan.schedule.next_after(last),
+        match (self.status, self.last_ping, self.paused_until) {
+            (Status::Up, Some(last), _) => plan.schedule.next_after(last),
+            (Status::New, None, Some(resumed)) => plan.schedule.next_after(resumed),
             _ => None,
         }
     }
@@ -261,13 +262,27 @@ impl State {
         self.last_start.filter(|_| self.status != Status::Down)
     }
 
-    /// The deadline by schedule and open run alone.
+    /// The last that was heard of the run that must still end.
+    fn run_heard_of(&self) -> Option<Timestamp> {
+        self.run_open_since()
+            .map(|start| self.last_alive.map_or(start, |alive| alive.max(start)))
+    }
+
+    /// The deadline by schedule and open run alone. A run that says that it is alive has its grace anew from then, also where
+    /// its success is already awaited: that is what it says it is working on.
     pub fn nominal_deadline(&self, plan: &Plan) -> Option<Timestamp> {
-        [self.expected(plan), self.run_open_since()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at + plan.grace)
+        let by_run = self.run_heard_of();
+        let awaited = match by_run {
+            Some(_) if self.last_alive.is_some() => by_run,
+            _ => [self.expected(plan), by_run].into_iter().flatten().min(),
+        };
+        awaited.map(|at| at + plan.grace)
+    }
+
+    /// When the sweep must look: at the deadline, or when a pause ends by itself.
+    pub fn wake_up(&self, plan: &Plan) -> Option<Timestamp> {
+        let pause_ends = self.paused_until.filter(|_| self.status == Status::Paused);
+        [self.deadline(plan), pause_ends].into_iter().flatten().min()
     }
 
     /// The instant at which the check goes down if nothing is heard. `None`: never.
@@ -283,10 +298,12 @@ impl State {
             return Shown::Down;
         }
         match self.status {
+            Status::New | Status::Up if self.expected(plan).is_some_and(|expected| expected <= now) => {
+                Shown::Late
+            }
             Status::New => Shown::New,
             Status::Paused => Shown::Paused,
             Status::Down => Shown::Down,
-            Status::Up if self.expected(plan).is_some_and(|expected| expected <= now) => Shown::Late,
             Status::Up => Shown::Up,
         }
     }
@@ -294,7 +311,7 @@ impl State {
     /// Whether an open run has lasted longer than the grace.
     pub fn run_is_overdue(&self, plan: &Plan, now: Timestamp) -> bool {
         self.last_start.is_some_and(|start| {
-            let nominal = start + plan.grace;
+            let nominal = self.last_alive.map_or(start, |alive| alive.max(start)) + plan.grace;
             now >= self.excused_until.map_or(nominal, |until| until.max(nominal))
         })
     }

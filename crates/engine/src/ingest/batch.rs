@@ -374,7 +374,7 @@ impl<'a> Touched<'a> {
     fn new(check: Check, zones: &Zones) -> Self {
         let plan = record::plan_or_postpone(&check, zones);
         Touched {
-            deadline: check.state.deadline(&plan),
+            deadline: check.state.wake_up(&plan),
             pings_before: check.state.ping_count,
             allowance: None,
             check,

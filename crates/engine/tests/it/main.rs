@@ -6,6 +6,7 @@ mod deliver_order;
 mod deliver_retry;
 mod deliver_share;
 mod deliver_trouble;
+mod extras;
 mod hung;
 mod ingest;
 mod ingest_trouble;

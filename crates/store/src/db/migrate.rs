@@ -4,6 +4,7 @@
 //! looked at, and what is missing is a refusal that names the command.
 
 use allswell_core::time::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
@@ -146,9 +147,12 @@ fn bring_sqlite_up(
     if schema == Schema::Check {
         return must_migrate(&missing);
     }
+    // A migration may change a constraint where it is written down; nobody else may.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     for migration in missing {
         apply_on_sqlite(conn, migrations, migration, now)?;
     }
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Our nouns as the native API shows them: the glossary's words, instants in RFC 3339 with microseconds.
 
-use allswell_core::check::{Check, Settings, TimingKind};
+use allswell_core::check::{Check, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
@@ -90,6 +90,9 @@ pub(super) fn check(
     shown["status_since"] = Value::from(instant(state.status_since));
     shown["started"] = Value::from(state.last_start.is_some());
     shown["last_start_at"] = instant_or_null(state.last_start);
+    shown["last_alive_at"] = instant_or_null(state.last_alive);
+    shown["last_success_at"] = instant_or_null(state.last_success);
+    shown["paused_until"] = instant_or_null(state.paused_until.filter(|_| state.status == Status::Paused));
     shown["last_ping_at"] = instant_or_null(state.last_ping);
     shown["last_duration_ms"] = state
         .last_duration

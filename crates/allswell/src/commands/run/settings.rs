@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use allswell_core::secret::Secret;
 use allswell_core::{id, limits};
-use allswell_runner::{TAIL_BYTES_MAX, Url, WAIT_SECS_MAX};
+use allswell_runner::{ALIVE_SECS, TAIL_BYTES_MAX, Url, WAIT_SECS_MAX};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::RunFlags;
@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const PING_KEY_CHARS_MAX: usize = 100;
 
 /// The names as the file has them. In the environment each is `ALLSWELL_RUN_` and the name in capitals.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "server",
     "url",
     "uuid",
@@ -37,6 +37,7 @@ const NAMES: [&str; 12] = [
     "output",
     "tail_bytes",
     "wait_secs",
+    "alive_secs",
     "quiet",
 ];
 
@@ -54,6 +55,7 @@ pub const VARIABLES: &[&str] = &[
     "ALLSWELL_RUN_OUTPUT",
     "ALLSWELL_RUN_TAIL_BYTES",
     "ALLSWELL_RUN_WAIT_SECS",
+    "ALLSWELL_RUN_ALIVE_SECS",
     "ALLSWELL_RUN_QUIET",
 ];
 
@@ -107,6 +109,7 @@ impl Layer {
         put("output", yes(flags.no_output, "false"));
         put("tail_bytes", flags.tail_bytes.map(|bytes| bytes.to_string()));
         put("wait_secs", flags.wait_secs.map(|secs| secs.to_string()));
+        put("alive_secs", flags.alive_every.map(|secs| secs.to_string()));
         put("quiet", yes(flags.quiet, "true"));
         Layer {
             values,
@@ -195,6 +198,8 @@ pub struct Settings {
     pub output: bool,
     pub tail_bytes: Option<usize>,
     pub wait_secs: Option<u64>,
+    /// Between two words that the job still runs.
+    pub alive_secs: Option<u64>,
     pub quiet: bool,
 }
 
@@ -305,6 +310,11 @@ impl Layers {
                 "wait_secs",
                 |secs| (1..=WAIT_SECS_MAX).contains(secs),
                 format!("a number from 1 to {WAIT_SECS_MAX}"),
+            )?,
+            alive_secs: self.parsed(
+                "alive_secs",
+                |secs| ALIVE_SECS.contains(secs),
+                format!("a number from {} to {}", ALIVE_SECS.start(), ALIVE_SECS.end()),
             )?,
             quiet: self.switch("quiet", false)?,
         })

@@ -4,4 +4,5 @@ mod calls;
 mod events;
 mod history;
 mod openapi;
+mod pauses;
 mod shapes;
