@@ -154,6 +154,9 @@ pub struct RunFlags {
     /// Seconds that the end of the job waits for its report to arrive [default: 20]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=allswell_runner::WAIT_SECS_MAX))]
     pub wait_secs: Option<u64>,
+    /// Seconds after which to say again that the job still runs, which gives its check the grace anew; for servers of Allswell
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(allswell_runner::ALIVE_SECS))]
+    pub alive_every: Option<u64>,
     /// Say nothing when a report did not arrive
     #[arg(long)]
     pub quiet: bool,
@@ -228,6 +231,12 @@ pub enum ProjectCommand {
     List,
     /// Whether a project takes only signed requests: the way out when its last signing key has ended
     RequireHmac {
+        #[arg(long, value_name = "ID")]
+        project: ProjectId,
+        required: OnOff,
+    },
+    /// Whether a ping to the id of a check of the project needs the project's ping key, in X-Ping-Key
+    RequirePingKey {
         #[arg(long, value_name = "ID")]
         project: ProjectId,
         required: OnOff,
@@ -343,7 +352,14 @@ pub enum CheckCommand {
     /// A check with its latest pings, flips and deliveries, and why each flip happened
     Show(OneCheck),
     /// Expect nothing of a check until it is pinged or resumed
-    Pause(OneCheck),
+    Pause {
+        #[command(flatten)]
+        one: OneCheck,
+        /// When the pause ends by itself and the check is expected again: an instant in RFC 3339, or a time of day in the time
+        /// zone of the check, such as 08:00, the next one there is
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<String>,
+    },
     /// Begin anew with a paused check
     Resume(OneCheck),
 }

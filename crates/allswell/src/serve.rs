@@ -14,7 +14,7 @@ use allswell_core::time::Span;
 use allswell_engine::changes::Changes;
 use allswell_engine::deliver::{self, Deliver};
 use allswell_engine::failpoint::failpoint;
-use allswell_engine::ingest::{InboxLimits, Ingest};
+use allswell_engine::ingest::{InboxLimits, Ingest, PingRules};
 use allswell_engine::listen::Listen;
 use allswell_engine::loops;
 use allswell_engine::meters::Meters;
@@ -129,6 +129,11 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         deliver_nudge.clone(),
         meters.clone(),
     );
+    let ingest = ingest.with_rules(PingRules {
+        per_check: config.limits.ping_per_check,
+        over: config.limits.ping_mode,
+        require_key: config.pings.require_key,
+    });
 
     let (stop_loops, stopped) = watch::channel(false);
     let sweep = Sweep::new(
@@ -427,6 +432,7 @@ fn web_limits(config: &Config) -> WebLimits {
         api_per_key: Quota::new(config.limits.api_per_key, MINUTE),
         wrong_keys: Quota::new(config.limits.wrong_keys, MINUTE),
         unknown_addresses: Quota::new(config.limits.unknown_addresses, MINUTE),
+        ping_key_required: config.pings.require_key,
     }
 }
 

@@ -4,7 +4,7 @@
 //! A check whose deadline fell into an absence gets a new one after our return. What it is given is counted in time that
 //! we were awake, so that restarting again and again excuses nobody for ever.
 
-use crate::check::{Awaited, Plan, State};
+use crate::check::{Awaited, Plan, State, Status};
 use crate::schedule::Schedule;
 use crate::time::{Span, Timestamp};
 
@@ -91,6 +91,13 @@ pub fn brought_back(plan: &Plan, state: &State, now: Timestamp) -> Option<State>
     let mut back = State {
         last_ping: state.last_ping.map(known),
         last_start: state.last_start.map(known),
+        last_alive: state.last_alive.map(known),
+        last_success: state.last_success.map(known),
+        // Of a check that is paused it is an instant to come by somebody's will.
+        paused_until: match state.status {
+            Status::Paused => state.paused_until,
+            _ => state.paused_until.map(known),
+        },
         ..state.clone()
     };
     if let (Some(until), Some(awaited)) = (back.excused_until, back.awaited(plan))
@@ -104,7 +111,6 @@ pub fn brought_back(plan: &Plan, state: &State, now: Timestamp) -> Option<State>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Status;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)

@@ -59,6 +59,19 @@ pub enum Reason {
     RunTimeout {
         /// Start of the run, in microseconds since 1970.
         started: i64,
+        /// When it last said that it was alive, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_alive: Option<i64>,
+        /// The grace in seconds.
+        grace: i64,
+        /// The deadline before it was moved because it fell into an absence of ours, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_from: Option<i64>,
+    },
+    /// A pause was over, the check was expected again, and no ping came.
+    SilentAfterPause {
+        /// When the pause was over, in microseconds since 1970.
+        paused_until: i64,
         /// The grace in seconds.
         grace: i64,
         /// The deadline before it was moved because it fell into an absence of ours, in microseconds since 1970.
@@ -140,6 +153,16 @@ pub enum Reason {
     },
     /// Somebody paused the check.
     Paused,
+    /// Somebody paused the check until an instant.
+    PausedUntil {
+        /// That instant, in microseconds since 1970.
+        until: i64,
+    },
+    /// The pause was over.
+    PauseOver {
+        /// When it was to end, in microseconds since 1970.
+        until: i64,
+    },
     /// Somebody resumed the check.
     Resumed,
 }
@@ -246,6 +269,7 @@ impl Reason {
             ),
             Reason::RunTimeout {
                 started,
+                last_alive: None,
                 grace,
                 moved_from,
             } => format!(
@@ -253,6 +277,36 @@ impl Reason {
                 Timestamp::from_micros(*started).floor_secs(),
                 Span::from_secs(*grace),
                 excused(*moved_from)
+            ),
+            Reason::RunTimeout {
+                started,
+                last_alive: Some(alive),
+                grace,
+                moved_from,
+            } => format!(
+                "the run that started at {} was last heard of at {}, and the grace of {} is over{}",
+                Timestamp::from_micros(*started).floor_secs(),
+                Timestamp::from_micros(*alive).floor_secs(),
+                Span::from_secs(*grace),
+                excused(*moved_from)
+            ),
+            Reason::SilentAfterPause {
+                paused_until,
+                grace,
+                moved_from,
+            } => format!(
+                "the pause was over at {}, no ping came in time since, and the grace of {} is over{}",
+                Timestamp::from_micros(*paused_until).floor_secs(),
+                Span::from_secs(*grace),
+                excused(*moved_from)
+            ),
+            Reason::PausedUntil { until } => format!(
+                "somebody paused the check until {}",
+                Timestamp::from_micros(*until).floor_secs()
+            ),
+            Reason::PauseOver { until } => format!(
+                "the pause until {} is over",
+                Timestamp::from_micros(*until).floor_secs()
             ),
             Reason::Paused => "somebody paused the check".to_owned(),
             Reason::Resumed => "somebody resumed the check".to_owned(),
@@ -323,8 +377,20 @@ mod tests {
                 grace: 60,
                 moved_from: None,
             },
+            Reason::SilentAfterPause {
+                paused_until: 1_769_860_800_000_000,
+                grace: 60,
+                moved_from: None,
+            },
+            Reason::PausedUntil {
+                until: 1_769_860_800_000_000,
+            },
+            Reason::PauseOver {
+                until: 1_769_860_800_000_000,
+            },
             Reason::RunTimeout {
                 started: 1_769_860_800_000_000,
+                last_alive: Some(1_769_860_800_000_000),
                 grace: 3_600,
                 moved_from: Some(1_769_860_800_000_000),
             },

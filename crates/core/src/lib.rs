@@ -5,11 +5,13 @@
 
 pub mod absence;
 pub mod address;
+pub mod admission;
 pub mod badge;
 pub mod breaker;
 pub mod chance;
 pub mod check;
 pub mod cidr;
+pub mod crowd;
 pub mod delivery;
 pub mod exchange;
 pub mod flip;

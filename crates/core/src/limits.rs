@@ -13,6 +13,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 100_000;
 pub const KEYWORDS_CHARS_MAX: usize = 200;
 /// Characters of a cron or OnCalendar expression.
 pub const EXPRESSION_CHARS_MAX: usize = 100;
+/// Days for which a check may be paused until an instant; a pause without an end has none.
+pub const PAUSE_DAYS_MAX: i64 = 366;
 /// Seconds of the shortest period and grace.
 pub const PERIOD_SECS_MIN: i64 = 60;
 /// Seconds of the longest period and grace: 365 days.

@@ -3,6 +3,8 @@
 //! A subject's instant says until when it has used up what it may. It costs eight bytes, is decided by `now` alone, and
 //! an instant in the past is as good as none: who has been quiet need not be remembered.
 
+use std::fmt;
+
 use crate::time::{Span, Timestamp};
 
 /// So many in so long, and so many at once.
@@ -29,6 +31,19 @@ pub struct Verdict {
     pub retry: Span,
 }
 
+/// What a rate may be told in.
+const UNITS: [(&str, i64); 4] = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400)];
+
+/// As [`Quota::parse`] reads it.
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS.iter().find(|(_, secs)| *secs == self.per.as_secs()) {
+            Some((word, _)) => write!(f, "{}/{word}", self.count),
+            None => write!(f, "{} in {}", self.count, self.per),
+        }
+    }
+}
+
 impl Quota {
     /// `count` in `per`, all of them at once.
     pub const fn new(count: u32, per: Span) -> Self {
@@ -37,6 +52,18 @@ impl Quota {
             per,
             burst: count,
         }
+    }
+
+    /// Reads `1000/hour`: a number, and a second, a minute, an hour or a day. `None` if it is not written so, or none is
+    /// allowed at all.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = text.split_once('/')?;
+        let (_, secs) = UNITS
+            .iter()
+            .find(|(word, _)| *word == unit || word.starts_with(unit) && unit.len() == 1)?;
+        let is_number = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        let count: u32 = count.parse().ok().filter(|count| is_number && *count > 0)?;
+        Some(Quota::new(count, Span::from_secs(*secs)))
     }
 
     fn step(self) -> i64 {
@@ -110,6 +137,35 @@ mod tests {
             [100, 100, 100, 100].map(|secs| taken(secs).allowed),
             [true, true, true, false]
         );
+    }
+
+    #[test]
+    fn a_rate_is_read_as_it_is_written() {
+        for (text, count, secs, written) in [
+            ("1000/hour", 1_000, 3_600, "1000/hour"),
+            ("5/m", 5, 60, "5/minute"),
+            ("1/second", 1, 1, "1/second"),
+            ("20/day", 20, 86_400, "20/day"),
+        ] {
+            let quota = Quota::parse(text).expect(text);
+            assert_eq!(quota, Quota::new(count, Span::from_secs(secs)), "{text}");
+            assert_eq!(quota.to_string(), written);
+        }
+        for text in [
+            "",
+            "5",
+            "5/",
+            "/hour",
+            "0/hour",
+            "-1/hour",
+            "+5/hour",
+            "5/week",
+            "5/hours",
+            "5 /hour",
+            "5000000000/day",
+        ] {
+            assert_eq!(Quota::parse(text), None, "{text}");
+        }
     }
 
     #[test]

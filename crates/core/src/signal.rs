@@ -17,6 +17,8 @@ pub enum Action {
     Fail,
     /// A note for the log.
     Log,
+    /// The job still runs.
+    Alive,
     /// The job ended with this exit status; 0 is success.
     Exit(u8),
 }
@@ -44,6 +46,8 @@ pub enum Kind {
     Log,
     /// The check's rules say to take no notice.
     Ignored,
+    /// The job still runs: nothing begins or ends by it.
+    Alive,
 }
 
 impl Kind {
@@ -55,6 +59,7 @@ impl Kind {
             Kind::Fail => "fail",
             Kind::Log => "log",
             Kind::Ignored => "ignored",
+            Kind::Alive => "alive",
         }
     }
 
@@ -66,6 +71,7 @@ impl Kind {
             Kind::Fail => 2,
             Kind::Log => 3,
             Kind::Ignored => 4,
+            Kind::Alive => 5,
         }
     }
 
@@ -77,6 +83,7 @@ impl Kind {
             2 => Kind::Fail,
             3 => Kind::Log,
             4 => Kind::Ignored,
+            5 => Kind::Alive,
             _ => return None,
         })
     }
@@ -137,6 +144,9 @@ pub struct Filters {
     pub success_keywords: String,
     /// Keywords of a failure, comma-separated.
     pub failure_keywords: String,
+    /// A ping by id counts only with the project's ping key: the project's rule, beside each check of its, so that a ping
+    /// needs no second look.
+    pub needs_key: bool,
 }
 
 /// What an HTTP ping says under these rules. The method is case-sensitive, as HTTP has it (RFC 9110 section 9.1).
@@ -146,7 +156,8 @@ pub fn read(action: Action, method: &str, body: &[u8], filters: &Filters, status
             kind: Kind::Ignored,
             cause: Cause::Method,
         }
-    } else if filters.http_body {
+    } else if filters.http_body && action != Action::Alive {
+        // What says that it only still runs begins and ends nothing, whatever its body holds.
         by_keyword(body, filters)
     } else {
         by_address(action)
@@ -166,6 +177,7 @@ fn by_address(action: Action) -> Signal {
         Action::Start => (Kind::Start, Cause::Address),
         Action::Fail => (Kind::Fail, Cause::Address),
         Action::Log => (Kind::Log, Cause::Address),
+        Action::Alive => (Kind::Alive, Cause::Address),
         Action::Exit(0) => (Kind::Success, Cause::ExitStatus(0)),
         Action::Exit(status) => (Kind::Fail, Cause::ExitStatus(status)),
     };
@@ -221,6 +233,7 @@ mod tests {
             (Action::Start, Kind::Start),
             (Action::Fail, Kind::Fail),
             (Action::Log, Kind::Log),
+            (Action::Alive, Kind::Alive),
             (Action::Exit(0), Kind::Success),
             (Action::Exit(1), Kind::Fail),
             (Action::Exit(255), Kind::Fail),
@@ -314,7 +327,14 @@ mod tests {
 
     #[test]
     fn kinds_survive_their_number() {
-        for kind in [Kind::Success, Kind::Start, Kind::Fail, Kind::Log, Kind::Ignored] {
+        for kind in [
+            Kind::Success,
+            Kind::Start,
+            Kind::Fail,
+            Kind::Log,
+            Kind::Ignored,
+            Kind::Alive,
+        ] {
             assert_eq!(Kind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(Kind::from_number(9), None);

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::ingest::{Answer, Refusal};
+use crate::ingest::{Answer, Receipt, Refusal, Told};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {
@@ -52,8 +52,11 @@ struct StatusLabel {
 }
 
 /// What can become of a ping. All are told from the first scrape on, since a rise from nothing is not seen as one.
-const PING_OUTCOMES: [&str; 7] = [
+const PING_OUTCOMES: [&str; 10] = [
     "stored",
+    "counted",
+    "limited",
+    "no_key",
     "created",
     "not_found",
     "ambiguous",
@@ -190,9 +193,19 @@ impl Meters {
         registry.register("checks", "Checks by their stored status", self.checks.clone());
     }
 
-    pub(crate) fn ping(&self, result: Result<Answer, Refusal>) {
-        let outcome = match result {
+    pub(crate) fn ping(&self, result: Result<Told, Refusal>) {
+        let only_counted = matches!(
+            result,
+            Ok(Told {
+                receipt: Some(Receipt { kept: false, .. }),
+                ..
+            })
+        );
+        let outcome = match result.map(|told| told.answer) {
+            _ if only_counted => "counted",
             Ok(Answer::Stored) => "stored",
+            Ok(Answer::Limited(_)) => "limited",
+            Ok(Answer::KeyMissing | Answer::KeyWrong) => "no_key",
             Ok(Answer::Created) => "created",
             Ok(Answer::NotFound) => "not_found",
             Ok(Answer::Ambiguous) => "ambiguous",

@@ -10,6 +10,8 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use allswell_core::secret::Secret;
+
 use crate::clock::Deadline;
 use crate::tls;
 use crate::url::Url;
@@ -57,13 +59,19 @@ pub(crate) enum Failure {
 }
 
 /// Sends `body` and reads the answer, all before the deadline.
-pub(crate) fn post(url: &Url, proxy: Option<&Url>, body: &[u8], by: Deadline) -> Result<Answer, Failure> {
+pub(crate) fn post(
+    url: &Url,
+    proxy: Option<&Url>,
+    ping_key: Option<&Secret<String>>,
+    body: &[u8],
+    by: Deadline,
+) -> Result<Answer, Failure> {
     let mut stream = connect(proxy.unwrap_or(url), by)?;
     let through_tls = url.is_https();
     if let (Some(proxy), true) = (proxy, through_tls) {
         tunnel(&mut stream, url, proxy)?;
     }
-    let head = head(url, proxy.filter(|_| !through_tls), body.len());
+    let head = head(url, proxy.filter(|_| !through_tls), ping_key, body.len());
     if through_tls {
         let name = ServerName::try_from(url.host().to_owned())
             .map_err(|_| Failure::Final("its name cannot be that of a certificate".to_owned()))?;
@@ -76,7 +84,12 @@ pub(crate) fn post(url: &Url, proxy: Option<&Url>, body: &[u8], by: Deadline) ->
     }
 }
 
-fn head(url: &Url, absolute_for: Option<&Url>, body_bytes: usize) -> String {
+fn head(
+    url: &Url,
+    absolute_for: Option<&Url>,
+    ping_key: Option<&Secret<String>>,
+    body_bytes: usize,
+) -> String {
     let target = match absolute_for {
         Some(_) => url.absolute_form(),
         None => url.origin_form(),
@@ -94,6 +107,9 @@ fn head(url: &Url, absolute_for: Option<&Url>, body_bytes: usize) -> String {
         if let Some(login) = login {
             head.push_str(&format!("{name}: {}\r\n", login.reveal()));
         }
+    }
+    if let Some(key) = ping_key {
+        head.push_str(&format!("X-Ping-Key: {}\r\n", key.reveal()));
     }
     if body_bytes > 0 {
         head.push_str("Content-Type: text/plain; charset=utf-8\r\n");
@@ -340,7 +356,7 @@ mod tests {
     #[test]
     fn a_request_names_what_it_is_for_and_how_long_it_is() {
         let url = Url::parse("http://u:p@a.org:81/ping/x?rid=1").unwrap();
-        let direct = head(&url, None, 5);
+        let direct = head(&url, None, Some(&Secret::new("the-key".to_owned())), 5);
         assert!(
             direct.starts_with("POST /ping/x?rid=1 HTTP/1.1\r\nHost: a.org:81\r\n"),
             "{direct}"
@@ -350,7 +366,8 @@ mod tests {
                 && direct.ends_with("Content-Length: 5\r\n\r\n")
         );
         let proxy = Url::parse("http://q:r@p").unwrap();
-        let through = head(&url, Some(&proxy), 0);
+        assert!(direct.contains("\r\nX-Ping-Key: the-key\r\n"), "{direct}");
+        let through = head(&url, Some(&proxy), None, 0);
         assert!(
             through.starts_with("POST http://a.org:81/ping/x?rid=1 HTTP/1.1\r\n"),
             "{through}"

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::secret::Secret;
 
 use crate::BODY_BYTES_UNTOLD;
 use crate::clock::Deadline;
@@ -32,10 +33,14 @@ const REDIRECTS_MAX: usize = 3;
 pub struct Report {
     /// The check's ping address, to which `/start` or an exit status is added.
     pub address: Url,
+    /// The ping key of its project, for servers that ask for it beside an id. It goes to the server of `address` alone.
+    pub ping_key: Option<Secret<String>>,
     /// Make the check if there is none of that name.
     pub create: bool,
     /// Tell the start too.
     pub start: bool,
+    /// How often to say that the job still runs; `None`: never.
+    pub alive_every: Option<Duration>,
     /// How long the end of the job waits for its report.
     pub within: Duration,
     /// Bytes of the end of the output that are sent at most.
@@ -98,15 +103,46 @@ impl Reporter {
                 }
             }
         }
-        let Some(end) = ended.or_else(|| ends.recv().ok()) else {
+        let (end, alive_lost) = match ended {
+            Some(end) => (Some(end), None),
+            None => self.wait(ends),
+        };
+        let Some(end) = end else {
             return;
         };
         let complaint = match self.end(&end, limit) {
             Err(why) => Some(format!("the end of the job was not reported: {why}")),
-            Ok(()) => start_lost.map(|why| format!("the start of the job was not reported: {why}")),
+            Ok(()) => start_lost
+                .map(|why| format!("the start of the job was not reported: {why}"))
+                .or_else(|| alive_lost.map(|why| format!("that the job still ran was not reported: {why}"))),
         };
         // Nobody listens if the job's end no longer waits.
         let _ = events.send(Event::Reported(complaint));
+    }
+
+    /// Waits for the end, and says meanwhile that the job still runs. One such word that does not arrive is followed by the next;
+    /// a server that takes none is left alone, and why is told.
+    fn wait(&mut self, ends: &Receiver<End>) -> (Option<End>, Option<String>) {
+        let mut lost = None;
+        let url = self.address("alive");
+        loop {
+            let every = self.report.alive_every.filter(|_| lost.is_none());
+            let Some(every) = every else {
+                return (ends.recv().ok(), lost);
+            };
+            match ends.recv_timeout(every) {
+                Ok(end) => return (Some(end), lost),
+                Err(RecvTimeoutError::Disconnected) => return (None, lost),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Short, since the end may come while it is under way.
+            if let Told::No {
+                why, may_pass: false, ..
+            } = self.tell(&url, &[], Deadline::after(START_TRY))
+            {
+                lost = Some(why);
+            }
+        }
     }
 
     /// The limit of bodies that the server named, or why the start did not arrive; and the end, if it came meanwhile.
@@ -182,7 +218,9 @@ impl Reporter {
                 Ok(proxy) => proxy,
                 Err(why) => return Told::finally(why),
             };
-            let answer = match http::post(&url, proxy.as_ref(), body, by) {
+            let is_ours = place == self.report.address.place();
+            let key = self.report.ping_key.as_ref().filter(|_| is_ours);
+            let answer = match http::post(&url, proxy.as_ref(), key, body, by) {
                 Ok(answer) => answer,
                 Err(failure) => return Told::of_failure(&place, &failure),
             };
@@ -239,6 +277,9 @@ impl Told {
                 may_pass: true,
                 wait: answer.retry_after,
             },
+            403 if answer.text.contains("X-Ping-Key") => Told::finally(format!(
+                "{place} wants the ping key of the check's project, and it did not come or is wrong (403)"
+            )),
             404 => Told::finally(format!(
                 "{place} knows no such check, or is not the beginning of ping addresses (404)"
             )),

@@ -45,6 +45,7 @@ fn moved(reason: &Reason, from: Option<i64>) -> Reason {
 fn moved_from(reason: &mut Reason) -> Option<&mut Option<i64>> {
     match reason {
         Reason::Timeout { moved_from, .. }
+        | Reason::SilentAfterPause { moved_from, .. }
         | Reason::RunTimeout { moved_from, .. }
         | Reason::MaxRun { moved_from, .. }
         | Reason::UnusualRun { moved_from, .. }
@@ -85,7 +86,7 @@ impl Model {
             .history
             .iter()
             .rposition(|fact| match fact {
-                Fact::Pause | Fact::Resume | Fact::Missed => true,
+                Fact::Pause | Fact::PauseUntil(_) | Fact::PauseOver(_) | Fact::Resume | Fact::Missed => true,
                 Fact::Ping { outcome, .. } => outcome.is_some_and(|outcome| !outcome.up),
                 _ => false,
             })
@@ -228,6 +229,9 @@ impl Model {
     pub(crate) fn waits(&self) -> Option<Waits> {
         let run = self.open_run().filter(|_| self.status() != Status::Down);
         let of_run = run.map(|(start, _)| self.waits_for_end(start));
+        if of_run.is_some() && self.alive().is_some() {
+            return of_run;
+        }
         match (of_run, self.waits_by_schedule()) {
             (Some(run), Some(ping)) if ping.until < run.until => Some(ping),
             (Some(run), _) => Some(run),
@@ -239,21 +243,22 @@ impl Model {
         let (rules, grace) = (self.settings.rules, self.settings.grace);
         let started = start.as_micros();
         let moved_from = None;
-        let waits = |limit: Span, reason| Waits {
-            expected: start,
+        let since = |from: Timestamp, limit: Span, reason| Waits {
+            expected: from,
             limit,
-            until: start + limit,
+            until: from + limit,
             reason,
         };
         let plain = match rules.max_run_secs {
             None => {
-                let grace_secs = grace.as_secs();
+                let alive = self.alive();
                 let reason = Reason::RunTimeout {
                     started,
-                    grace: grace_secs,
+                    last_alive: alive.map(Timestamp::as_micros),
+                    grace: grace.as_secs(),
                     moved_from,
                 };
-                waits(grace, reason)
+                since(alive.map_or(start, |alive| alive.max(start)), grace, reason)
             }
             Some(limit) => {
                 let reason = Reason::MaxRun {
@@ -261,7 +266,7 @@ impl Model {
                     limit: i64::from(limit),
                     moved_from,
                 };
-                waits(secs(limit), reason)
+                since(start, secs(limit), reason)
             }
         };
         let mut runs = self.runs();
@@ -276,7 +281,7 @@ impl Model {
         // Half of the others are no longer than this one.
         let usual = runs[(known - 1) / 2].as_micros();
         let limit = Span::from_micros((usual * i64::from(rule.tenths) / 10).max(usual + 10_000_000));
-        if limit >= plain.limit {
+        if start + limit >= plain.until {
             return plain;
         }
         let reason = Reason::UnusualRun {
@@ -286,24 +291,35 @@ impl Model {
             runs: u8::try_from(known).expect("bounded"),
             moved_from,
         };
-        waits(limit, reason)
+        since(start, limit, reason)
     }
 
     fn waits_by_schedule(&self) -> Option<Waits> {
         let (rules, grace) = (self.settings.rules, self.settings.grace);
         let expected = self.expected()?;
-        let last = self.last_ping()?;
-        let started = self.open_run().is_some_and(|(start, _)| start >= last);
-        let (last_ping, grace_secs, moved_from) = (last.as_micros(), grace.as_secs(), None);
-        let plain = Waits {
-            expected,
-            limit: grace,
-            until: expected + grace,
-            reason: Reason::Timeout {
+        let last = self.last_ping();
+        let started = self
+            .open_run()
+            .is_some_and(|(start, _)| last.is_none_or(|last| start >= last));
+        let last_ping = last.unwrap_or(expected).as_micros();
+        let (grace_secs, moved_from) = (grace.as_secs(), None);
+        let silent = match (last, self.pause_end()) {
+            (None, Some(paused_until)) => Reason::SilentAfterPause {
+                paused_until: paused_until.as_micros(),
+                grace: grace_secs,
+                moved_from,
+            },
+            _ => Reason::Timeout {
                 last_ping,
                 grace: grace_secs,
                 moved_from,
             },
+        };
+        let plain = Waits {
+            expected,
+            limit: grace,
+            until: expected + grace,
+            reason: silent,
         };
         Some(match (started, rules.max_run_secs, rules.start_grace_secs) {
             (true, Some(max_run), _) => Waits {

@@ -271,8 +271,7 @@ impl World {
                 format!("check {} still waits", check.id)
             });
         }
-        let nominal = model.nominal();
-        let latest = nominal.map(|at| state.excused_until.map_or(at, |until| until.max(at)));
+        let latest = model.wake_up(state.excused_until);
         let right = match (check.deadline, latest) {
             (None, None) => true,
             (Some(stored), Some(latest)) => stored <= latest,

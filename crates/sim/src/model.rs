@@ -43,6 +43,8 @@ pub(crate) struct Note {
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
     Pause,
+    /// It ends by itself at this instant.
+    PauseUntil(Timestamp),
     Resume,
     Edit(Box<Settings>, Vec<Channel>),
     Delete,
@@ -58,6 +60,10 @@ pub(crate) enum Fact {
         outcome: Option<Outcome>,
     },
     Pause,
+    /// With its end.
+    PauseUntil(Timestamp),
+    /// The end of that, which may not be its instant any more when a clock was set back.
+    PauseOver(Timestamp),
     /// From paused.
     Resume,
     Missed,
@@ -151,7 +157,7 @@ impl Model {
                     kind: Kind::Success | Kind::Fail,
                     ..
                 } => Some(Some(self.known(place, *at))),
-                Fact::Resume => Some(None),
+                Fact::Resume | Fact::PauseOver(_) => Some(None),
                 _ => None,
             })?
     }
@@ -201,16 +207,68 @@ impl Model {
                 rid,
                 ..
             } => rid.is_none() || *rid == started,
-            Fact::Ping { kind: Kind::Fail, .. } | Fact::Pause | Fact::Resume => true,
+            Fact::Ping { kind: Kind::Fail, .. } | Fact::Pause | Fact::PauseUntil(_) | Fact::Resume => true,
             _ => false,
         });
         (!ended).then(|| (self.known(start, at), started))
+    }
+
+    /// The end of the pause that is the last thing that happened, or the instant from which the check is expected since.
+    pub(crate) fn pause_end(&self) -> Option<Timestamp> {
+        let facts = self.history.iter().enumerate().rev();
+        let mut decisive = facts.filter_map(|(place, fact)| match fact {
+            Fact::PauseUntil(until) => Some(Some(*until)),
+            Fact::PauseOver(at) => Some(Some(self.known(place, *at))),
+            Fact::Pause
+            | Fact::Resume
+            | Fact::Missed
+            | Fact::Ping {
+                kind: Kind::Success | Kind::Fail,
+                ..
+            } => Some(None),
+            _ => None,
+        });
+        decisive.next().flatten()
+    }
+
+    /// The last sign of life of the open run.
+    pub(crate) fn alive(&self) -> Option<Timestamp> {
+        let (_, own) = self.open_run()?;
+        let facts = self.history.iter().enumerate().rev();
+        let of_run = facts.take_while(|(_, fact)| {
+            !matches!(
+                fact,
+                Fact::Ping {
+                    kind: Kind::Start,
+                    ..
+                }
+            )
+        });
+        of_run
+            .filter_map(|(place, fact)| match fact {
+                Fact::Ping {
+                    at,
+                    kind: Kind::Alive,
+                    rid,
+                    ..
+                } if rid.is_none() || *rid == own => Some(self.known(place, *at)),
+                _ => None,
+            })
+            .next()
+    }
+
+    /// When the sweep must look: at the deadline, or at the end of a pause.
+    pub(crate) fn wake_up(&self, excused: Option<Timestamp>) -> Option<Timestamp> {
+        let deadline = self.nominal().map(|at| excused.map_or(at, |until| until.max(at)));
+        let pause = self.pause_end().filter(|_| self.status() == Status::Paused);
+        [deadline, pause].into_iter().flatten().min()
     }
 
     /// When the next signal is expected by the schedule.
     pub(crate) fn expected(&self) -> Option<Timestamp> {
         match (self.status(), self.last_ping()) {
             (Status::Up, Some(last)) => self.schedule.next_after(last),
+            (Status::New, None) => self.pause_end().and_then(|at| self.schedule.next_after(at)),
             _ => None,
         }
     }
@@ -348,6 +406,16 @@ impl Model {
                 self.turn(Status::Paused, at, |reason| *reason == Reason::Paused, flips)?;
                 self.history.push(Fact::Pause);
             }
+            Deed::PauseUntil(until) => {
+                let fits = |reason: &Reason| {
+                    *reason
+                        == Reason::PausedUntil {
+                            until: until.as_micros(),
+                        }
+                };
+                self.turn(Status::Paused, at, fits, flips)?;
+                self.history.push(Fact::PauseUntil(until));
+            }
             Deed::Resume => {
                 if self.status() == Status::Paused {
                     self.turn(Status::New, at, |reason| *reason == Reason::Resumed, flips)?;
@@ -397,14 +465,34 @@ impl Model {
     }
 
     fn could_be_missed(&self, flip: &Flip) -> bool {
-        flip.seq == self.flips.len() as u64 + 1
-            && nominal_of(&flip.reason).is_some()
+        if flip.seq != self.flips.len() as u64 + 1 {
+            return false;
+        }
+        if let Reason::PauseOver { until } = flip.reason {
+            return self.status() == Status::Paused
+                && self.pause_end().is_some_and(|at| at.as_micros() == until);
+        }
+        nominal_of(&flip.reason).is_some()
             && self.waits().is_some_and(|waits| waits.is_missed_by(&flip.reason))
     }
 
     fn missed(&mut self, noticed: Noticed, around: &Around<'_>) -> Held {
         let Noticed { flip, noticed_at } = noticed;
         let tell = || format!("check {}: {flip:?}, noticed at {noticed_at}", self.id);
+        if let Reason::PauseOver { until } = flip.reason {
+            let until = Timestamp::from_micros(until);
+            let chains = (flip.from, flip.to) == (Status::Paused, Status::New)
+                && flip.at == until.max(self.status_since());
+            holds(CHAIN, chains, tell)?;
+            holds(
+                EARLY,
+                noticed_at >= until && noticed_at <= around.latest_clock,
+                tell,
+            )?;
+            self.flipped(flip);
+            self.history.push(Fact::PauseOver(until));
+            return Ok(());
+        }
         let Some(waits) = self.waits() else {
             return broken(EARLY, format!("{}, and nothing was awaited", tell()));
         };

@@ -57,6 +57,7 @@ const fn kind_of(action: Action) -> Kind {
         Action::Fail | Action::Exit(_) => Kind::Fail,
         Action::Start => Kind::Start,
         Action::Log => Kind::Log,
+        Action::Alive => Kind::Alive,
     }
 }
 
@@ -156,6 +157,10 @@ impl World {
         if self.roll(3) == 0 {
             self.agenda(begins, errand(Action::Start));
             let lasts = Span::from_millis(100 + i64::from(self.roll(40_000)));
+            if self.roll(2) == 0 {
+                let part = Span::from_millis(100 + i64::from(self.roll(40_000)));
+                self.agenda(begins + part, errand(Action::Alive));
+            }
             self.agenda(begins + lasts, errand(ends));
         } else {
             self.agenda(begins, errand(ends));
@@ -180,7 +185,7 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(34) {
+        match self.roll(38) {
             30..=33 => {
                 // All at once: they come into one batch, or several.
                 for _ in 0..2 + self.roll(3) {
@@ -195,6 +200,9 @@ impl World {
                     self.send(errand(action, None));
                 }
             }
+            34 => self.send(errand(Action::Alive, None)),
+            35 => self.send(errand(Action::Alive, Some(Uuid::from_u128(7)))),
+            36..=37 => self.deed(id, Wanted::PauseFor),
             0..=4 => self.send(errand(Action::Success, None)),
             5..=6 => self.send(errand(Action::Fail, None)),
             7..=9 => self.send(errand(Action::Start, None)),
@@ -295,6 +303,7 @@ impl World {
         let name = self.models[&id].settings.name.clone();
         let what = match wanted {
             Wanted::Pause => Deed::Pause,
+            Wanted::PauseFor => Deed::PauseUntil(self.now + Span::from_secs(20 + i64::from(self.roll(900)))),
             Wanted::Resume => Deed::Resume,
             Wanted::Delete => Deed::Delete,
             Wanted::Edit => {
@@ -356,6 +365,7 @@ impl World {
 #[derive(Copy, Clone)]
 enum Wanted {
     Pause,
+    PauseFor,
     Resume,
     Edit,
     Delete,
@@ -378,6 +388,10 @@ async fn act(
     match &note.what {
         Deed::Pause => {
             record::apply_and_save(tx, &mut check, Event::Pause, at, &mut dice, &zones).await?;
+        }
+        Deed::PauseUntil(until) => {
+            let event = Event::PauseUntil(*until);
+            record::apply_and_save(tx, &mut check, event, at, &mut dice, &zones).await?;
         }
         Deed::Resume => {
             record::apply_and_save(tx, &mut check, Event::Resume, at, &mut dice, &zones).await?;

@@ -33,11 +33,15 @@ postgres_statements! {
             update checks set version = checks.version + 1, status = v.status, status_since = v.status_since,
                 last_ping_at = v.last_ping_at, last_start_at = v.last_start_at, last_start_rid = v.last_start_rid,
                 last_duration = v.last_duration, excused_until = v.excused_until, ping_count = v.ping_count, flip_count = v.flip_count,
+                pings_not_kept = v.pings_not_kept, last_success_at = v.last_success_at, paused_until = v.paused_until,
+                last_alive_at = v.last_alive_at,
                 deadline = case when v.moves = 1 then v.deadline else checks.deadline end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
-                        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $28::bigint[])
+                        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
+                        $31::bigint[], $32::bigint[])
                 as v (id, version, status, status_since, last_ping_at, last_start_at, last_start_rid, last_duration,
-                      ping_count, flip_count, deadline, moves, excused_until)
+                      ping_count, flip_count, deadline, moves, excused_until, pings_not_kept, last_success_at, paused_until,
+                      last_alive_at)
             where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
             returning checks.id
         ), b as (
@@ -241,6 +245,10 @@ impl Tx<'_> {
             deadline,
             moves,
             excused_until,
+            not_kept,
+            last_success,
+            paused_until,
+            last_alive,
         ] = &checks.numbers;
         let [n, at, kind, source, exit_status, body_bytes] = &pings.numbers;
         let values = [
@@ -272,6 +280,10 @@ impl Tx<'_> {
             bodies.numbers.as_slice().into(),
             sealed.as_slice().into(),
             excused_until.as_slice().into(),
+            not_kept.as_slice().into(),
+            last_success.as_slice().into(),
+            paused_until.as_slice().into(),
+            last_alive.as_slice().into(),
         ];
         let rows = self.all(&SAVE, &values).await?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
@@ -296,8 +308,9 @@ struct Checks {
     ids: Vec<Option<Uuid>>,
     versions: Vec<Option<i64>>,
     rids: Vec<Option<Uuid>>,
-    /// Status, since, last ping, last start, last duration, pings, flips, deadline, whether that moves, excuse.
-    numbers: [Vec<Option<i64>>; 10],
+    /// Status, since, last ping, last start, last duration, pings, flips, deadline, whether that moves, excuse, pings that
+    /// are not kept, last success, end of the pause, last sign of life.
+    numbers: [Vec<Option<i64>>; 14],
 }
 
 impl Checks {
@@ -319,6 +332,10 @@ impl Checks {
                 one.deadline.map(Timestamp::as_micros),
                 Some(one.moves().into()),
                 state.excused_until.map(Timestamp::as_micros),
+                Some(signed(state.not_kept)),
+                state.last_success.map(Timestamp::as_micros),
+                state.paused_until.map(Timestamp::as_micros),
+                state.last_alive.map(Timestamp::as_micros),
             ];
             for (column, value) in columns.numbers.iter_mut().zip(row) {
                 column.push(value);

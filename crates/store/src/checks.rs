@@ -18,7 +18,7 @@ macro_rules! columns {
          last_start_rid, last_duration, excused_until, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
          post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
          start_keywords, success_keywords, failure_keywords, name, slug, tags, description, \
-         rules, rules_state"
+         rules, rules_state, pings_not_kept, last_success_at, paused_until, last_alive_at, needs_key"
     };
 }
 pub(crate) use columns;
@@ -54,15 +54,17 @@ statements! {
     COUNT = "select count(*) as checks from checks where deleted_at is null";
     INSERT = concat!("insert into checks (", columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)");
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39,
+                (select require_ping_key from projects where id = $2), $40)");
     // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
     SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
             last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10,
-            excused_until = $11
+            excused_until = $11, pings_not_kept = $12, last_success_at = $13, paused_until = $14, last_alive_at = $15
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_STATE_AND_DEADLINE = "update checks set version = version + 1, status = $3, status_since = $4,
             last_ping_at = $5, last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9,
-            flip_count = $10, excused_until = $11, deadline = $12
+            flip_count = $10, excused_until = $11, pings_not_kept = $12, last_success_at = $13, paused_until = $14,
+            last_alive_at = $15, deadline = $16
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1";
     SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
@@ -120,6 +122,10 @@ fn read(row: &impl Columns) -> Result<Check> {
         ping_count: row.get("ping_count")?,
         flip_count: row.get("flip_count")?,
         recent: Recent::default(),
+        not_kept: row.get("pings_not_kept")?,
+        last_success: row.get("last_success_at")?,
+        paused_until: row.get("paused_until")?,
+        last_alive: row.get("last_alive_at")?,
     };
     let kind: i64 = row.get("timing_kind")?;
     let kind = if kind == 0 {
@@ -144,6 +150,7 @@ fn read(row: &impl Columns) -> Result<Check> {
         start_keywords: row.get("start_keywords")?,
         success_keywords: row.get("success_keywords")?,
         failure_keywords: row.get("failure_keywords")?,
+        needs_key: row.get("needs_key")?,
     };
     let settings = Settings {
         name: row.get("name")?,
@@ -175,7 +182,7 @@ const fn timing_number(kind: TimingKind) -> i64 {
     }
 }
 
-fn state_values(check: &Check) -> [Param<'static>; 11] {
+fn state_values(check: &Check) -> [Param<'static>; 15] {
     let state = &check.state;
     [
         check.id.into(),
@@ -189,13 +196,17 @@ fn state_values(check: &Check) -> [Param<'static>; 11] {
         state.ping_count.into(),
         state.flip_count.into(),
         state.excused_until.into(),
+        state.not_kept.into(),
+        state.last_success.into(),
+        state.paused_until.into(),
+        state.last_alive.into(),
     ]
 }
 
-fn state_and_deadline_values(check: &Check, deadline: Option<Timestamp>) -> [Param<'static>; 12] {
-    let mut values = [Param::Null; 12];
-    values[..11].copy_from_slice(&state_values(check));
-    values[11] = deadline.into();
+fn state_and_deadline_values(check: &Check, deadline: Option<Timestamp>) -> [Param<'static>; 16] {
+    let mut values = [Param::Null; 16];
+    values[..15].copy_from_slice(&state_values(check));
+    values[15] = deadline.into();
     values
 }
 
@@ -425,6 +436,10 @@ impl Tx<'_> {
             (&settings.description).into(),
             rules.as_deref().into(),
             recent.as_deref().into(),
+            state.not_kept.into(),
+            state.last_success.into(),
+            state.paused_until.into(),
+            state.last_alive.into(),
             seq.into(),
         ];
         self.run(&INSERT, &values).await?;

@@ -32,6 +32,7 @@ fn statements(for_postgres: bool) -> Vec<Named> {
         ("outbox/telling", crate::outbox::telling::STATEMENTS),
         ("pages", crate::pages::STATEMENTS),
         ("people", crate::people::STATEMENTS),
+        ("ping_keys", crate::ping_keys::STATEMENTS),
         ("pings", crate::pings::STATEMENTS),
         ("projects", crate::projects::STATEMENTS),
         ("retention", crate::retention::STATEMENTS),

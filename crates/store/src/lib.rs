@@ -28,6 +28,7 @@ pub mod once;
 pub mod outbox;
 pub mod pages;
 pub mod people;
+pub mod ping_keys;
 pub mod pings;
 pub mod projects;
 pub mod retention;

@@ -14,7 +14,8 @@ statements! {
     MARKED = "with due as materialized (select check_id from prune_due limit $1", skipping locked, then ")
         delete from prune_due where check_id in (select check_id from due) returning check_id";
     UNMARK = "delete from prune_due where check_id = $1";
-    NEWEST = "select n from pings where check_id = $1 order by n desc limit 1";
+    // By rows and not by numbers: of those that only counted there are none.
+    BEYOND = "select n from pings where check_id = $1 order by n desc limit 1 offset $2";
     PINGS_DELETE = "delete from pings where check_id = $1 and n <= $2";
     // By the numbers that their pings hold, and before these go. A number may by now be that of another body, and an
     // array is for PostgreSQL, whose planner would look at all bodies otherwise.
@@ -118,10 +119,10 @@ impl Tx<'_> {
         ];
         let mut more = self.run(&FLIPS_OLD, &values).await? >= SLICE;
         let oldest = self.first(&OLDEST, &[check.into()]).await?;
-        let newest = self.first(&NEWEST, &[check.into()]).await?;
-        if let (Some(oldest), Some(newest)) = (oldest, newest) {
-            let (oldest, newest): (u64, u64) = (oldest.get("n")?, newest.get("n")?);
-            let beyond = newest.saturating_sub(kept.pings);
+        let beyond = self.first(&BEYOND, &[check.into(), kept.pings.into()]).await?;
+        if let Some(oldest) = oldest {
+            let oldest: u64 = oldest.get("n")?;
+            let beyond = beyond.map_or(Ok(0), |row| row.get("n"))?;
             let last_gone = beyond.min(oldest + SLICE);
             more |= last_gone < beyond;
             self.prune_pings(check, kept, last_gone).await?;

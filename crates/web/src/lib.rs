@@ -13,6 +13,7 @@ mod native;
 mod pages;
 mod path;
 mod ping;
+mod ping_answer;
 mod prometheus;
 mod query;
 mod quotas;

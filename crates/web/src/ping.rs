@@ -4,70 +4,77 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use allswell_core::admission::{Admission, Asked, Sent, admit};
 use allswell_core::id::{self, CheckId};
 use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
-use allswell_engine::ingest::{Address, Answer, Arrival, Refusal, cut_user_agent};
+use allswell_engine::ingest::{Address, Arrival, Refusal, Told, cut_user_agent};
 use allswell_store::checks::Found;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::header::{HeaderName, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use crate::client::Client;
-use crate::error::{self, Error};
-use crate::headers;
+use crate::ping_answer::{self, Form, Refused};
 use crate::query::Query;
 use crate::serve::Peer;
-use crate::serve::body::{BodyError, read_cut};
+use crate::serve::body::{BodyError, Cut, read_cut};
 use crate::state::App;
 
-const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not found");
-const BAD_ADDRESS: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid url format");
-const BAD_RUN_ID: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid uuid format");
-const AMBIGUOUS: (StatusCode, &str) = (StatusCode::CONFLICT, "ambiguous slug");
+/// Where a ping by id brings the ping key of its project, if that is asked for.
+const PING_KEY: HeaderName = HeaderName::from_static("x-ping-key");
+const PING_KEY_CHARS_MAX: usize = 100;
 
 /// Any method on `/ping/...`.
 ///
 /// Every request that waits for its commit keeps this future: what is rare lies in a box of its own, made when needed.
 pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
     let (parts, body, client) = opened(request, &app);
-    let limits = app.limits();
+    let form = Form::asked(&parts.headers);
     // Read before anything is decided: a client in the middle of sending hears no answer.
     let body = if body.is_end_stream() {
         Bytes::new()
     } else {
-        let (keep, drain) = (limits.ping_body_bytes, limits.ping_drain_bytes);
-        match Box::pin(read_cut(body, keep, drain, limits.body_within)).await {
+        match Box::pin(read_cut_body(body, &app)).await {
             Ok(cut) => cut.bytes,
-            Err(BodyError::TimedOut) => {
-                return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time").into_response();
-            }
+            Err(BodyError::TimedOut) => return Refused::TooSlow.into_response(form),
             Err(BodyError::Broken(_) | BodyError::TooLarge { .. }) => {
-                return StatusCode::BAD_REQUEST.into_response();
+                return Refused::Broken.into_response(form);
             }
         }
     };
     let arrival = match read(&app, parts, body) {
         Ok(arrival) => arrival,
-        Err(Away::With(answer)) => return answer.into_response(),
-        Err(Away::Flawed(address, flaw)) => return Box::pin(flawed(&app, address, flaw, client)).await,
-    };
-    match app.inbox().put(arrival).await {
-        Ok(Answer::Stored) => accepted(&app, StatusCode::OK, "OK"),
-        Ok(Answer::Created) => accepted(&app, StatusCode::CREATED, "Created"),
-        Ok(Answer::NotFound) => nobody_s(&app, client),
-        Ok(Answer::Ambiguous) => AMBIGUOUS.into_response(),
-        Err(Refusal::Full | Refusal::Busy) => error::try_again(),
-        Err(Refusal::Failed) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "the ping could not be stored").into_response()
+        Err(Away::With(refused)) => return refused.into_response(form),
+        Err(Away::Flawed(address, flaw)) => {
+            let refused = Box::pin(flawed(&app, address, flaw)).await;
+            return or_too_many(refused, &app, client).into_response(form);
         }
+    };
+    let told = app.inbox().put_and_hear(arrival).await;
+    answered(&app, told, form, client)
+}
+
+async fn read_cut_body(body: Body, app: &App) -> Result<Cut, BodyError> {
+    let limits = app.limits();
+    let (keep, drain) = (limits.ping_body_bytes, limits.ping_drain_bytes);
+    read_cut(body, keep, drain, limits.body_within).await
+}
+
+/// What is answered once it is known what became of a ping.
+fn answered(app: &App, told: Result<Told, Refusal>, form: Form, client: Option<IpAddr>) -> Response {
+    let body_limit = app.limits().ping_body_bytes;
+    let answer = told.map_err(Refused::from);
+    match answer.and_then(|told| ping_answer::of(told, form, body_limit)) {
+        Ok(response) => response,
+        Err(refused) => or_too_many(refused, app, client).into_response(form),
     }
 }
 
@@ -78,19 +85,22 @@ fn opened(request: Request, app: &App) -> (Parts, Body, Option<IpAddr>) {
     (parts, body, client)
 }
 
-/// The address is nobody's. Who tries many is not told any more which of them are somebody's.
-fn nobody_s(app: &App, client: Option<IpAddr>) -> Response {
-    match app.take_unknown_address(client) {
-        Ok(()) => NOT_FOUND.into_response(),
-        Err(secs) => Error::TooMany(secs).into_response(),
+/// Who tries many addresses that are nobody's, or many keys, is not told any more which of them are somebody's.
+fn or_too_many(refused: Refused, app: &App, client: Option<IpAddr>) -> Refused {
+    match refused {
+        Refused::NotFound | Refused::KeyWrong => match app.take_unknown_address(client) {
+            Ok(()) => refused,
+            Err(secs) => Refused::TooManyUnknown(secs),
+        },
+        other => other,
     }
 }
 
 /// A request that is no ping.
 enum Away {
-    With((StatusCode, &'static str)),
+    With(Refused),
     /// With a bad exit status or run id.
-    Flawed(Address, (StatusCode, &'static str)),
+    Flawed(Address, Refused),
 }
 
 /// What a request says.
@@ -99,15 +109,16 @@ fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Away> {
     let path = parts.uri.path().strip_prefix("/ping/").unwrap_or_default();
     let (address, action) = match parse(path, query.last("create") == Some("1")) {
         Parsed::Ping(address, action) => (address, action),
-        Parsed::BadSlug => return Err(Away::With(BAD_ADDRESS)),
-        Parsed::Nothing => return Err(Away::With(NOT_FOUND)),
+        Parsed::BadSlug => return Err(Away::With(Refused::BadAddress)),
+        Parsed::Nothing => return Err(Away::With(Refused::NotFound)),
     };
+    let address = with_key(address, &parts.headers);
     let rid = query.last("rid").map(id::parse_run_id);
     let Some(action) = action else {
-        return Err(Away::Flawed(address, BAD_ADDRESS));
+        return Err(Away::Flawed(address, Refused::BadAddress));
     };
     if rid == Some(None) {
-        return Err(Away::Flawed(address, BAD_RUN_ID));
+        return Err(Away::Flawed(address, Refused::BadRunId));
     }
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
     Ok(Arrival {
@@ -131,14 +142,15 @@ fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Away> {
     })
 }
 
-fn accepted(app: &App, status: StatusCode, text: &'static str) -> Response {
-    let mut response = (status, text).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(CACHE_CONTROL, headers::NEVER_CACHED);
-    headers.insert("ping-body-limit", HeaderValue::from(app.limits().ping_body_bytes));
-    response
+/// An id, with the ping key that came beside it. What is longer than any key opens nothing, as any other.
+fn with_key(address: Address, headers: &HeaderMap) -> Address {
+    match (address, headers.get(PING_KEY)) {
+        (Address::Check(id), Some(key)) => {
+            let key = key.to_str().unwrap_or_default();
+            Address::CheckWithKey(id, Secret::new(key.chars().take(PING_KEY_CHARS_MAX).collect()))
+        }
+        (address, _) => address,
+    }
 }
 
 /// A header as text: UTF-8, else each byte as its Latin-1 character.
@@ -151,19 +163,32 @@ fn text_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Cow<'h, str> {
 }
 
 /// A ping with a bad exit status or run id: what its address names decides the answer first.
-async fn flawed(
-    app: &App,
-    address: Address,
-    flaw: (StatusCode, &'static str),
-    client: Option<IpAddr>,
-) -> Response {
+async fn flawed(app: &App, address: Address, flaw: Refused) -> Refused {
     let now = app.now();
+    let key_required = app.limits().ping_key_required;
     let answer = app.store().read(async move |reader| {
         let system = SystemScope::engine();
-        let (found, create) = match address {
+        let (found, create) = match &address {
             Address::Ourselves(_) => (Found::None, false),
-            Address::Check(id) => {
-                let check = reader.check_any(system, id).await?;
+            Address::Check(id) | Address::CheckWithKey(id, _) => {
+                let check = reader.check_any(system, *id).await?;
+                let asked = check.as_ref().map(|check| Asked {
+                    project: check.project,
+                    needs_key: check.settings.filters.needs_key,
+                });
+                let sent = match &address {
+                    Address::CheckWithKey(_, key) => {
+                        let project = reader.project_by_ping_key(system, key.reveal(), now).await?;
+                        project.map_or(Sent::Wrong, Sent::Opens)
+                    }
+                    _ => Sent::Nothing,
+                };
+                match admit(key_required, asked, sent) {
+                    Admission::Granted => {}
+                    Admission::NotFound => return Ok(Refused::NotFound),
+                    Admission::KeyMissing => return Ok(Refused::KeyMissing),
+                    Admission::KeyWrong => return Ok(Refused::KeyWrong),
+                }
                 (
                     check.map_or(Found::None, |check| Found::One(Box::new(check))),
                     false,
@@ -172,28 +197,29 @@ async fn flawed(
             Address::Slug { key, slug, create } => {
                 let project = reader.project_by_ping_key(system, key.reveal(), now).await?;
                 let Some(project) = project else {
-                    return Ok(NOT_FOUND);
+                    return Ok(Refused::NotFound);
                 };
                 (
-                    reader
-                        .check_by_slug(ProjectScope::granted(project), &slug)
-                        .await?,
-                    create,
+                    reader.check_by_slug(ProjectScope::granted(project), slug).await?,
+                    *create,
                 )
             }
         };
         Ok::<_, allswell_store::Error>(match found {
-            Found::Ambiguous => AMBIGUOUS,
-            Found::None if !create => NOT_FOUND,
+            Found::Ambiguous => Refused::Ambiguous,
+            Found::None if !create => Refused::NotFound,
             // With `create=1` the check would have been made, had the rest been right.
             Found::None | Found::One(_) => flaw,
         })
     });
-    match answer.await {
-        Ok((StatusCode::NOT_FOUND, _)) => nobody_s(app, client),
-        Ok(answer) => answer.into_response(),
-        Err(error) => Error::from(error).into_response(),
-    }
+    answer.await.unwrap_or_else(|error: allswell_store::Error| {
+        tracing::error!("a ping with a bad run id or exit status could not be judged: {error}");
+        if error.is_passing() {
+            Refused::TryAgain
+        } else {
+            Refused::Failed
+        }
+    })
 }
 
 enum Parsed {
@@ -252,6 +278,7 @@ fn action_of(suffix: &str) -> Option<Option<Action>> {
         "start" => Some(Some(Action::Start)),
         "fail" => Some(Some(Action::Fail)),
         "log" => Some(Some(Action::Log)),
+        "alive" => Some(Some(Action::Alive)),
         digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             // Leading zeros are fine, and a number may be longer than any integer.
             let digits = digits.trim_start_matches('0');
@@ -274,7 +301,9 @@ mod tests {
 
     fn say(path: &str) -> String {
         match parse(path, false) {
-            Parsed::Ping(Address::Check(_), action) => format!("check {action:?}"),
+            Parsed::Ping(Address::Check(_) | Address::CheckWithKey(..), action) => {
+                format!("check {action:?}")
+            }
             Parsed::Ping(Address::Slug { slug, .. }, action) => format!("slug {slug} {action:?}"),
             Parsed::Ping(Address::Ourselves(_), _) => "ourselves".to_owned(),
             Parsed::BadSlug => "bad slug".to_owned(),
@@ -300,6 +329,7 @@ mod tests {
             ("/start", "check Some(Start)"),
             ("/fail", "check Some(Fail)"),
             ("/log", "check Some(Log)"),
+            ("/alive", "check Some(Alive)"),
             ("/0", "check Some(Exit(0))"),
             ("/007", "check Some(Exit(7))"),
             ("/255", "check Some(Exit(255))"),
@@ -324,6 +354,9 @@ mod tests {
         for (path, meaning) in [
             ("key/backup", "slug backup Some(Success)"),
             ("key/backup/start", "slug backup Some(Start)"),
+            ("key/backup/alive", "slug backup Some(Alive)"),
+            ("key/alive", "slug alive Some(Success)"),
+            ("key/alive/alive", "slug alive Some(Alive)"),
             ("key/backup/3", "slug backup Some(Exit(3))"),
             ("key/backup/300", "slug backup None"),
             ("key/backup/", "nothing"),

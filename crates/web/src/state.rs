@@ -39,6 +39,8 @@ pub struct WebLimits {
     pub wrong_keys: Quota,
     /// Pings of one client to addresses that are nobody's; then they are refused.
     pub unknown_addresses: Quota,
+    /// A ping by id needs the ping key of its project.
+    pub ping_key_required: bool,
 }
 
 /// How the instance is reached, and what it says of itself.

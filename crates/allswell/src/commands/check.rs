@@ -151,6 +151,18 @@ fn chosen_channels(wanted: &[String], known: &[ChannelId]) -> Result<Vec<Channel
     chosen.collect()
 }
 
+/// When its pause ends by itself, if it does.
+fn paused_until(check: &Check) -> Option<Timestamp> {
+    check
+        .state
+        .paused_until
+        .filter(|_| check.state.status == Status::Paused)
+}
+
+fn until_words(check: &Check) -> String {
+    paused_until(check).map_or_else(String::new, |until| format!(" until {}", until.floor_secs()))
+}
+
 fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
     let plan = record::plan_to_show(check, zones);
     json!({
@@ -159,11 +171,14 @@ fn summary(check: &Check, now: Timestamp, zones: &Zones) -> Value {
         "slug": check.settings.slug,
         "status": check.state.shown_at(&plan, now).word(),
         "since": check.state.status_since.to_string(),
+        "paused_until": paused_until(check).map(|at| at.to_string()),
         "last_ping": check.state.last_ping.map(|at| at.to_string()),
+        "last_success": check.state.last_success.map(|at| at.to_string()),
         "next_ping": check.state.next_ping_at(&plan, now).map(|at| at.to_string()),
         "deadline": check.state.deadline(&plan).map(|at| at.to_string()),
         "pings": check.state.ping_count,
         "rules": check.settings.rules.shown(),
+        "pings_not_kept": check.state.not_kept,
     })
 }
 
@@ -265,11 +280,15 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
     let state = &check.state;
     let plan = record::plan_to_show(&check, &house.zones);
     let mut lines = format!(
-        "{} ({id})\nis {} since {}\n",
+        "{} ({id})\nis {} since {}{}\n",
         printable(&check.settings.name),
         state.shown_at(&plan, house.now).word(),
-        state.status_since.floor_secs()
+        state.status_since.floor_secs(),
+        until_words(&check)
     );
+    if let Some(at) = state.last_success {
+        lines.push_str(&format!("last success at {}\n", at.floor_secs()));
+    }
     if let Some(flip) = flips.first() {
         lines.push_str(&format!("because {}\n", printable(&flip.reason.sentence())));
     }
@@ -302,6 +321,12 @@ pub async fn show(config: &Config, answer: Answer, one: OneCheck) -> Result<()> 
             )
         }),
     );
+    if state.not_kept > 0 {
+        lines.push_str(&format!(
+            "\n{} further pings came beyond limits.ping_per_check: they count and are not in the log\n",
+            state.not_kept
+        ));
+    }
     section(
         &mut lines,
         "Deliveries",
@@ -328,20 +353,50 @@ fn section(lines: &mut String, title: &str, rows: impl Iterator<Item = String>) 
 }
 
 /// `allswell check pause`
-pub async fn pause(config: &Config, answer: Answer, one: OneCheck) -> Result<()> {
-    turn(config, answer, one, Event::Pause, "check.pause").await
+pub async fn pause(config: &Config, answer: Answer, one: OneCheck, until: Option<String>) -> Result<()> {
+    let turn_to = until.map_or(Turn::Pause, Turn::PauseUntil);
+    turn(config, answer, one, turn_to, "check.pause").await
 }
 
 /// `allswell check resume`
 pub async fn resume(config: &Config, answer: Answer, one: OneCheck) -> Result<()> {
-    turn(config, answer, one, Event::Resume, "check.resume").await
+    turn(config, answer, one, Turn::Resume, "check.resume").await
+}
+
+/// What is to become of a check.
+enum Turn {
+    Pause,
+    /// Until an instant as it was typed.
+    PauseUntil(String),
+    Resume,
+}
+
+/// When a pause ends: an instant, or the next time of that kind in the check's zone. A clock that is set forward over that
+/// time goes by the rules of schedules.
+fn pause_end(text: &str, zone: &str, now: Timestamp, zones: &Zones) -> Result<Timestamp> {
+    let of_day = || {
+        let (hours, minutes) = text.split_once(':')?;
+        let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() <= 2);
+        let expression = format!("{} {} * * *", number(minutes)?, number(hours)?);
+        Schedule::parse_with(&expression, zone, zones)
+            .ok()?
+            .next_after(now)
+    };
+    let until = Timestamp::parse_rfc3339(text).or_else(of_day).ok_or_else(|| {
+        anyhow!("--until: {text:?} is neither an instant like 2026-12-01T08:00:00+02:00 nor a time of day like 08:00")
+    })?;
+    let days = limits::PAUSE_DAYS_MAX;
+    if until <= now || until > now + Span::from_days(days) {
+        bail!("--until: {text} is not to come, or more than {days} days ahead");
+    }
+    Ok(until)
 }
 
 async fn turn(
     config: &Config,
     answer: Answer,
     one: OneCheck,
-    event: Event,
+    turn_to: Turn,
     action: &'static str,
 ) -> Result<()> {
     let mut house = house::open(config).await?;
@@ -353,9 +408,15 @@ async fn turn(
             let scope = scope_of(tx, project).await?;
             tx.check_lock(scope, id).await?;
             let mut check = tx.check(scope, id).await?.ok_or_else(|| not_here(id, project))?;
-            if matches!(event, Event::Resume) && check.state.status != Status::Paused {
-                bail!("check {id} is not paused");
-            }
+            let event = match turn_to {
+                Turn::Pause => Event::Pause,
+                Turn::PauseUntil(text) => {
+                    let zone = &check.settings.timing.zone;
+                    Event::PauseUntil(pause_end(&text, zone, now, &zones)?)
+                }
+                Turn::Resume if check.state.status != Status::Paused => bail!("check {id} is not paused"),
+                Turn::Resume => Event::Resume,
+            };
             record::apply_and_save(tx, &mut check, event, now, &mut dice, &zones).await?;
             let act = operators_act(now, Some(project), action, format!("check:{id}"));
             tx.audit(dice.id_at(now), &act).await?;
@@ -363,8 +424,9 @@ async fn turn(
         })
         .await?;
     let status = check.state.status.word();
+    let until = until_words(&check);
     answer.give(
         &summary(&check, now, &house.zones),
-        &format!("{} is {status}\n", printable(&check.settings.name)),
+        &format!("{} is {status}{until}\n", printable(&check.settings.name)),
     )
 }

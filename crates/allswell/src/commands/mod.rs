@@ -147,6 +147,9 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Project(ProjectCommand::RequireHmac { project, required }) => {
                 project::require_hmac(config, answer, project, required == OnOff::On).await
             }
+            Command::Project(ProjectCommand::RequirePingKey { project, required }) => {
+                project::require_ping_key(config, answer, project, required == OnOff::On).await
+            }
             Command::ApiKey(command @ ApiKeyCommand::Create { .. }) => {
                 api_key::create(config, answer, command).await
             }
@@ -161,7 +164,9 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Check(CheckCommand::List { project }) => check::list(config, answer, project).await,
             Command::Check(CheckCommand::Update(edit)) => check::update(config, answer, *edit).await,
             Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
-            Command::Check(CheckCommand::Pause(one)) => check::pause(config, answer, one).await,
+            Command::Check(CheckCommand::Pause { one, until }) => {
+                check::pause(config, answer, one, until).await
+            }
             Command::Check(CheckCommand::Resume(one)) => check::resume(config, answer, one).await,
             Command::Channel(command) => channel::run(config, answer, command).await,
             Command::Delivery(command) => delivery::run(config, answer, command).await,

@@ -98,3 +98,33 @@ pub async fn require_hmac(config: &Config, answer: Answer, project: ProjectId, r
         &format!("Project {project} {said}.\n"),
     )
 }
+
+/// `allswell project require-ping-key`
+pub async fn require_ping_key(
+    config: &Config,
+    answer: Answer,
+    project: ProjectId,
+    required: bool,
+) -> Result<()> {
+    let mut house = house::open(config).await?;
+    let (now, mut dice) = (house.now, house.dice.fork());
+    house
+        .store
+        .write(async move |tx| {
+            let scope = scope_of(tx, project).await?;
+            tx.project_require_ping_key(scope, required).await?;
+            let act = operators_act(now, Some(project), "project.update", format!("project:{project}"));
+            tx.audit(dice.id_at(now), &act).await?;
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+    let said = if required {
+        "takes pings by id only with its ping key in X-Ping-Key"
+    } else {
+        "takes pings by id as they come"
+    };
+    answer.give(
+        &json!({ "id": project.to_string(), "require_ping_key": required }),
+        &format!("Project {project} {said}.\n"),
+    )
+}

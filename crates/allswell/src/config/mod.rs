@@ -27,8 +27,10 @@ use std::path::PathBuf;
 
 pub use allswell_core::cidr::Cidr;
 use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::quota::Quota;
 use allswell_core::retry::Schedule;
 use allswell_core::secret::Secret;
+use allswell_engine::ingest::Over;
 use allswell_outbound::Proxy;
 use allswell_store::TlsMode;
 
@@ -62,6 +64,7 @@ pub struct Config {
     pub watchdog: Watchdog,
     pub badges: Badges,
     pub limits: Limits,
+    pub pings: Pings,
     pub tzdata: Tzdata,
     pub retention: Retention,
     pub outbound: Outbound,
@@ -198,6 +201,17 @@ pub struct Limits {
     pub wrong_keys: u32,
     /// Pings of one client to addresses of no check, a minute.
     pub unknown_addresses: u32,
+    /// Pings of one check that are kept; `None`: all of them.
+    pub ping_per_check: Option<Quota>,
+    /// What becomes of more.
+    pub ping_mode: Over,
+}
+
+/// What pings must bring along.
+#[derive(Debug, Clone, Copy)]
+pub struct Pings {
+    /// The ping key of the project, also where the check is named by its id.
+    pub require_key: bool,
 }
 
 /// Where the rules of time zones come from.

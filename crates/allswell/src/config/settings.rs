@@ -67,6 +67,8 @@ pub const FAILPOINT_VARIABLE: &str = "ALLSWELL_FAILPOINT";
 pub const ALIASES: &[(&str, &str)] = &[
     ("PING_BODY_LIMIT", "limits.ping_body_bytes"),
     ("API_PING_LIMIT", "limits.api_per_key"),
+    ("PING_LIMIT", "limits.ping_per_check"),
+    ("API_PING_KEY_REQUIRED", "pings.require_key"),
     ("METRICS_KEY", "metrics.key"),
     ("WEBHOOK_SIGNATURE_HEADER", "webhooks.signature_header"),
     ("WEBHOOK_SECRET", "webhooks.signature_secret"),
@@ -91,6 +93,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "limits",
         "Bounds on what one client, one request and one transaction may take.",
     ),
+    ("pings", "What pings must bring along."),
     (
         "tzdata",
         "The rules of time zones, for cron and OnCalendar schedules.",
@@ -456,6 +459,33 @@ pub const SETTINGS: &[Setting] = &[
         },
         default: "600",
         doc: &["Pings of one client to addresses of no check, in a minute. Beyond: 429 instead of 404."],
+    },
+    Setting {
+        name: "limits.ping_per_check",
+        kind: Kind::RateOrNone,
+        default: r#""1000/hour""#,
+        doc: &[
+            "Pings of one check that are kept, all of them at once if need be; a rate in second, minute, hour or day.",
+            "Counted by each server for itself. Empty: no bound. Also PING_LIMIT in the environment.",
+        ],
+    },
+    Setting {
+        name: "limits.ping_mode",
+        kind: Kind::Word(&["count", "reject"]),
+        default: r#""count""#,
+        doc: &[
+            "What becomes of more. count: they move the check and its counter as all do, and their rows and bodies are not",
+            "kept, but for those that change its status. reject: they count for nothing, and are answered 429 with Retry-After.",
+        ],
+    },
+    Setting {
+        name: "pings.require_key",
+        kind: Kind::Switch,
+        default: "false",
+        doc: &[
+            "Pings to the id of a check need the ping key of its project, in X-Ping-Key. Each project can ask for that by",
+            "itself (require_ping_key). Also API_PING_KEY_REQUIRED in the environment.",
+        ],
     },
     Setting {
         name: "tzdata.dir",

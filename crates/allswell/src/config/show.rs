@@ -59,6 +59,7 @@ pub fn shown(value: &Value) -> Shown {
         Value::SecretText(secret) => text(secret.as_ref().map(|_| MASK.to_owned())),
         Value::Label(label) => text(Some(label.clone())),
         Value::Word(word) => text(Some((*word).to_owned())),
+        Value::RateOrNone(rate) => text(rate.map(|rate| rate.to_string())),
         Value::Waits(schedule) => text(Some(schedule.to_string())),
         Value::Switch(truth) => Shown::Truth(*truth),
         Value::SwitchOrNone(None) => text(None),

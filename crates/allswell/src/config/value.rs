@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use allswell_core::policy::{Audience, HostPattern, Nat64};
+use allswell_core::quota::Quota;
 use allswell_core::retry::Schedule;
 use allswell_outbound::{Proxy, ProxyMode};
 
@@ -56,6 +57,8 @@ pub enum Kind {
     /// The name of a header that we add, or empty for "none".
     HeaderNameOrNone,
     Word(&'static [&'static str]),
+    /// So many in so long, or empty for no bound.
+    RateOrNone,
     /// Waits between tries.
     Waits,
     /// true or false.
@@ -88,6 +91,7 @@ pub enum Value {
     SecretText(Option<Secret<String>>),
     Label(String),
     Word(&'static str),
+    RateOrNone(Option<Quota>),
     Waits(Schedule),
     Switch(bool),
     SwitchOrNone(Option<bool>),
@@ -135,6 +139,9 @@ impl Kind {
             Self::Networks => format!("up to {NETWORKS_MAX} networks, such as [\"10.0.0.0/8\", \"::1/128\"]"),
             Self::Database => "\"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
             Self::Switch => "true or false".to_owned(),
+            Self::RateOrNone => {
+                "a rate such as \"1000/hour\" (second, minute, hour, day), or nothing".to_owned()
+            }
             Self::Waits => "waits such as \"2s 10s 5m\", each from 1s to 24h, 32 at most".to_owned(),
             Self::SwitchOrNone => "true or false, or nothing".to_owned(),
             Self::Hosts => {
@@ -230,6 +237,12 @@ impl Kind {
                 let word = words.iter().find(|word| **word == text);
                 word.map(|word| Value::Word(word)).ok_or(Cow::Borrowed(""))
             }
+            Self::RateOrNone => match raw.text()? {
+                "" => Ok(Value::RateOrNone(None)),
+                text => Quota::parse(text)
+                    .map(|quota| Value::RateOrNone(Some(quota)))
+                    .ok_or(Cow::Borrowed("")),
+            },
             Self::Waits => match Schedule::parse(raw.text()?) {
                 Ok(schedule) => Ok(Value::Waits(schedule)),
                 Err(error) => Err(Cow::Owned(error.to_string())),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use allswell_core::policy::HostPattern;
+use allswell_engine::ingest::Over;
 use allswell_outbound::{Proxy, ProxyMode};
 use allswell_store::TlsMode;
 
 use super::value::Value;
 use super::{
     Badges, Cidr, Config, Database, Delivery, Dns, Keys, Limits, Log, LogFormat, LogLevel, Metrics, Outbound,
-    OutboundClass, Retention, Tzdata, Watchdog, Webhooks,
+    OutboundClass, Pings, Retention, Tzdata, Watchdog, Webhooks,
 };
 
 /// A valid value for each setting, by name.
@@ -108,6 +109,9 @@ impl Values {
                 }),
             },
             limits: self.limits(),
+            pings: Pings {
+                require_key: self.switch("pings.require_key"),
+            },
             tzdata: Tzdata {
                 dir: self.take("tzdata.dir", |value| match value {
                     Value::PathOrNone(it) => Some(it),
@@ -217,6 +221,15 @@ impl Values {
             api_per_key: self.number("limits.api_per_key"),
             wrong_keys: self.number("limits.wrong_keys"),
             unknown_addresses: self.number("limits.unknown_addresses"),
+            ping_per_check: self.take("limits.ping_per_check", |value| match value {
+                Value::RateOrNone(it) => Some(it),
+                _ => None,
+            }),
+            ping_mode: self.take("limits.ping_mode", |value| match value {
+                Value::Word("count") => Some(Over::Count),
+                Value::Word("reject") => Some(Over::Reject),
+                _ => None,
+            }),
         }
     }
 

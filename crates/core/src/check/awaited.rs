@@ -7,7 +7,7 @@ use crate::time::{Span, Timestamp};
 /// What a check waits for first.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
-    /// When it is expected: by the schedule, and of an open run its start.
+    /// When it is expected: by the schedule, and of an open run its start or its last sign of life.
     pub expected: Timestamp,
     /// How late is still fine; what an absence of ours gives is measured by it.
     pub limit: Span,
@@ -24,7 +24,7 @@ enum What {
     PingOfRun(Span),
     /// A start.
     Start,
-    /// The end of the open run, within the grace.
+    /// The end of the open run, within the grace from the last that was heard of it.
     Run,
     /// The end of the open run, within its own limit.
     MaxRun,
@@ -54,10 +54,17 @@ impl Awaited {
         let last_ping = state.last_ping.map_or(expected, Timestamp::as_micros);
         let (started, grace) = (expected, plan.grace.as_secs());
         match self.what {
-            What::Ping => Reason::Timeout {
-                last_ping,
-                grace,
-                moved_from,
+            What::Ping => match state.paused_until {
+                Some(resumed) if state.last_ping.is_none() => Reason::SilentAfterPause {
+                    paused_until: resumed.as_micros(),
+                    grace,
+                    moved_from,
+                },
+                _ => Reason::Timeout {
+                    last_ping,
+                    grace,
+                    moved_from,
+                },
             },
             What::PingOfRun(max_run) => Reason::NoEnd {
                 last_ping,
@@ -71,7 +78,8 @@ impl Awaited {
                 moved_from,
             },
             What::Run => Reason::RunTimeout {
-                started,
+                started: state.last_start.map_or(started, Timestamp::as_micros),
+                last_alive: state.last_alive.map(Timestamp::as_micros),
                 grace,
                 moved_from,
             },
@@ -93,8 +101,12 @@ impl Awaited {
 
 impl State {
     /// What it waits for first, our own absences aside. Of two at once the run, as its end is what the schedule wants too.
+    /// A run that says that it is alive is waited for alone, also where its success is due: that is what it works on.
     pub(crate) fn awaited(&self, plan: &Plan) -> Option<Awaited> {
         let run = self.run_open_since().map(|start| self.run_awaited(plan, start));
+        if run.is_some() && self.last_alive.is_some() {
+            return run;
+        }
         let ping = self
             .expected(plan)
             .map(|expected| self.ping_awaited(plan, expected));
@@ -104,20 +116,23 @@ impl State {
             .min_by_key(|awaited| awaited.until)
     }
 
-    /// The end of a run that started then.
+    /// The end of a run that started then. A sign of life gives it the grace anew; its own limits count from the start.
     pub(super) fn run_awaited(&self, plan: &Plan, start: Timestamp) -> Awaited {
-        let (limit, what) = match plan.rules.max_run_secs {
-            Some(secs) => (Span::from_secs(secs.into()), What::MaxRun),
-            None => (plan.grace, What::Run),
-        };
-        let (limit, what) = match plan.rules.unusual_from(&self.recent) {
-            Some((unusual, usual)) if unusual < limit => {
-                let runs = self.recent.runs.len();
-                (unusual, What::UsualRun { usual, runs })
+        let since = |from, limit, what| Awaited::within(from, limit, from + limit, what);
+        let limited = match plan.rules.max_run_secs {
+            Some(secs) => since(start, Span::from_secs(secs.into()), What::MaxRun),
+            None => {
+                let heard = self.last_alive.map_or(start, |alive| alive.max(start));
+                since(heard, plan.grace, What::Run)
             }
-            _ => (limit, what),
         };
-        Awaited::within(start, limit, start + limit, what)
+        match plan.rules.unusual_from(&self.recent) {
+            Some((unusual, usual)) if start + unusual < limited.until => {
+                let runs = self.recent.runs.len();
+                since(start, unusual, What::UsualRun { usual, runs })
+            }
+            _ => limited,
+        }
     }
 
     /// What the schedule wants at this instant.
@@ -140,10 +155,11 @@ impl State {
         Awaited::within(expected, grace, expected + grace, What::Ping)
     }
 
-    /// When the next ping is expected by the schedule: for a check that is up.
+    /// When the next ping is expected by the schedule: for a check that is up, and for one whose pause has ended by itself.
     pub(super) fn expected(&self, plan: &Plan) -> Option<Timestamp> {
-        match (self.status, self.last_ping) {
-            (Status::Up, Some(last)) => plan.schedule.next_after(last),
+        match (self.status, self.last_ping, self.paused_until) {
+            (Status::Up, Some(last), _) => plan.schedule.next_after(last),
+            (Status::New, None, Some(resumed)) => plan.schedule.next_after(resumed),
             _ => None,
         }
     }

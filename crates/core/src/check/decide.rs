@@ -29,6 +29,8 @@ pub enum Event {
     },
     /// Somebody paused it.
     Pause,
+    /// Somebody paused it until this instant.
+    PauseUntil(Timestamp),
     /// Somebody resumed it.
     Resume,
     /// Somebody changed its settings.
@@ -44,7 +46,7 @@ pub struct Decision {
     pub state: State,
     /// The change of status, if there is one.
     pub flip: Option<Flip>,
-    /// When the check goes down if nothing more is heard.
+    /// When the sweep must look again if nothing more happens: the check goes down then, or its pause is over.
     pub deadline: Option<Timestamp>,
 }
 
@@ -54,23 +56,12 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
     let flip = match event {
         Event::Signal { signal, rid } => heard(&plan.rules, &mut next, signal, rid, now),
         Event::Deadline { absences } => missed(plan, &mut next, &absences, now),
-        Event::Pause if state.status == Status::Paused => {
-            end_run(&mut next);
-            None
-        }
-        Event::Pause => {
-            end_run(&mut next);
-            next.excused_until = None;
-            Some(Change {
-                to: Status::Paused,
-                at: now,
-                expected_at: None,
-                reason: Reason::Paused,
-            })
-        }
+        Event::Pause => paused(&mut next, None, now),
+        Event::PauseUntil(until) => paused(&mut next, Some(until), now),
         Event::Resume if state.status == Status::Paused => {
             end_run(&mut next);
             next.last_ping = None;
+            next.paused_until = None;
             Some(Change {
                 to: Status::New,
                 at: now,
@@ -89,10 +80,26 @@ pub fn decide(plan: &Plan, state: &State, event: Event, now: Timestamp) -> Decis
         .map(|change| turn(&mut next, change));
     next.recent.trim(&plan.rules, next.status);
     Decision {
-        deadline: next.deadline(plan),
+        deadline: next.wake_up(plan),
         state: next,
         flip,
     }
+}
+
+/// A pause by hand. One on top of another changes only how long it lasts.
+fn paused(state: &mut State, until: Option<Timestamp>, now: Timestamp) -> Option<Change> {
+    end_run(state);
+    state.excused_until = None;
+    state.paused_until = until;
+    let reason = until.map_or(Reason::Paused, |until| Reason::PausedUntil {
+        until: until.as_micros(),
+    });
+    Some(Change {
+        to: Status::Paused,
+        at: now,
+        expected_at: None,
+        reason,
+    })
 }
 
 struct Change {
@@ -132,7 +139,15 @@ fn heard(
     state.ping_count += 1;
     let change = match signal.kind {
         Kind::Log | Kind::Ignored => return None,
+        Kind::Alive => {
+            // It speaks for its own run; without an id it speaks for whichever is open.
+            if state.last_start.is_some() && (rid.is_none() || rid == state.last_start_rid) {
+                state.last_alive = Some(now);
+            }
+            return None;
+        }
         Kind::Start => {
+            state.last_alive = None;
             state.last_start = Some(now);
             state.last_start_rid = rid;
             return None;
@@ -143,6 +158,7 @@ fn heard(
                 Some(cause) => failed(rules, state, cause)?,
                 None => {
                     state.recent.succeeded(took);
+                    state.last_success = Some(now);
                     let (ping, cause) = (state.ping_count, signal.cause);
                     (Status::Up, Reason::Success { ping, cause })
                 }
@@ -198,6 +214,7 @@ fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) ->
     state.last_ping = Some(now);
     state.last_duration = None;
     state.excused_until = None;
+    state.paused_until = None;
     let start = state.last_start?;
     if rid == state.last_start_rid {
         end_run(state);
@@ -214,11 +231,32 @@ fn finish(state: &mut State, rid: Option<Uuid>, failed: bool, now: Timestamp) ->
 fn end_run(state: &mut State) {
     state.last_start = None;
     state.last_start_rid = None;
+    state.last_alive = None;
+}
+
+/// The end of a pause, if it has come. The change bears that instant, and from it the check is expected again: who paused
+/// it for the night wants to hear of a silent morning. A run that started meanwhile goes on being watched.
+fn pause_over(state: &mut State, now: Timestamp) -> Option<Change> {
+    let until = state.paused_until.filter(|until| *until <= now)?;
+    state.last_ping = None;
+    Some(Change {
+        to: Status::New,
+        at: until,
+        expected_at: None,
+        reason: Reason::PauseOver {
+            until: until.as_micros(),
+        },
+    })
 }
 
 /// The deadline, if it has passed. The change bears the deadline and not `now`: downtime must not depend on when we
 /// looked. One that fell into an absence of ours moves first.
 fn missed(plan: &Plan, state: &mut State, absences: &[Absence], now: Timestamp) -> Option<Change> {
+    // A run that started in a pause may be overdue before the pause is over: what came first is told first.
+    let ends_first = |until| state.deadline(plan).is_none_or(|deadline| until < deadline);
+    if state.status == Status::Paused && state.paused_until.is_some_and(ends_first) {
+        return pause_over(state, now);
+    }
     let awaited = state.awaited(plan)?;
     let nominal = awaited.until;
     let known = state.deadline(plan)?;
@@ -232,11 +270,13 @@ fn missed(plan: &Plan, state: &mut State, absences: &[Absence], now: Timestamp) 
         return None;
     }
     let moved_from = (deadline != nominal).then(|| nominal.as_micros());
+    let reason = awaited.missed(state, plan, moved_from);
+    state.paused_until = None;
     Some(Change {
         to: Status::Down,
         at: deadline,
         expected_at: Some(awaited.expected),
-        reason: awaited.missed(state, plan, moved_from),
+        reason,
     })
 }
 
@@ -420,6 +460,7 @@ mod tests {
             flip.reason,
             Reason::RunTimeout {
                 started: at(10).as_micros(),
+                last_alive: None,
                 grace: 30,
                 moved_from: None,
             }
@@ -464,6 +505,126 @@ mod tests {
         let decision = decide(&shorter, &state, Event::Edit, at(500));
         assert_eq!((decision.flip, decision.deadline), (None, Some(at(75))));
         assert_eq!(decision.state, state);
+    }
+
+    #[test]
+    fn a_pause_with_an_end_ends_at_its_instant_and_expects_the_check_again() {
+        let events = [
+            (10, signal(Kind::Success)),
+            (20, Event::PauseUntil(at(1_000))),
+            (5_000, swept()),
+        ];
+        let paused = play(&events[..2]);
+        assert_eq!(paused.deadline, Some(at(1_000)), "the sweep looks then");
+        assert_eq!(
+            paused.flip.map(|flip| flip.reason),
+            Some(Reason::PausedUntil {
+                until: at(1_000).as_micros()
+            })
+        );
+        assert_eq!(decide(&PLAN, &paused.state, swept(), at(999)).flip, None);
+        let over = play(&events);
+        let flip = over.flip.expect("a flip");
+        assert_eq!(
+            (flip.from, flip.to, flip.at),
+            (Status::Paused, Status::New, at(1_000))
+        );
+        // Expected from then on, as if it had been heard of at that instant.
+        assert_eq!(over.deadline, Some(at(1_090)));
+        assert_eq!(over.state.shown_at(&PLAN, at(1_061)), Shown::Late);
+        let down = decide(&PLAN, &over.state, swept(), at(1_090))
+            .flip
+            .expect("a flip");
+        assert_eq!((down.to, down.at), (Status::Down, at(1_090)));
+        assert_eq!(
+            down.reason,
+            Reason::SilentAfterPause {
+                paused_until: at(1_000).as_micros(),
+                grace: 30,
+                moved_from: None,
+            }
+        );
+        let up = decide(&PLAN, &over.state, signal(Kind::Success), at(1_050));
+        assert_eq!((up.state.paused_until, up.deadline), (None, Some(at(1_140))));
+    }
+
+    #[test]
+    fn a_pause_by_hand_or_a_resume_takes_the_end_of_a_pause_away() {
+        let until = play(&[(10, Event::PauseUntil(at(1_000)))]);
+        for event in [Event::Pause, Event::Resume, signal(Kind::Success)] {
+            let next = decide(&PLAN, &until.state, event.clone(), at(20));
+            assert_eq!(next.state.paused_until, None, "{event:?}");
+        }
+        let later = decide(&PLAN, &until.state, Event::PauseUntil(at(2_000)), at(20));
+        assert_eq!((later.flip, later.deadline), (None, Some(at(2_000))));
+    }
+
+    #[test]
+    fn a_run_that_started_in_a_pause_is_watched_beyond_its_end() {
+        let events = [
+            (10, Event::PauseUntil(at(100))),
+            (90, signal(Kind::Start)),
+            (110, swept()),
+        ];
+        let over = play(&events);
+        assert_eq!(over.flip.as_ref().map(|flip| flip.to), Some(Status::New));
+        assert_eq!(over.deadline, Some(at(120)), "the grace of the run");
+        // One that was overdue before that comes first.
+        let overdue = play(&[
+            (10, Event::PauseUntil(at(100))),
+            (20, signal(Kind::Start)),
+            (110, swept()),
+        ]);
+        let flip = overdue.flip.expect("a flip");
+        assert_eq!((flip.to, flip.at), (Status::Down, at(50)));
+    }
+
+    #[test]
+    fn a_sign_of_life_gives_the_run_its_grace_anew() {
+        let started = [(10, signal(Kind::Success)), (60, signal_of(Kind::Start, Some(1)))];
+        for (rid, deadline) in [(None, 110), (Some(1), 110), (Some(2), 90)] {
+            let mut events = started.to_vec();
+            events.push((80, signal_of(Kind::Alive, rid)));
+            let alive = play(&events);
+            assert_eq!(
+                (alive.flip, alive.deadline),
+                (None, Some(at(deadline))),
+                "{rid:?}"
+            );
+            assert_eq!(alive.state.last_ping, Some(at(10)), "no success");
+        }
+        let events = [
+            (10, signal(Kind::Start)),
+            (30, signal(Kind::Alive)),
+            (59, signal(Kind::Alive)),
+            (200, swept()),
+        ];
+        let flip = play(&events).flip.expect("a flip");
+        assert_eq!((flip.to, flip.at), (Status::Down, at(89)));
+        assert_eq!(
+            flip.reason,
+            Reason::RunTimeout {
+                started: at(10).as_micros(),
+                last_alive: Some(at(59).as_micros()),
+                grace: 30,
+                moved_from: None,
+            }
+        );
+        // Where nothing runs it is a line in the log.
+        let idle = play(&[(10, signal(Kind::Success)), (20, signal(Kind::Alive))]);
+        assert_eq!((idle.state.last_alive, idle.deadline), (None, Some(at(100))));
+    }
+
+    #[test]
+    fn the_last_success_is_known_whatever_came_since() {
+        let events = [
+            (10, signal(Kind::Success)),
+            (20, signal(Kind::Fail)),
+            (30, Event::Pause),
+            (40, Event::Resume),
+        ];
+        let state = play(&events).state;
+        assert_eq!((state.last_ping, state.last_success), (None, Some(at(10))));
     }
 
     #[test]

@@ -242,6 +242,14 @@ pub struct State {
     pub flip_count: u64,
     /// What its rules must remember.
     pub recent: Recent,
+    /// Pings of these that moved the check and are not in its log: more came than its quota keeps.
+    pub not_kept: u64,
+    /// The last success, whatever was paused or resumed since.
+    pub last_success: Option<Timestamp>,
+    /// When its pause ends by itself. Once it has, the instant from which the check is expected again, until it is heard of.
+    pub paused_until: Option<Timestamp>,
+    /// The last sign of life of the open run, if it gave one.
+    pub last_alive: Option<Timestamp>,
 }
 
 impl State {
@@ -261,12 +269,22 @@ impl State {
                 outcomes: Vec::new(),
                 runs: Vec::new(),
             },
+            not_kept: 0,
+            last_success: None,
+            paused_until: None,
+            last_alive: None,
         }
     }
 
     /// The deadline by schedule, open run and rules alone.
     pub fn nominal_deadline(&self, plan: &Plan) -> Option<Timestamp> {
         self.awaited(plan).map(|awaited| awaited.until)
+    }
+
+    /// When the sweep must look: at the deadline, or when a pause ends by itself.
+    pub fn wake_up(&self, plan: &Plan) -> Option<Timestamp> {
+        let pause_ends = self.paused_until.filter(|_| self.status == Status::Paused);
+        [self.deadline(plan), pause_ends].into_iter().flatten().min()
     }
 
     /// The instant at which the check goes down if nothing is heard. `None`: never.
@@ -282,10 +300,12 @@ impl State {
             return Shown::Down;
         }
         match self.status {
+            Status::New | Status::Up if self.expected(plan).is_some_and(|expected| expected <= now) => {
+                Shown::Late
+            }
             Status::New => Shown::New,
             Status::Paused => Shown::Paused,
             Status::Down => Shown::Down,
-            Status::Up if self.expected(plan).is_some_and(|expected| expected <= now) => Shown::Late,
             Status::Up => Shown::Up,
         }
     }

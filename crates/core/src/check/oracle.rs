@@ -15,9 +15,10 @@ use crate::time::{Span, Timestamp};
 
 const PERIOD: i64 = 60;
 const GRACE: i64 = 60;
+/// How long a pause with an end lasts: two events on, it is over.
+const PAUSE: i64 = 60;
 /// Between two events: two of them outlast the grace of a run, three outlast period and grace.
 const STEP: i64 = 45;
-const LENGTH: usize = 6;
 
 #[derive(Copy, Clone, Debug, PartialEq)]
 enum What {
@@ -26,12 +27,14 @@ enum What {
     Fail(Option<u128>),
     Log,
     Ignored,
+    Alive(Option<u128>),
     Pause,
+    PauseFor,
     Resume,
     Sweep,
 }
 
-const ALPHABET: [What; 11] = [
+const PROTOCOL: [What; 11] = [
     What::Start(None),
     What::Start(Some(1)),
     What::Success(None),
@@ -45,8 +48,44 @@ const ALPHABET: [What; 11] = [
     What::Sweep,
 ];
 
+/// What we have beyond the protocol, and of the protocol what it touches.
+const EXTRAS: [What; 11] = [
+    What::Start(None),
+    What::Start(Some(1)),
+    What::Success(None),
+    What::Success(Some(1)),
+    What::Fail(None),
+    What::Alive(None),
+    What::Alive(Some(1)),
+    What::Pause,
+    What::PauseFor,
+    What::Resume,
+    What::Sweep,
+];
+
 fn time_of(index: usize) -> i64 {
     1_000_000 + STEP * index as i64
+}
+
+/// When the pause ends, or has ended, by itself that is the last thing that happened to the check.
+fn pause_end(history: &[What]) -> Option<i64> {
+    let index = (0..history.len()).rev().find(|i| {
+        matches!(
+            history[*i],
+            What::Pause | What::PauseFor | What::Success(_) | What::Fail(_)
+        ) || was_effective_resume(history, *i)
+    })?;
+    (history[index] == What::PauseFor).then(|| time_of(index) + PAUSE)
+}
+
+/// Whether a sweep found the pause over, and nothing overdue before that.
+fn was_end_of_pause(history: &[What], index: usize) -> bool {
+    let before = &history[..index];
+    history[index] == What::Sweep
+        && status(before) == Status::Paused
+        && pause_end(before).is_some_and(|end| {
+            end <= time_of(index) && deadline(before).is_none_or(|deadline| end < deadline)
+        })
 }
 
 fn was_effective_resume(history: &[What], index: usize) -> bool {
@@ -60,8 +99,9 @@ fn status(history: &[What]) -> Status {
     match last {
         What::Success(_) => Status::Up,
         What::Fail(_) => Status::Down,
-        What::Pause => Status::Paused,
+        What::Pause | What::PauseFor => Status::Paused,
         What::Resume if status(before) == Status::Paused => Status::New,
+        What::Sweep if was_end_of_pause(history, before.len()) => Status::New,
         What::Sweep if deadline(before).is_some_and(|at| at <= time_of(before.len())) => Status::Down,
         _ => status(before),
     }
@@ -69,9 +109,11 @@ fn status(history: &[What]) -> Status {
 
 fn last_ping(history: &[What]) -> Option<i64> {
     let index = (0..history.len()).rev().find(|i| {
-        matches!(history[*i], What::Success(_) | What::Fail(_)) || was_effective_resume(history, *i)
+        matches!(history[*i], What::Success(_) | What::Fail(_))
+            || was_effective_resume(history, *i)
+            || was_end_of_pause(history, *i)
     })?;
-    (history[index] != What::Resume).then(|| time_of(index))
+    (!matches!(history[index], What::Resume | What::Sweep)).then(|| time_of(index))
 }
 
 fn open_run(history: &[What]) -> Option<i64> {
@@ -82,11 +124,23 @@ fn open_run(history: &[What]) -> Option<i64> {
         unreachable!("just matched")
     };
     let ended = (index + 1..history.len()).any(|i| match history[i] {
-        What::Fail(_) | What::Success(None) | What::Pause => true,
+        What::Fail(_) | What::Success(None) | What::Pause | What::PauseFor => true,
         What::Success(other) => other == rid,
         _ => was_effective_resume(history, i),
     });
     (!ended).then(|| time_of(index))
+}
+
+/// The last sign of life of the open run.
+fn alive(history: &[What]) -> Option<i64> {
+    let started = ((open_run(history)? - time_of(0)) / STEP) as usize;
+    let What::Start(own) = history[started] else {
+        unreachable!("a run begins with a start")
+    };
+    let index = (started + 1..history.len())
+        .rev()
+        .find(|i| matches!(history[*i], What::Alive(rid) if rid.is_none() || rid == own))?;
+    Some(time_of(index))
 }
 
 fn duration(history: &[What]) -> Option<i64> {
@@ -104,9 +158,14 @@ fn duration(history: &[What]) -> Option<i64> {
 
 fn deadline(history: &[What]) -> Option<i64> {
     let status = status(history);
+    let resumed = pause_end(history).filter(|_| status == Status::New && last_ping(history).is_none());
     let ping = last_ping(history)
         .filter(|_| status == Status::Up)
+        .or(resumed)
         .map(|at| at + PERIOD + GRACE);
+    if let Some(alive) = alive(history).filter(|_| status != Status::Down) {
+        return Some(alive + GRACE);
+    }
     let run = open_run(history)
         .filter(|_| status != Status::Down)
         .map(|at| at + GRACE);
@@ -116,7 +175,13 @@ fn deadline(history: &[What]) -> Option<i64> {
     }
 }
 
-fn event(what: What) -> Event {
+/// When the sweep must look again.
+fn wake_up(history: &[What]) -> Option<i64> {
+    let ends = pause_end(history).filter(|_| status(history) == Status::Paused);
+    [deadline(history), ends].into_iter().flatten().min()
+}
+
+fn event(what: What, now: Timestamp) -> Event {
     let signal = |kind, rid: Option<u128>| Event::Signal {
         signal: Signal {
             kind,
@@ -130,7 +195,9 @@ fn event(what: What) -> Event {
         What::Fail(rid) => signal(Kind::Fail, rid),
         What::Log => signal(Kind::Log, None),
         What::Ignored => signal(Kind::Ignored, None),
+        What::Alive(rid) => signal(Kind::Alive, rid),
         What::Pause => Event::Pause,
+        What::PauseFor => Event::PauseUntil(now + Span::from_secs(PAUSE)),
         What::Resume => Event::Resume,
         What::Sweep => Event::Deadline {
             absences: Arc::new([]),
@@ -159,12 +226,12 @@ fn agrees(history: &[What], before: &State, decision: &Decision) {
     );
     assert_eq!(
         secs(decision.deadline),
-        deadline(history),
-        "deadline of {history:?}"
+        wake_up(history),
+        "wake-up of {history:?}"
     );
     let pings = history
         .iter()
-        .filter(|w| !matches!(w, What::Pause | What::Resume | What::Sweep))
+        .filter(|w| !matches!(w, What::Pause | What::PauseFor | What::Resume | What::Sweep))
         .count();
     assert_eq!(state.ping_count, pings as u64);
 
@@ -190,7 +257,7 @@ fn agrees(history: &[What], before: &State, decision: &Decision) {
             );
             let swept = history.last() == Some(&What::Sweep);
             let at = if swept {
-                deadline(&history[..history.len() - 1]).expect("it was due")
+                wake_up(&history[..history.len() - 1]).expect("it was due")
             } else {
                 now
             };
@@ -204,30 +271,51 @@ fn agrees(history: &[What], before: &State, decision: &Decision) {
     }
 }
 
-fn explore(plan: &Plan, history: &mut Vec<What>, state: &State, seen: &mut u64) {
-    if history.len() == LENGTH {
+fn explore(
+    plan: &Plan,
+    (alphabet, length): (&[What], usize),
+    history: &mut Vec<What>,
+    state: &State,
+    seen: &mut u64,
+) {
+    if history.len() == length {
         return;
     }
-    for what in ALPHABET {
+    for what in alphabet.iter().copied() {
         history.push(what);
         let now = Timestamp::from_secs(time_of(history.len() - 1));
-        let decision = decide(plan, state, event(what), now);
+        let decision = decide(plan, state, event(what, now), now);
         agrees(history, state, &decision);
         *seen += 1;
-        explore(plan, history, &decision.state, seen);
+        explore(plan, (alphabet, length), history, &decision.state, seen);
         history.pop();
     }
 }
 
 #[test]
 fn every_sequence_of_six_events_agrees_with_the_oracle() {
+    explored(&PROTOCOL, 6);
+}
+
+#[test]
+fn every_sequence_of_five_events_beyond_the_protocol_agrees_with_the_oracle() {
+    explored(&EXTRAS, 5);
+}
+
+fn explored(alphabet: &[What], length: usize) {
     let plan = Plan::plain(Schedule::Period(Span::from_secs(PERIOD)), Span::from_secs(GRACE));
     let mut seen = 0;
     explore(
         &plan,
+        (alphabet, length),
         &mut Vec::new(),
         &State::new(Timestamp::from_secs(time_of(0))),
         &mut seen,
     );
-    assert_eq!(seen, (1..=LENGTH as u32).map(|n| 11_u64.pow(n)).sum::<u64>());
+    assert_eq!(
+        seen,
+        (1..=length as u32)
+            .map(|n| (alphabet.len() as u64).pow(n))
+            .sum::<u64>()
+    );
 }

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use allswell_core::admission::{Admission, Asked, admit};
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Event, Plan, Settings, State, decide};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::quota::Quota;
 use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal;
@@ -20,7 +22,8 @@ use allswell_store::news::News;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Tx};
 
-use super::{Address, Answer, Arrival};
+use super::rules::{self, Gate, Over};
+use super::{Address, Answer, Arrival, Receipt, Told};
 use crate::record;
 
 /// Pings of a check after which its log is looked at by retention.
@@ -28,43 +31,78 @@ const LOG_PAGE: u64 = 100;
 /// How often what was lost is decided again in one transaction.
 const ROUNDS_MAX: u32 = 5;
 
-/// Stores pings in their order; gives their answers and how many deliveries were promised.
+/// What storing a batch came to.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Of each ping.
+    pub(super) told: Vec<Told>,
+    /// Deliveries that were promised.
+    pub(super) promised: usize,
+    /// Until when checks have used up their quota.
+    pub(super) used: Vec<(CheckId, Timestamp)>,
+}
+
+/// Stores pings in their order.
 pub(super) async fn store(
     tx: &mut Tx<'_>,
     arrivals: &[Arrival],
     mut dice: Dice,
     zones: &Zones,
-) -> Result<(Vec<Answer>, usize)> {
-    let mut answers = vec![Answer::NotFound; arrivals.len()];
-    let mut promised = 0;
+    gate: &Gate,
+) -> Result<Done> {
+    let mut done = Done {
+        told: vec![Answer::NotFound.into(); arrivals.len()],
+        ..Done::default()
+    };
     let mut open = Vec::with_capacity(arrivals.len());
     for (index, arrival) in arrivals.iter().enumerate() {
         if let Address::Ourselves(node) = arrival.address {
             tx.watchdog_ping(SystemScope::engine(), node, arrival.at).await?;
-            answers[index] = Answer::Stored;
+            done.told[index] = Answer::Stored.into();
         } else {
             open.push(index);
         }
     }
     for _ in 0..ROUNDS_MAX {
-        let mut found = Look::at(tx, arrivals, &open, &mut dice).await?;
+        let mut found = Look::at(tx, arrivals, &open, gate, &mut dice).await?;
         let checks = std::mem::take(&mut found.checks).into_iter();
         let mut touched: Vec<Touched<'_>> = checks.map(|check| Touched::new(check, zones)).collect();
+        if let Some((quota, used)) = gate.used(&found.ids) {
+            for (touched, until) in touched.iter_mut().zip(used) {
+                touched.allowance = Some(Allowance {
+                    quota,
+                    until,
+                    over: gate.rules.over,
+                });
+            }
+        }
         for index in &open {
             let arrival = &arrivals[*index];
             match found.of(*index, &arrival.address) {
                 Ok(place) => {
                     // What was stored in an earlier round has its answer; what is decided again has it once more.
-                    answers[*index] = found.answer(place, *index);
-                    touched[place].take(arrival);
+                    let answer = found.answer(place, *index);
+                    done.told[*index] = match touched[place].take(arrival) {
+                        Ok(receipt) => Told {
+                            answer,
+                            receipt: Some(receipt),
+                        },
+                        Err(refused) => refused.into(),
+                    };
                 }
-                Err(answer) => answers[*index] = answer,
+                Err(answer) => done.told[*index] = answer.into(),
             }
         }
+        let used = touched
+            .iter()
+            .filter_map(|touched| Some((touched.check.id, touched.allowance?.until)));
+        let used: Vec<_> = used.collect();
         let (lost, more) = write(tx, touched, &mut dice).await?;
-        promised += more;
+        done.promised += more;
+        done.used
+            .extend(used.into_iter().filter(|(id, _)| !lost.contains(id)));
         if lost.is_empty() {
-            return Ok((answers, promised));
+            return Ok(done);
         }
         open.retain(|index| {
             let place = found.of(*index, &arrivals[*index].address);
@@ -80,19 +118,34 @@ struct Look<'a> {
     /// In the order of their ids, each once. Whoever decides takes them out; their places stay.
     checks: Vec<Check>,
     ids: Vec<CheckId>,
+    /// What each of them asks of a ping by id.
+    asked: Vec<Asked>,
+    /// Every ping by id needs its project's key.
+    key_required: bool,
+    /// The projects of the keys that came with pings by id, where they are asked for.
+    keys: HashMap<&'a str, ProjectId>,
     slugs: HashMap<(&'a str, &'a str), std::result::Result<CheckId, Answer>>,
     /// Checks that were made for a ping, with that ping's place in the batch.
     made: HashMap<CheckId, usize>,
 }
 
 impl<'a> Look<'a> {
-    async fn at(tx: &mut Tx<'_>, arrivals: &'a [Arrival], open: &[usize], dice: &mut Dice) -> Result<Self> {
-        let mut look = Look::default();
+    async fn at(
+        tx: &mut Tx<'_>,
+        arrivals: &'a [Arrival],
+        open: &[usize],
+        gate: &Gate,
+        dice: &mut Dice,
+    ) -> Result<Self> {
+        let mut look = Look {
+            key_required: gate.rules.require_key,
+            ..Look::default()
+        };
         let mut ids = Vec::with_capacity(open.len());
         let mut by_slug: Vec<(usize, &str, &str)> = Vec::new();
         for index in open {
             match &arrivals[*index].address {
-                Address::Check(id) => ids.push(*id),
+                Address::Check(id) | Address::CheckWithKey(id, _) => ids.push(*id),
                 Address::Slug { key, slug, .. } => by_slug.push((*index, key.reveal(), slug)),
                 Address::Ourselves(_) => {}
             }
@@ -109,7 +162,43 @@ impl<'a> Look<'a> {
         look.checks.sort_unstable_by_key(|check| check.id);
         look.checks.dedup_by_key(|check| check.id);
         look.ids = look.checks.iter().map(|check| check.id).collect();
+        let asked = look.checks.iter().map(|check| Asked {
+            project: check.project,
+            needs_key: check.settings.filters.needs_key,
+        });
+        look.asked = asked.collect();
+        look.find_keys(tx, arrivals, open).await?;
         Ok(look)
+    }
+
+    /// What the keys open that came with pings by id. Where nobody asks for them, nobody looks at them.
+    async fn find_keys(&mut self, tx: &mut Tx<'_>, arrivals: &'a [Arrival], open: &[usize]) -> Result<()> {
+        if !self.key_required && !self.asked.iter().any(|asked| asked.needs_key) {
+            return Ok(());
+        }
+        let mut keys: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for index in open {
+            if let Address::CheckWithKey(_, key) = &arrivals[*index].address {
+                keys.entry(key.reveal()).or_insert(arrivals[*index].at);
+            }
+        }
+        if !keys.is_empty() {
+            let keys: Vec<(&str, Timestamp)> = keys.into_iter().collect();
+            self.keys = tx.projects_by_ping_keys(SystemScope::engine(), &keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a ping by id may come in.
+    fn admit(&self, id: &CheckId, key: Option<&str>) -> std::result::Result<(), Answer> {
+        let place = self.ids.binary_search(id).ok();
+        let sent = rules::opened(key, |key| self.keys.get(key).copied());
+        match admit(self.key_required, place.map(|place| self.asked[place]), sent) {
+            Admission::Granted => Ok(()),
+            Admission::NotFound => Err(Answer::NotFound),
+            Admission::KeyMissing => Err(Answer::KeyMissing),
+            Admission::KeyWrong => Err(Answer::KeyWrong),
+        }
     }
 
     async fn find_slugs(
@@ -192,7 +281,14 @@ impl<'a> Look<'a> {
     /// The place of the check that a ping at this place of the batch is for.
     fn of(&self, index: usize, address: &Address) -> std::result::Result<usize, Answer> {
         let id = match address {
-            Address::Check(id) => id,
+            Address::Check(id) => {
+                self.admit(id, None)?;
+                id
+            }
+            Address::CheckWithKey(id, key) => {
+                self.admit(id, Some(key.reveal()))?;
+                id
+            }
             Address::Slug { key, slug, .. } => {
                 match self.slugs.get(&(key.reveal().as_str(), slug.as_str())) {
                     Some(found) => found.as_ref().map_err(|answer| *answer)?,
@@ -260,13 +356,27 @@ struct Touched<'a> {
     deadline: Option<Timestamp>,
     pings: Vec<Logged<'a>>,
     flips: Vec<(Flip, Timestamp)>,
+    /// Pings before this batch.
+    pings_before: u64,
+    /// What it may still have kept; `None`: everything.
+    allowance: Option<Allowance>,
+}
+
+/// What a check may have kept of its pings.
+#[derive(Copy, Clone)]
+struct Allowance {
+    quota: Quota,
+    until: Timestamp,
+    over: Over,
 }
 
 impl<'a> Touched<'a> {
     fn new(check: Check, zones: &Zones) -> Self {
         let plan = record::plan_or_postpone(&check, zones);
         Touched {
-            deadline: check.state.deadline(&plan),
+            deadline: check.state.wake_up(&plan),
+            pings_before: check.state.ping_count,
+            allowance: None,
             check,
             plan,
             pings: Vec::new(),
@@ -274,8 +384,25 @@ impl<'a> Touched<'a> {
         }
     }
 
-    /// Decides about a ping.
-    fn take(&mut self, arrival: &'a Arrival) {
+    fn is_moved(&self) -> bool {
+        self.check.state.ping_count > self.pings_before
+    }
+
+    /// A page of its log is full, counted by the pings that came: marking too often is cheap.
+    fn has_full_page(&self) -> bool {
+        self.check.state.ping_count / LOG_PAGE > self.pings_before / LOG_PAGE
+    }
+
+    /// Decides about a ping. The error: it is refused.
+    fn take(&mut self, arrival: &'a Arrival) -> std::result::Result<Receipt, Answer> {
+        let verdict = self.allowance.as_mut().map(|allowance| {
+            let verdict = allowance.quota.take(&mut allowance.until, arrival.at);
+            (allowance.over, verdict)
+        });
+        let is_over = verdict.is_some_and(|(_, verdict)| !verdict.allowed);
+        if let Some((Over::Reject, verdict)) = verdict.filter(|_| is_over) {
+            return Err(Answer::Limited(verdict.retry));
+        }
         let state = &self.check.state;
         let signal = signal::read(
             arrival.action,
@@ -292,7 +419,20 @@ impl<'a> Touched<'a> {
         let decision = decide(&self.plan, state, event, arrival.at);
         self.check.state = decision.state;
         self.deadline = decision.deadline;
+        // What changes the status is kept all the same: it is the reason that people look for.
+        let kept = !is_over || decision.flip.is_some();
         self.flips.extend(decision.flip.map(|flip| (flip, arrival.at)));
+        let receipt = Receipt {
+            check: self.check.id,
+            n: self.check.state.ping_count,
+            kind,
+            status: self.check.state.status,
+            kept,
+        };
+        if !kept {
+            self.check.state.not_kept += 1;
+            return Ok(receipt);
+        }
         let ping = Ping {
             n: self.check.state.ping_count,
             at: arrival.at,
@@ -310,6 +450,7 @@ impl<'a> Touched<'a> {
             ping,
             body: &arrival.body,
         });
+        Ok(receipt)
     }
 }
 
@@ -320,7 +461,12 @@ async fn write(
     mut touched: Vec<Touched<'_>>,
     dice: &mut Dice,
 ) -> Result<(HashSet<CheckId>, usize)> {
-    touched.retain(|touched| !touched.pings.is_empty());
+    touched.retain(Touched::is_moved);
+    let full_pages: Vec<CheckId> = touched
+        .iter()
+        .filter(|touched| touched.has_full_page())
+        .map(|touched| touched.check.id)
+        .collect();
     let mut changed: Vec<Changed<'_>> = touched
         .iter_mut()
         .map(|touched| Changed {
@@ -329,16 +475,6 @@ async fn write(
             check: &mut touched.check,
             exact: false,
         })
-        .collect();
-    let full_pages: Vec<CheckId> = changed
-        .iter()
-        .filter(|changed| {
-            changed
-                .pings
-                .iter()
-                .any(|logged| logged.ping.n.is_multiple_of(LOG_PAGE))
-        })
-        .map(|changed| changed.check.id)
         .collect();
     let saved = tx.batch_save(&mut changed, dice).await?;
     let mut lost: HashSet<CheckId> = HashSet::new();

@@ -4,16 +4,18 @@
 //! gathers. Only `batch.rs` knows how pings become rows, so that a faster way can take its place.
 
 mod batch;
+mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::check::Status;
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
 use allswell_core::secret::Secret;
-use allswell_core::signal::Action;
+use allswell_core::signal::{Action, Kind};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::{Error, Result, Store};
 use bytes::Bytes;
@@ -25,6 +27,9 @@ use crate::failpoint::failpoint;
 use crate::meters::Meters;
 use crate::pending::{Pending, Place};
 
+use rules::Gate;
+pub use rules::{Over, PingRules};
+
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
 /// Between two lines of the log about the same trouble.
@@ -35,6 +40,8 @@ const COMPLAINT_EVERY: Span = Span::from_secs(10);
 pub enum Address {
     /// A check by its id.
     Check(CheckId),
+    /// The same, with the ping key of its project.
+    CheckWithKey(CheckId, Secret<String>),
     /// The check that a node is to itself (`watchdog.rs`). It belongs to no project and cannot be pinged from outside.
     Ourselves(NodeId),
     /// A check by its slug, in the project of the ping key.
@@ -53,7 +60,7 @@ impl Address {
     fn lane(&self, lanes: usize) -> usize {
         let sum = |bytes: &[u8]| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>();
         match self {
-            Address::Check(id) => sum(id.as_uuid_bytes()) % lanes,
+            Address::Check(id) | Address::CheckWithKey(id, _) => sum(id.as_uuid_bytes()) % lanes,
             Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
             Address::Ourselves(node) => sum(node.as_uuid_bytes()) % lanes,
         }
@@ -94,6 +101,45 @@ pub enum Answer {
     NotFound,
     /// Several checks share the slug.
     Ambiguous,
+    /// More came than its check takes, and it counts for nothing; another will do after this long.
+    Limited(Span),
+    /// The ping key of the project is asked for, and none came.
+    KeyMissing,
+    /// The ping key that came opens nothing.
+    KeyWrong,
+}
+
+/// What is known of a ping that was stored.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its check.
+    pub check: CheckId,
+    /// Its number there.
+    pub n: u64,
+    /// What it said.
+    pub kind: Kind,
+    /// The status of the check, by it.
+    pub status: Status,
+    /// It is in the log. Else it only counts: more came than are kept.
+    pub kept: bool,
+}
+
+/// What became of a ping, with all that can be told of it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// In a word.
+    pub answer: Answer,
+    /// Of one that was stored; none of our own.
+    pub receipt: Option<Receipt>,
+}
+
+impl From<Answer> for Told {
+    fn from(answer: Answer) -> Self {
+        Told {
+            answer,
+            receipt: None,
+        }
+    }
 }
 
 /// Why a ping could not be taken. The client should try again.
@@ -114,7 +160,7 @@ struct Waiting {
 
 /// Who waits for the answer, if they still do.
 struct Asker {
-    answer: oneshot::Sender<std::result::Result<Answer, Refusal>>,
+    answer: oneshot::Sender<std::result::Result<Told, Refusal>>,
     /// Whether it counts as a ping: our own do not.
     counts: bool,
     /// Until its ping is stored or refused.
@@ -147,6 +193,14 @@ impl Inbox {
     /// # Errors
     /// [`Refusal::Full`] if the inbox stays full for its short allowance.
     pub async fn put(&self, arrival: Arrival) -> std::result::Result<Answer, Refusal> {
+        self.put_and_hear(arrival).await.map(|told| told.answer)
+    }
+
+    /// The same, and tells all that is known of it.
+    ///
+    /// # Errors
+    /// As [`Inbox::put`].
+    pub async fn put_and_hear(&self, arrival: Arrival) -> std::result::Result<Told, Refusal> {
         let (answer, answered) = oneshot::channel();
         let asker = Asker {
             answer,
@@ -200,6 +254,7 @@ pub struct Ingest {
     now: Timestamp,
     unsaid: usize,
     quiet_until: Option<Timestamp>,
+    gate: Gate,
 }
 
 impl Ingest {
@@ -236,8 +291,16 @@ impl Ingest {
                 now: Timestamp::default(),
                 unsaid: 0,
                 quiet_until: None,
+                gate: Gate::default(),
             },
         )
+    }
+
+    /// The same with rules for pings.
+    #[must_use]
+    pub fn with_rules(mut self, rules: PingRules) -> Self {
+        self.gate = Gate::new(rules);
+        self
     }
 
     /// Stores batches until every [`Inbox`] is gone and what waited is answered.
@@ -283,6 +346,7 @@ impl Ingest {
             now: self.now,
             unsaid: 0,
             quiet_until: None,
+            gate: self.gate.clone(),
         }
     }
 
@@ -319,7 +383,7 @@ impl Ingest {
     }
 
     /// Stores a batch. A row that breaks it is tried alone, and only it fails.
-    async fn take(&mut self, arrivals: Arc<[Arrival]>) -> Vec<std::result::Result<Answer, Refusal>> {
+    async fn take(&mut self, arrivals: Arc<[Arrival]>) -> Vec<std::result::Result<Told, Refusal>> {
         match self.commit(Arc::clone(&arrivals)).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             Err(error) if error.is_passing() || arrivals.len() == 1 => {
@@ -376,20 +440,22 @@ impl Ingest {
         }
     }
 
-    async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Answer>> {
+    async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Told>> {
         let mut tries = 0;
         loop {
             let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
+            let gate = self.gate.clone();
             let stored = self
                 .store
-                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones).await)
+                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones, &gate).await)
                 .await;
             match stored {
-                Ok((answers, promised)) => {
-                    if promised > 0 {
+                Ok(done) => {
+                    self.gate.note(&done.used);
+                    if done.promised > 0 {
                         self.deliver.notify_one();
                     }
-                    return Ok(answers);
+                    return Ok(done.told);
                 }
                 Err(Error::Conflict(_)) if tries < TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
@@ -402,7 +468,7 @@ impl Ingest {
 #[derive(Default)]
 struct Stored {
     askers: Vec<Asker>,
-    results: Vec<std::result::Result<Answer, Refusal>>,
+    results: Vec<std::result::Result<Told, Refusal>>,
 }
 
 impl Stored {

@@ -115,6 +115,7 @@ async fn a_run_without_an_end_takes_its_check_down() {
     assert_eq!(
         flips[0].reason,
         Reason::RunTimeout {
+            last_alive: None,
             started: NOW.as_micros(),
             grace: 3_600,
             moved_from: None

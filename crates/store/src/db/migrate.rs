@@ -4,6 +4,7 @@
 //! looked at, and what is missing is a refusal that names the command.
 
 use allswell_core::time::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
@@ -60,6 +61,12 @@ const MIGRATIONS: &[Migration] = &[
         name: "rules",
         sqlite: include_str!("../migrations/sqlite/0008_rules.sql"),
         postgres: include_str!("../migrations/postgres/0008_rules.sql"),
+    },
+    Migration {
+        version: 9,
+        name: "extras",
+        sqlite: include_str!("../migrations/sqlite/0009_extras.sql"),
+        postgres: include_str!("../migrations/postgres/0009_extras.sql"),
     },
     Migration {
         version: 11,
@@ -152,9 +159,12 @@ fn bring_sqlite_up(
     if schema == Schema::Check {
         return must_migrate(&missing);
     }
+    // A migration may change a constraint where it is written down; nobody else may.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     for migration in missing {
         apply_on_sqlite(conn, migrations, migration, now)?;
     }
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     Ok(())
 }
 

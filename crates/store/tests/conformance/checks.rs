@@ -53,6 +53,8 @@ fn odd(check: &mut Check) {
             start_keywords: "go, начало".to_owned(),
             success_keywords: "ok".to_owned(),
             failure_keywords: "fail,%".to_owned(),
+            // The project's, and not the check's to write.
+            needs_key: false,
         },
         rules: Rules {
             failures: Some(3),
@@ -83,6 +85,10 @@ fn odd(check: &mut Check) {
             outcomes: vec![true, false, true],
             runs: vec![Span::from_millis(1), Span::from_secs(31_536_000)],
         },
+        not_kept: 5,
+        last_success: Some(after(-4)),
+        paused_until: Some(after(88)),
+        last_alive: Some(after(-1)),
     };
     check.deadline = Some(after(9));
     check.version = 41;

@@ -108,6 +108,7 @@ async fn every_reason_comes_back_as_it_was_written(store: &Store) {
             moved_from: None,
         },
         Reason::RunTimeout {
+            last_alive: None,
             started: i64::MAX,
             grace: 31_536_000,
             moved_from: None,

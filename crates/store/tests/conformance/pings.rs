@@ -38,7 +38,14 @@ async fn build(store: &Store) -> House<'_> {
 
 async fn pings_come_back_newest_first_as_they_were_written(store: &Store) {
     let mut house = build(store).await;
-    let kinds = [Kind::Success, Kind::Start, Kind::Fail, Kind::Log, Kind::Ignored];
+    let kinds = [
+        Kind::Success,
+        Kind::Start,
+        Kind::Fail,
+        Kind::Log,
+        Kind::Ignored,
+        Kind::Alive,
+    ];
     let mut written = Vec::new();
     for (n, kind) in (1..).zip(kinds) {
         let new = Ping {

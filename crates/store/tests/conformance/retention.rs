@@ -13,6 +13,7 @@ use crate::kit::{House, NOW, SYSTEM, after, claim_due, finish, on_each_database,
 
 on_each_database!(
     a_log_keeps_its_newest_pings_and_bodies,
+    a_log_with_gaps_keeps_as_many_rows,
     only_marked_logs_are_pruned_a_slice_at_a_time,
     old_history_goes_and_the_rest_stays,
     an_incident_that_is_kept_keeps_its_flips,
@@ -127,6 +128,19 @@ async fn a_log_keeps_its_newest_pings_and_bodies(store: &Store) {
             "{pings} pings, {bytes} bytes"
         );
     }
+}
+
+/// Where pings only counted their numbers are missing: what is kept is counted by rows.
+async fn a_log_with_gaps_keeps_as_many_rows(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut check = house.check(house.alice, |_| {}).await;
+    for n in 1..=5 {
+        check.state.ping_count += 100;
+        house.ping(&mut check, Kind::Log, b"body", after(n)).await;
+    }
+    mark(store, check.id).await;
+    assert_eq!(prune_logs(store, 3, 10_000, 9).await, 1);
+    assert_eq!(kept(store, &house, check.id).await.0, [303, 404, 505]);
 }
 
 async fn only_marked_logs_are_pruned_a_slice_at_a_time(store: &Store) {

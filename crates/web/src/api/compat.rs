@@ -185,7 +185,8 @@ pub(crate) fn ping(
         Kind::Success => "success",
         Kind::Start => "start",
         Kind::Fail => "fail",
-        Kind::Log => "log",
+        // Clients of the protocol know no sign of life; it is a line in the log.
+        Kind::Log | Kind::Alive => "log",
         Kind::Ignored => "ign",
     };
     let body_url = (ping.body_bytes > 0).then(|| {

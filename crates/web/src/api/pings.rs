@@ -90,7 +90,7 @@ async fn durations(
                 Some(start) => durations[index] = start.and_then(|start| duration(start, ping.at)),
                 None => beyond.push(index),
             },
-            Kind::Log | Kind::Ignored => {}
+            Kind::Log | Kind::Ignored | Kind::Alive => {}
         }
     }
     if beyond.len() > limits::DURATION_LOOKUPS_MAX {

@@ -3,7 +3,9 @@
 use allswell_core::check::{Check, Event, Settings, State as CheckState, Status};
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
+use allswell_core::limits;
 use allswell_core::scope::ProjectScope;
+use allswell_core::time::Span;
 use allswell_store::check_pages::Matching;
 use allswell_store::pages::Position;
 use allswell_store::{Reader, Tx};
@@ -13,7 +15,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::call::{Call, ReadCall, WriteCall};
-use super::fields::{self, Wanted};
+use super::fields::{self, Fields, Wanted};
 use super::once::{Errand, carry_out};
 use super::problem::{Problem, kinds};
 use super::{Page, json, page, rules, tagged, view};
@@ -286,13 +288,17 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// POST `/v1/checks/{check}/pause`. A check that is paused stays so.
+/// POST `/v1/checks/{check}/pause`, with or without an end. A check that is paused stays so, as long as is said now.
 pub(crate) async fn pause(
     State(app): State<App>,
     Segments(name): Segments<String>,
     WriteCall(call): WriteCall,
 ) -> Result<Response, Problem> {
-    turn(app, name, call, Event::Pause, "check.pause").await
+    let mut fields = Fields::new(call.fields()?);
+    let until = fields.instant("until");
+    fields.finish()?;
+    let event = until.map_or(Event::Pause, Event::PauseUntil);
+    turn(app, name, call, event, "check.pause").await
 }
 
 /// POST `/v1/checks/{check}/resume`
@@ -316,6 +322,16 @@ async fn turn(
             let (mut check, channels) = locked(tx, errand.scope, &name).await?;
             if matches!(event, Event::Resume) && check.state.status != Status::Paused {
                 return Err(Problem::new(kinds::CONFLICT, "the check is not paused"));
+            }
+            if let Event::PauseUntil(until) = event {
+                let latest = errand.now + Span::from_days(limits::PAUSE_DAYS_MAX);
+                if until <= errand.now || until > latest {
+                    let days = limits::PAUSE_DAYS_MAX;
+                    return Err(Problem::field(
+                        "until",
+                        format!("is an instant to come, at most {days} days ahead"),
+                    ));
+                }
             }
             errand.apply(tx, &mut check, event).await?;
             errand.audit(tx, action, format!("check:{}", check.id)).await?;

@@ -5,7 +5,7 @@ use allswell_core::id::ChannelId;
 use allswell_core::limits;
 use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::slug;
-use allswell_core::time::Span;
+use allswell_core::time::{Span, Timestamp};
 use serde_json::{Map, Value};
 
 use super::problem::{Fault, Problem};
@@ -121,6 +121,16 @@ impl Fields {
             self.fault(name, format!("is one of: {}", known.join(", ")));
         }
         found.map(|(_, meaning)| *meaning)
+    }
+
+    /// An instant in RFC 3339.
+    pub(super) fn instant(&mut self, name: &'static str) -> Option<Timestamp> {
+        let value = self.take(name)?;
+        let instant = value.as_str().and_then(Timestamp::parse_rfc3339);
+        if instant.is_none() {
+            self.fault(name, "is an instant in RFC 3339, like 2026-12-01T08:00:00+02:00");
+        }
+        instant
     }
 
     /// A list of texts.

@@ -14,7 +14,7 @@ mod once;
 pub(crate) mod openapi;
 mod page;
 pub(crate) mod pings;
-mod problem;
+pub(crate) mod problem;
 pub(crate) mod projects;
 mod rules;
 pub(crate) mod secrets;

@@ -10,7 +10,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use super::call::WriteCall;
 use super::checks::find;
 use super::problem::Problem;
-use super::{Page, json, page, view};
+use super::{json, page, view};
 use crate::path::Segments;
 use crate::state::App;
 
@@ -28,14 +28,15 @@ pub(crate) async fn list(
     let before = page::number(&query, i64::MAX)?;
     let wanted = query.last("q").filter(|text| !text.is_empty()).map(str::to_owned);
     let (scope, kind) = (call.scope, call.kind);
-    let (pings, next) = app
+    let (pings, next, not_kept) = app
         .store()
         .read(async move |reader| {
-            let check = find(reader, scope, kind, &name).await?.id;
+            let check = find(reader, scope, kind, &name).await?;
+            let (check, not_kept) = (check.id, check.state.not_kept);
             let Some(wanted) = wanted else {
                 let mut pings = reader.pings_page(scope, check, before, limit + 1).await?;
                 let next = page::cut(&mut pings, limit, cursor);
-                return Ok((pings, next));
+                return Ok((pings, next, not_kept));
             };
             let mut looked_at = reader
                 .pings_page(scope, check, before, SEARCH_PINGS_MAX + 1)
@@ -56,11 +57,15 @@ pub(crate) async fn list(
                     break;
                 }
             }
-            Ok::<_, Problem>((found, next))
+            Ok::<_, Problem>((found, next, not_kept))
         })
         .await?;
-    let items = pings.iter().map(view::ping).collect();
-    Ok(json(StatusCode::OK, &Page { items, next }))
+    let items: Vec<_> = pings.iter().map(view::ping).collect();
+    // The numbers of those that only counted are missing from the log: the page says how many.
+    Ok(json(
+        StatusCode::OK,
+        &serde_json::json!({ "items": items, "next": next, "not_kept": not_kept }),
+    ))
 }
 
 fn cursor(ping: &Ping) -> String {

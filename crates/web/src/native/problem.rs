@@ -47,6 +47,11 @@ pub(crate) mod kinds {
         StatusCode::FORBIDDEN,
         "The key may look and not change anything",
     );
+    pub(crate) const PING_KEY: Kind = kind(
+        "ping-key",
+        StatusCode::FORBIDDEN,
+        "The ping key is missing or wrong",
+    );
     pub(crate) const LIMIT: Kind = kind("limit", StatusCode::FORBIDDEN, "There are as many as may be");
     pub(crate) const NOT_FOUND: Kind = kind("not-found", StatusCode::NOT_FOUND, "There is no such thing");
     pub(crate) const METHOD: Kind = kind(
@@ -150,6 +155,14 @@ impl Problem {
         }
     }
 
+    /// It cannot be done just now.
+    pub(crate) fn try_again(detail: impl Into<String>) -> Self {
+        Problem {
+            retry_secs: Some(5),
+            ..Problem::new(kinds::TRY_AGAIN, detail)
+        }
+    }
+
     /// Too many; another will do after so many seconds.
     pub(crate) fn too_many(detail: impl Into<String>, retry_secs: i64) -> Self {
         Problem {
@@ -185,13 +198,7 @@ impl From<allswell_store::Error> for Problem {
         let passing = error.is_passing() || matches!(error, allswell_store::Error::Conflict(_));
         tracing::error!("a request failed: {error}");
         if passing {
-            Problem {
-                retry_secs: Some(5),
-                ..Problem::new(
-                    kinds::TRY_AGAIN,
-                    "nothing was changed; send the same request again",
-                )
-            }
+            Problem::try_again("nothing was changed; send the same request again")
         } else {
             Problem::new(kinds::INTERNAL, "nothing was changed; the server's log says why")
         }

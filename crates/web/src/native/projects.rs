@@ -18,14 +18,15 @@ use crate::state::App;
 
 async fn shown(app: &App, call: &Call) -> Result<Value, Problem> {
     let scope = call.scope;
-    let (project, signed_only, (_, limit), checks) = app
+    let (project, (signed_only, needs_key), (_, limit), checks) = app
         .store()
         .read(async move |reader| {
             let project = reader.project(SystemScope::engine(), scope.project()).await?;
             let signed_only = reader.requires_hmac(scope).await?;
+            let needs_key = reader.requires_ping_key(scope).await?;
             let quota = reader.check_quota(scope).await?;
             let checks = reader.project_check_count(scope).await?;
-            Ok::<_, Problem>((project, signed_only, quota, checks))
+            Ok::<_, Problem>((project, (signed_only, needs_key), quota, checks))
         })
         .await?;
     let project = project.ok_or_else(|| Problem::not_found("project"))?;
@@ -36,6 +37,7 @@ async fn shown(app: &App, call: &Call) -> Result<Value, Problem> {
         "check_count": checks,
         "check_limit": limit,
         "require_hmac": signed_only,
+        "require_ping_key": needs_key,
     }))
 }
 
@@ -74,6 +76,7 @@ pub(crate) async fn update(
     let mut fields = Fields::new(call.fields()?);
     let new_name = fields.text("name", limits::NAME_CHARS_MAX);
     let require_hmac = fields.truth("require_hmac");
+    let require_ping_key = fields.truth("require_ping_key");
     if new_name.as_deref().is_some_and(|name| name.trim().is_empty()) {
         fields.fault("name", "may not be empty");
     }
@@ -93,6 +96,9 @@ pub(crate) async fn update(
                     ));
                 }
                 tx.project_require_hmac(scope, required).await?;
+            }
+            if let Some(required) = require_ping_key {
+                tx.project_require_ping_key(scope, required).await?;
             }
             if let Some(name) = new_name {
                 tx.project_rename(scope, &name).await?;

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::problem::Problem;
 
 /// What a request wants of the rules. `None` is unchanged, and `Some(None)` is off.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct WantedRules {
     failures: Option<Option<u8>>,
     failure_rate: Option<Option<FailureRate>>,

@@ -1,6 +1,6 @@
 //! Our nouns as the native API shows them: the glossary's words, instants in RFC 3339 with microseconds.
 
-use allswell_core::check::{Check, Settings, TimingKind};
+use allswell_core::check::{Check, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, CheckId};
 use allswell_core::key::KeyKind;
@@ -101,6 +101,9 @@ pub(super) fn check(
     shown["status_since"] = Value::from(instant(state.status_since));
     shown["started"] = Value::from(state.last_start.is_some());
     shown["last_start_at"] = instant_or_null(state.last_start);
+    shown["last_alive_at"] = instant_or_null(state.last_alive);
+    shown["last_success_at"] = instant_or_null(state.last_success);
+    shown["paused_until"] = instant_or_null(state.paused_until.filter(|_| state.status == Status::Paused));
     shown["last_ping_at"] = instant_or_null(state.last_ping);
     shown["last_duration_ms"] = state
         .last_duration
@@ -108,6 +111,7 @@ pub(super) fn check(
     shown["expected_at"] = instant_or_null(state.next_ping_at(&plan, now));
     shown["deadline"] = instant_or_null(state.deadline(&plan));
     shown["ping_count"] = Value::from(state.ping_count);
+    shown["pings_not_kept"] = Value::from(state.not_kept);
     shown["flip_count"] = Value::from(state.flip_count);
     shown["created_at"] = Value::from(instant(check.created_at));
     shown["badge_url"] = Value::from(format!("{}/b/2/{}.svg", site.url, check.badge));

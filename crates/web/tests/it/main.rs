@@ -7,4 +7,5 @@
 
 mod api;
 mod native;
+mod ping;
 mod serve;

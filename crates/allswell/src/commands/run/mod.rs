@@ -51,8 +51,10 @@ fn report(settings: Settings, variables: &BTreeMap<OsString, OsString>) -> Resul
     let variable = |name: &str| variables.get(&OsString::from(name))?.clone().into_string().ok();
     let report = Report {
         address: settings.address,
+        ping_key: settings.ping_key,
         create: settings.create,
         start: settings.start,
+        alive_every: settings.alive_secs.map(Duration::from_secs),
         within: Duration::from_secs(settings.wait_secs.unwrap_or(WAIT_SECS_DEFAULT)),
         tail_bytes: if settings.output { tail_bytes } else { 0 },
         proxies: Proxies::of(variable),

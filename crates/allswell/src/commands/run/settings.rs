@@ -10,8 +10,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use allswell_core::secret::Secret;
 use allswell_core::{id, limits};
-use allswell_runner::{TAIL_BYTES_MAX, Url, WAIT_SECS_MAX};
+use allswell_runner::{ALIVE_SECS, TAIL_BYTES_MAX, Url, WAIT_SECS_MAX};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::RunFlags;
@@ -24,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const PING_KEY_CHARS_MAX: usize = 100;
 
 /// The names as the file has them. In the environment each is `ALLSWELL_RUN_` and the name in capitals.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "server",
     "url",
     "uuid",
@@ -36,6 +37,7 @@ const NAMES: [&str; 12] = [
     "output",
     "tail_bytes",
     "wait_secs",
+    "alive_secs",
     "quiet",
 ];
 
@@ -53,6 +55,7 @@ pub const VARIABLES: &[&str] = &[
     "ALLSWELL_RUN_OUTPUT",
     "ALLSWELL_RUN_TAIL_BYTES",
     "ALLSWELL_RUN_WAIT_SECS",
+    "ALLSWELL_RUN_ALIVE_SECS",
     "ALLSWELL_RUN_QUIET",
 ];
 
@@ -106,6 +109,7 @@ impl Layer {
         put("output", yes(flags.no_output, "false"));
         put("tail_bytes", flags.tail_bytes.map(|bytes| bytes.to_string()));
         put("wait_secs", flags.wait_secs.map(|secs| secs.to_string()));
+        put("alive_secs", flags.alive_every.map(|secs| secs.to_string()));
         put("quiet", yes(flags.quiet, "true"));
         Layer {
             values,
@@ -187,11 +191,15 @@ impl Layer {
 pub struct Settings {
     /// The check's ping address.
     pub address: Url,
+    /// For a check that is named by its id.
+    pub ping_key: Option<Secret<String>>,
     pub create: bool,
     pub start: bool,
     pub output: bool,
     pub tail_bytes: Option<usize>,
     pub wait_secs: Option<u64>,
+    /// Between two words that the job still runs.
+    pub alive_secs: Option<u64>,
     pub quiet: bool,
 }
 
@@ -289,6 +297,7 @@ impl Layers {
     fn settings(&self) -> Result<Settings, String> {
         Ok(Settings {
             address: self.address()?,
+            ping_key: self.key_beside_id()?,
             create: self.switch("create", false)?,
             start: self.switch("start", true)?,
             output: self.switch("output", true)?,
@@ -301,6 +310,11 @@ impl Layers {
                 "wait_secs",
                 |secs| (1..=WAIT_SECS_MAX).contains(secs),
                 format!("a number from 1 to {WAIT_SECS_MAX}"),
+            )?,
+            alive_secs: self.parsed(
+                "alive_secs",
+                |secs| ALIVE_SECS.contains(secs),
+                format!("a number from {} to {}", ALIVE_SECS.start(), ALIVE_SECS.end()),
             )?,
             quiet: self.switch("quiet", false)?,
         })
@@ -350,6 +364,22 @@ impl Layers {
              https://allswell.example.org/ping",
         )?;
         Ok(server.below(&check))
+    }
+
+    /// The ping key, where a check is named by its id and there is a key: servers may ask for it.
+    fn key_beside_id(&self) -> Result<Option<Secret<String>>, String> {
+        let named_by_id = |layer: &Layer| layer.values.contains_key("uuid");
+        let named = |layer: &&Layer| {
+            ["url", "uuid", "slug"]
+                .iter()
+                .any(|kind| layer.values.contains_key(kind))
+        };
+        let by_id = self.0.iter().find(named).is_some_and(named_by_id);
+        let has_key = self.find("ping_key").is_some() || self.find("ping_key_file").is_some();
+        if by_id && has_key {
+            return Ok(Some(Secret::new(self.ping_key()?)));
+        }
+        Ok(None)
     }
 
     fn ping_key(&self) -> Result<String, String> {

@@ -13,7 +13,7 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::KeyRing;
 use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
-use allswell_engine::ingest::{InboxLimits, Ingest};
+use allswell_engine::ingest::{InboxLimits, Ingest, PingRules};
 use allswell_engine::meters::Meters;
 use allswell_store::channels::Channel;
 use allswell_store::people::User;
@@ -148,6 +148,11 @@ impl Ask<'_> {
 
 impl House {
     pub async fn new() -> Self {
+        Self::with_rules(PingRules::default()).await
+    }
+
+    /// With these rules for pings.
+    pub async fn with_rules(rules: PingRules) -> Self {
         let mut dice = Dice::from_number(7);
         let store = Store::open(&Place::Memory, now()).await.unwrap();
         let ring = KeyRing::generate("test", &mut dice);
@@ -170,13 +175,14 @@ impl House {
             Default::default(),
             meters.clone(),
         );
-        tokio::spawn(ingest.run(clock));
+        tokio::spawn(ingest.with_rules(rules).run(clock));
         let site = Site {
             url: SITE.to_owned(),
             badge_label: "All's well".to_owned(),
             metrics_key: Some(Secret::new(METRICS_KEY.to_owned())),
         };
         let limits = WebLimits {
+            ping_key_required: rules.require_key,
             ping_body_bytes: 10_000,
             ping_drain_bytes: 100_000,
             api_body_bytes: 2_621_440,

@@ -4,5 +4,6 @@ mod calls;
 mod events;
 mod history;
 mod openapi;
+mod pauses;
 mod rules;
 mod shapes;

@@ -1,0 +1,145 @@
+//! Pauses that end by themselves, and runs that say that they still run.
+
+use allswell_core::check::{Event, Status};
+use allswell_core::flip::Reason;
+use allswell_core::id::CheckId;
+use allswell_core::schedule::Zones;
+use allswell_core::signal::{Action, Kind};
+use allswell_core::time::{Span, Timestamp};
+use allswell_engine::Due;
+use allswell_engine::pending::Pending;
+use allswell_engine::record;
+use allswell_engine::sweep::Sweep;
+use allswell_store::{Error, Tx};
+
+use crate::kit::{House, NOW, SYSTEM, after, settle};
+
+fn sweep(house: &mut House) -> Sweep {
+    Sweep::new(
+        house.store.clone(),
+        house.dice.id(),
+        house.dice.fork(),
+        Zones::Bundled,
+        Pending::default(),
+        house.deliver.clone(),
+        house.meters.clone(),
+    )
+}
+
+async fn happen(house: &mut House, id: CheckId, event: Event, now: Timestamp) {
+    let mut dice = house.dice.fork();
+    house
+        .store
+        .write(async move |tx: &mut Tx<'_>| {
+            let mut check = tx.check_any(SYSTEM, id).await?.expect("the check");
+            record::apply_and_save(tx, &mut check, event, now, &mut dice, &Zones::Bundled).await?;
+            Ok::<_, Error>(())
+        })
+        .await
+        .expect("an event");
+}
+
+/// What the sweep does by this instant, awake since `from`.
+async fn look(house: &mut House, sweep: &Sweep, from: i64, to: i64) -> Due {
+    house.stay_awake(after(from), after(to)).await;
+    settle(sweep, after(to)).await.0
+}
+
+async fn timed(house: &mut House) -> CheckId {
+    house
+        .check(|check| {
+            check.settings.timing.period = Span::from_secs(600);
+            check.settings.grace = Span::from_secs(60);
+        })
+        .await
+}
+
+async fn path(house: &House, id: CheckId) -> Vec<(Status, Timestamp)> {
+    house
+        .flips(id)
+        .await
+        .iter()
+        .map(|flip| (flip.to, flip.at))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pause_ends_at_its_instant_and_a_silent_morning_is_noticed() {
+    let mut house = House::in_memory().await;
+    let id = timed(&mut house).await;
+    house.ping(id, Action::Success, after(0)).await.expect("a ping");
+    happen(&mut house, id, Event::PauseUntil(after(5_000)), after(10)).await;
+    let sweep = sweep(&mut house);
+    let due = look(&mut house, &sweep, 0, 4_999).await;
+    assert!(matches!(due, Due::At(at) if at <= after(5_000)), "{due:?}");
+    assert_eq!(house.read(id).await.state.status, Status::Paused);
+    look(&mut house, &sweep, 4_999, 5_000).await;
+    let paused = vec![(Status::Paused, after(10)), (Status::Up, after(0))];
+    let over = [vec![(Status::New, after(5_000))], paused].concat();
+    assert_eq!(path(&house, id).await, over);
+    look(&mut house, &sweep, 5_000, 5_659).await;
+    assert_eq!(path(&house, id).await, over, "not yet");
+    look(&mut house, &sweep, 5_659, 5_700).await;
+    assert_eq!(
+        path(&house, id).await,
+        [vec![(Status::Down, after(5_660))], over].concat()
+    );
+    let reason = house.flips(id).await.remove(0).reason;
+    assert!(matches!(reason, Reason::SilentAfterPause { .. }), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_ping_ends_a_pause_before_its_instant() {
+    let mut house = House::in_memory().await;
+    let id = timed(&mut house).await;
+    happen(&mut house, id, Event::PauseUntil(after(5_000)), after(10)).await;
+    house
+        .ping(id, Action::Success, after(4_900))
+        .await
+        .expect("a ping");
+    let sweep = sweep(&mut house);
+    look(&mut house, &sweep, 0, 5_100).await;
+    let check = house.read(id).await;
+    assert_eq!((check.state.status, check.state.paused_until), (Status::Up, None));
+    assert_eq!(
+        check.deadline,
+        Some(after(5_560)),
+        "the sweep waits for the next ping"
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_says_that_it_lives_stays_up_and_one_that_falls_silent_does_not() {
+    let mut house = House::in_memory().await;
+    let id = timed(&mut house).await;
+    for (secs, action) in [(0, Action::Success), (590, Action::Start)] {
+        house.ping(id, action, after(secs)).await.expect("a ping");
+    }
+    let sweep = sweep(&mut house);
+    house.stay_awake(NOW, after(619)).await;
+    for secs in (620..2_000).step_by(30) {
+        house.ping(id, Action::Alive, after(secs)).await.expect("a ping");
+        look(&mut house, &sweep, secs, secs + 29).await;
+        assert_eq!(house.read(id).await.state.status, Status::Up, "{secs}");
+    }
+    let state = house.read(id).await.state;
+    assert_eq!(
+        (state.last_ping, state.last_success),
+        (Some(after(0)), Some(after(0)))
+    );
+    look(&mut house, &sweep, 1_999, 3_000).await;
+    let down = house.flips(id).await.remove(0);
+    assert_eq!((down.to, down.at), (Status::Down, after(1_970 + 60)));
+    assert!(
+        matches!(
+            down.reason,
+            Reason::RunTimeout {
+                last_alive: Some(_),
+                ..
+            }
+        ),
+        "{down:?}"
+    );
+    let kinds: Vec<Kind> = house.log(id).await.iter().map(|(ping, _)| ping.kind).collect();
+    assert_eq!(&kinds[..3], [Kind::Success, Kind::Start, Kind::Alive]);
+}
