@@ -14,7 +14,7 @@ ALLSWELL_DATA_DIR ?= allswell-data
 # The black-box tests take the debug build: it is there anyway, and a release build costs minutes.
 export TEST_BINARY ?= $(TARGET)/debug/allswell
 
-.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation sim mutations run-tests watchdog deb deb-test
+.PHONY: help run build build-debug setup test check unit conformance outbound first-light absence trouble differential schedules crash restarts garbage postgres postgres-18 steps-postgres api clients openapi browser screenshot bench api-speed events-speed clean-data bench-outbound delivery bench-delivery webhooks operate rotation sim mutations run-tests watchdog deb deb-test
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -166,8 +166,11 @@ bench: ## pings per second and CPU per ping, beside the empty handler of the sam
 bench-outbound: ## memory of a call outward while it waits, 10,000 in flight (ARGS=2000: another number)
 	cargo bench --locked -p allswell-outbound --bench in_flight -- $(ARGS)
 
-api-speed: build ## how long the API takes with 10,000 checks, on the release binary
+api-speed: build ## how long the API takes with 10,000 checks, on the release binary (ARGS='--checks 1000000 --database postgres')
 	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/api_speed.py $(ARGS)
+
+events-speed: build ## how soon 500 who listen are told of a flip, on the release binary
+	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/events_speed.py $(ARGS)
 
 clean-data: ## remove ./allswell-data with its key ring; needs YES=1
 	@if [ "$(YES)" != 1 ]; then \

@@ -147,6 +147,7 @@ class SmallHouse:
     def goes_on(self) -> None:
         """There is space again: by itself everything is as it was."""
         until(lambda: self.ping(self.checks[0])[0] == 200, self.house.tail)
+        until(lambda: self.house.get("/readyz")[0] == 200, self.house.tail)
         for check in self.checks:
             assert self.ping(check)[0] == 200
         assert self.make_by_api("afterwards") == 201
@@ -186,6 +187,9 @@ def test_a_full_disk_refuses_pings_and_shows_what_is_there_until_there_is_space(
         assert (wal >= CHECKPOINT_BYTES) == (left_mib << 20 > CHECKPOINT_BYTES), wal
         small.reads_go_on()
         small.whole()
+        # Who asks whether we are ready is told not, however often: what is cached is a second old at most.
+        until(lambda: small.house.get("/readyz")[0] == 503, small.house.tail)
+        assert {small.house.get("/readyz")[0] for _ in range(20)} == {503}
         # What is not a ping is told the same, in words.
         disk.fill()
         for _ in range(60):
@@ -231,6 +235,7 @@ def test_a_database_server_whose_disk_is_full_is_told_of_and_comes_back():
                 disk.fill(4 << 20)
                 small.ping_until_full()
                 assert "the disk is full" in house.log.read_text(), house.tail()
+                until(lambda: house.get("/readyz")[0] == 503, house.tail)
                 small.reads_go_on()
                 small.whole()
                 disk.clear()

@@ -242,3 +242,16 @@ def test_an_unknown_setting_is_refused_with_the_nearest_known_name(file_house):
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert "ALLSWELL_LISTEM" in said and "ALLSWELL_LISTEN" in said, said
+
+
+def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():
+    """The proxy asks for /static/… what a browser asks it for as /monitor/static/…."""
+    with House(settings={"SITE_URL": "https://example.org/monitor"}) as house:
+        for path, expected in [("/", 200), ("/nowhere", 404), ("/start/lapsed", 404)]:
+            status, page = house.get(path)
+            assert status == expected, path
+            links = re.findall(r'(?:href|src)="(/[^"]*)"', page.decode())
+            assert any(link.endswith("/static/allswell.css") for link in links), (path, links)
+            for link in links:
+                assert link.startswith("/monitor/"), (path, link)
+                assert house.get(link.removeprefix("/monitor"))[0] == 200, (path, link)

@@ -1,6 +1,6 @@
 //! What can go wrong in a database. Not found is `None`, never an error; an outage is never "not found".
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How often a database gave an error, by what it meant, since this process began.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,19 @@ pub enum Error {
 pub(crate) const DISK_FULL: &str =
     "the disk is full, and what is there can only be read until there is space again";
 
+/// A write failed for want of space, and none has been tried since that was as large as one of pings.
+static DISK_WAS_FULL: AtomicBool = AtomicBool::new(false);
+
+/// Whether the disk was full when something was last written.
+pub(crate) fn disk_was_full() -> bool {
+    DISK_WAS_FULL.load(Ordering::Relaxed)
+}
+
+/// Something large was written: there is space.
+pub(crate) fn disk_has_space() {
+    DISK_WAS_FULL.store(false, Ordering::Relaxed);
+}
+
 impl Error {
     /// Counts an error that a database gave, where it becomes ours.
     pub(crate) fn seen(self) -> Self {
@@ -63,6 +76,9 @@ impl Error {
             Error::Internal(_) => 3,
         };
         SEEN[index].fetch_add(1, Ordering::Relaxed);
+        if matches!(&self, Error::Unavailable(why) if why.starts_with(DISK_FULL)) {
+            DISK_WAS_FULL.store(true, Ordering::Relaxed);
+        }
         self
     }
 

@@ -129,6 +129,7 @@ impl Simulated {
             database: Database::Sqlite(Sqlite::scripted(writer, reader, Arc::clone(&self.script))),
             vault: Arc::<Vault>::default(),
             changed: tokio::sync::watch::Sender::default(),
+            ready: Arc::default(),
         };
         (node, store)
     }

@@ -55,6 +55,14 @@ pub struct Site {
 }
 
 impl Site {
+    /// What links on our pages begin with: the path of the public address, without a slash at its end; mostly nothing.
+    pub fn base(&self) -> &str {
+        let behind_scheme = self.url.find("://").map_or(0, |at| at + 3);
+        self.url[behind_scheme..]
+            .find('/')
+            .map_or("", |at| &self.url[behind_scheme + at..])
+    }
+
     /// The prefix of every ping address.
     pub fn ping_base(&self) -> String {
         format!("{}/ping", self.url)
@@ -268,5 +276,28 @@ impl App {
                 tracing::warn!("the use of key {id} could not be noted: {error}");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_begin_with_the_path_of_the_public_address() {
+        for (url, base) in [
+            ("https://hc.example.org", ""),
+            ("http://127.0.0.1:8000", ""),
+            ("http://[::1]:8000/a", "/a"),
+            ("https://example.org/monitor", "/monitor"),
+            ("https://example.org/ops/monitor", "/ops/monitor"),
+        ] {
+            let site = Site {
+                url: url.to_owned(),
+                badge_label: String::new(),
+                metrics_key: None,
+            };
+            assert_eq!(site.base(), base, "{url}");
+        }
     }
 }

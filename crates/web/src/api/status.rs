@@ -7,9 +7,9 @@ use http::StatusCode;
 use crate::error;
 use crate::state::App;
 
-/// GET `status/` and GET `/readyz`: asks the database.
+/// GET `status/` and GET `/readyz`: asks the database to write something down.
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    if app.store().is_ready().await {
+    if app.store().is_ready(app.now()).await {
         (StatusCode::OK, "OK").into_response()
     } else {
         error::try_again()

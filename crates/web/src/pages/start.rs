@@ -11,6 +11,7 @@ use crate::state::App;
 #[derive(Template)]
 #[template(path = "start.html")]
 struct Start<'a> {
+    base: &'a str,
     version: &'a str,
     ping_base: &'a str,
 }
@@ -20,6 +21,7 @@ pub(crate) async fn page(State(app): State<App>) -> Response {
     render(
         StatusCode::OK,
         &Start {
+            base: app.site().base(),
             version: env!("CARGO_PKG_VERSION"),
             ping_base: &app.site().ping_base(),
         },

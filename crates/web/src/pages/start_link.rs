@@ -15,12 +15,15 @@ use crate::state::App;
 #[derive(Template)]
 #[template(path = "start_link.html")]
 struct StartLink<'a> {
+    base: &'a str,
     site: &'a str,
 }
 
 #[derive(Template)]
 #[template(path = "start_link_lapsed.html")]
-struct Lapsed;
+struct Lapsed<'a> {
+    base: &'a str,
+}
 
 /// GET `/start/<secret>`
 pub(crate) async fn page(State(app): State<App>, Path(secret): Path<String>) -> Result<Response, Error> {
@@ -29,15 +32,17 @@ pub(crate) async fn page(State(app): State<App>, Path(secret): Path<String>) -> 
         .store()
         .read(async move |reader| reader.start_link_expires_at(&hash).await)
         .await?;
+    let base = app.site().base();
     let mut response = if expires_at.is_some_and(|at| app.now() < at) {
         render(
             StatusCode::OK,
             &StartLink {
+                base,
                 site: &app.site().url,
             },
         )
     } else {
-        render(StatusCode::NOT_FOUND, &Lapsed)
+        render(StatusCode::NOT_FOUND, &Lapsed { base })
     };
     response
         .headers_mut()
