@@ -8,12 +8,14 @@ mod decide;
 #[cfg(test)]
 mod oracle;
 mod rules;
+mod wish;
 #[cfg(test)]
 mod years;
 
 pub use awaited::Awaited;
 pub use decide::{Decision, Event, decide};
 pub use rules::{FailureRate, Recent, Rules, UnusualRun};
+pub use wish::{Fault, Wish, WishedChannels};
 
 use uuid::Uuid;
 
