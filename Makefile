@@ -114,10 +114,10 @@ crash: setup build ## kill -9 at random moments under load, 20 rounds on each da
 restarts: setup build ## a day in which the server starts again each half minute, on each database, on the release binary
 	ABSENCE_RESTARTS=2880 TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) -m pytest -c tests/pytest.ini --timeout 7200 -n 2 tests/test_absence.py -k half_minute $(ARGS)
 
-delivery: build-debug ## crashes at every place a delivery passes, and kill -9 at random moments (about 2 min)
-	$(PYTHON) -m pytest -c tests/pytest.ini -s tests/test_delivery.py $(ARGS)
+delivery: build-debug ## crashes at every place a delivery passes, and kill -9 at random moments, on both databases (about 4 min)
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_delivery.py $(ARGS)
 
-bench-delivery: build ## alerts beside slow targets, idle, and in bulk, on the release binary (ARGS='--small --database postgres')
+bench-delivery: build ## alerts beside slow targets, idle, in bulk, after a crash, and 10,000 at a time, on the release binary (ARGS='--small --database postgres')
 	TEST_BINARY="$(TARGET)/release/allswell" $(PYTHON) tests/delivery_speed.py $(ARGS)
 
 garbage: build-debug ## hostile clients on the port of the real binary, and a trace of what is flushed before the answer

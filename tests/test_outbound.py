@@ -19,7 +19,9 @@ BINARY = os.environ.get("TEST_BINARY", str(HERE.parent / "target/debug/allswell"
 NAMESPACE = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
 
 
-@pytest.mark.parametrize("arguments", [["--class", "webhook"], ["--class", "probe", "--trap"]], ids=lambda it: it[1])
+@pytest.mark.parametrize(
+    "arguments", [["--class", "webhook"], ["--class", "probe", "--trap"], ["--deliveries", "--trap"]], ids=lambda it: it[-2] + it[-1]
+)
 def test_every_vector_holds_through_the_binary(arguments):
     command = [*NAMESPACE, sys.executable, str(HERE / "outbound" / "run.py"), BINARY, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -4,6 +4,8 @@ Public-looking addresses are there too, so what was really reached tells allow f
 Run by `tests/test_outbound.py`, or by hand:
 
     unshare -n target/venv/bin/python tests/outbound/run.py target/debug/allswell [--only ID] [--class webhook]
+
+`--deliveries` has them called by a running server's webhook channels instead of `allswell outbound check`.
 """
 
 from __future__ import annotations
@@ -105,15 +107,7 @@ class Runner:
         command = self.command(vector, kind, token)
         if command is None:
             return
-        redirect_to = filled(vector.get("redirect_to", ""), token)
-        alternative = redirect_to if vector.get("sink") == "altsvc" else ""
-        for sink in self.sinks():
-            sink.begin("" if alternative else redirect_to, alternative)
-        self.proxy.begin()
-        # Names of other vectors are there too: aliases lead to them.
-        known = {f"lo.ssrf.test": {"A": ["127.0.0.1"]}}
-        known |= {f"{name}.ssrf.test": entry for name, entry in vector.get("dns", {}).items()}
-        self.names.set(known)
+        self.begin(vector, token)
         done = subprocess.run(
             command, env=self.variables(vector, token), cwd=self.directory, capture_output=True, text=True, timeout=100
         )
@@ -124,6 +118,18 @@ class Runner:
         if done.returncode not in (0, 1):
             self.problem(vector, kind, f"status {done.returncode}: {done.stderr}")
         self.judge(vector, kind, told)
+
+    def begin(self, vector: dict, token: str) -> None:
+        """Sets the world up for a vector, with nobody reached yet."""
+        redirect_to = filled(vector.get("redirect_to", ""), token)
+        alternative = redirect_to if vector.get("sink") == "altsvc" else ""
+        for sink in self.sinks():
+            sink.begin("" if alternative else redirect_to, alternative)
+        self.proxy.begin()
+        # Names of other vectors are there too: aliases lead to them.
+        known = {f"lo.ssrf.test": {"A": ["127.0.0.1"]}}
+        known |= {f"{name}.ssrf.test": entry for name, entry in vector.get("dns", {}).items()}
+        self.names.set(known)
 
     def judge(self, vector: dict, kind: str, told: dict) -> None:
         reached = {plain(address) for sink in self.sinks() for address in sink.reached}
@@ -168,15 +174,24 @@ def main() -> int:
     parser.add_argument("binary")
     parser.add_argument("--only", default="")
     parser.add_argument("--class", dest="kinds", action="append")
+    parser.add_argument("--deliveries", action="store_true", help="by webhook channels of a running server")
     parser.add_argument("--trap", action="store_true", help="set every proxy variable to a trap")
     arguments = parser.parse_args()
-    runner = Runner(str(Path(arguments.binary).resolve()), arguments.trap)
+    binary = str(Path(arguments.binary).resolve())
     count = 0
-    for kind in arguments.kinds or ["webhook", "probe"]:
-        for vector in runner.vectors:
-            if vector["id"].startswith(arguments.only):
-                runner.run(vector, kind)
-                count += 1
+    if arguments.deliveries:
+        from deliveries import Deliveries
+
+        os.environ["TEST_BINARY"] = binary
+        runner = Deliveries(binary, arguments.trap)
+        count = runner.run_all([one for one in runner.vectors if one["id"].startswith(arguments.only)])
+    else:
+        runner = Runner(binary, arguments.trap)
+        for kind in arguments.kinds or ["webhook", "probe"]:
+            for vector in runner.vectors:
+                if vector["id"].startswith(arguments.only):
+                    runner.run(vector, kind)
+                    count += 1
     for problem in runner.problems:
         print(problem)
     print(f"{count} runs, {len(runner.problems)} problems")

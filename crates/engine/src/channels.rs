@@ -299,8 +299,8 @@ pub async fn edit(
     Ok(made(channel, health.as_ref(), judged, errand.now))
 }
 
-/// Puts a new secret in the place of the one that signs; the old one goes on signing beside it for `overlap`. Without
-/// `secret` one is made. Gives the channel with it.
+/// Puts a new secret in the place of the one that signs; the old one goes on signing beside it for `overlap`, where the
+/// form has room for two signatures. Without `secret` one is made. Gives the channel with it.
 ///
 /// # Errors
 /// [`Refused`]; nothing is written then.

@@ -2,14 +2,16 @@
 //! for the N-th time. Only in debug builds; in a release build each is nothing.
 
 /// The places, in the order in which a delivery meets them.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 9] = [
     "during_startup_recovery",
     "after_state_commit",
     "after_claim",
     "before_connect",
+    "after_request_written",
     "after_response",
     "before_result_commit",
     "mid_result_batch",
+    "during_lease_renewal",
 ];
 
 #[cfg(debug_assertions)]

@@ -37,6 +37,8 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     watch: &mut Watch,
 ) -> Result<Answer, Failure> {
     let request = request(target, sent)?;
+    #[cfg(debug_assertions)]
+    let stream = crate::written::Noted::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(limits::ANSWER_HEAD_BYTES_MAX)
         .max_headers(limits::ANSWER_HEADERS_MAX)

@@ -19,8 +19,12 @@ mod resolve;
 mod tls;
 mod watch;
 mod wire;
+#[cfg(debug_assertions)]
+mod written;
 
 pub use client::{Client, Looked, Settings};
 pub use proxy::{Proxy, ProxyMode};
 pub use tls::TlsError;
 pub use wire::{Found, System, Unresolved, Wire};
+#[cfg(debug_assertions)]
+pub use written::on_request_written;

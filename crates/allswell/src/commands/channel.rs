@@ -144,7 +144,14 @@ async fn rotate(
                 .map_err(said)
         })
         .await?;
-    let lines = format!("The old secret signs beside the new one for {overlap_hours} h.\n");
+    let both_sign = made.document["signing"]["secrets"]
+        .as_array()
+        .is_some_and(|all| all.len() > 1);
+    let lines = if both_sign {
+        format!("The old secret signs beside the new one for {overlap_hours} h.\n")
+    } else {
+        "The old secret signs no more.\n".to_owned()
+    };
     give(answer, &made, &lines, "")
 }
 

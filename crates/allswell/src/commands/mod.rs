@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use allswell_core::id::ProjectId;
 use allswell_core::scope::{ProjectScope, SystemScope};
+#[cfg(debug_assertions)]
+use allswell_engine::failpoint::{self, failpoint};
 use allswell_store::audit::Act;
 use allswell_store::{Error, Reader};
 use anyhow::{Result, anyhow};
@@ -193,8 +195,8 @@ fn load(arguments: &Arguments) -> Result<Loaded> {
     // Only a debug build has failpoints; in any other the name is unknown, as it should be.
     #[cfg(debug_assertions)]
     if let Ok(wanted) = std::env::var(crate::config::FAILPOINT_VARIABLE) {
-        allswell_engine::failpoint::arm(&wanted)
-            .map_err(|why| anyhow!("{}: {why}", crate::config::FAILPOINT_VARIABLE))?;
+        failpoint::arm(&wanted).map_err(|why| anyhow!("{}: {why}", crate::config::FAILPOINT_VARIABLE))?;
+        allswell_outbound::on_request_written(|| failpoint("after_request_written"));
     }
     Config::load(arguments.config.as_deref(), std::env::vars_os()).map_err(|errors| anyhow!("{errors}"))
 }

@@ -6,7 +6,7 @@ use allswell_store::TlsMode;
 
 use super::load::Loaded;
 use super::value::printable;
-use super::{Config, KeyRingSource, Target, file};
+use super::{Config, KeyRingSource, Outbound, Target, file};
 
 /// Waiting pings may hold this much memory before we mention it.
 const INBOX_BYTES_REMARKABLE: u64 = 1 << 30;
@@ -83,7 +83,27 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     {
         warnings.push(world_readable_warning(path));
     }
+    warnings.extend(classes_nobody_calls_as(&config.outbound));
     warnings
+}
+
+/// Sections of `[outbound]` for calls that this version does not make: whoever fills one should not believe that it keeps
+/// anything in.
+fn classes_nobody_calls_as(outbound: &Outbound) -> impl Iterator<Item = String> {
+    [
+        ("probes", "probe", &outbound.probes),
+        ("jobs", "job", &outbound.jobs),
+        ("channels", "channel", &outbound.channels),
+        ("sign_on", "sign-on", &outbound.sign_on),
+    ]
+    .into_iter()
+    .filter(|(_, _, class)| !class.is_empty())
+    .map(|(section, word, _)| {
+        format!(
+            "outbound.{section} is for calls that this version does not make; `allswell outbound check --class {word}` \
+             alone reads it"
+        )
+    })
 }
 
 pub(super) fn world_readable_warning(path: &Path) -> String {

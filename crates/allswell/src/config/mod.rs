@@ -253,6 +253,24 @@ pub struct OutboundClass {
     pub allowed_ports: Vec<u16>,
 }
 
+impl OutboundClass {
+    /// Whether it says nothing of its own.
+    pub fn is_empty(&self) -> bool {
+        let OutboundClass {
+            allow_cidrs,
+            allow_hosts,
+            only_hosts,
+            https_only,
+            allowed_ports,
+        } = self;
+        allow_cidrs.is_empty()
+            && allow_hosts.is_empty()
+            && only_hosts.is_empty()
+            && https_only.is_none()
+            && allowed_ports.is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub struct Dns {
     /// Empty: those of the system.

@@ -109,19 +109,19 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     (
         "outbound.probes",
-        "The same for probes. They come later; until then only allswell outbound check --class tells what it would allow.",
+        "The same for probes. This version makes none: only allswell outbound check --class probe reads this section.",
     ),
     (
         "outbound.jobs",
-        "The same for scheduled calls, which come later too.",
+        "The same for scheduled calls. This version makes none: only allswell outbound check --class job reads this.",
     ),
     (
         "outbound.channels",
-        "The same for channels of other kinds, which come later too.",
+        "The same for channels of kinds that call servers of their own. There are none yet: only --class channel reads this.",
     ),
     (
         "outbound.sign_on",
-        "The same for sign-on (issuers and their keys), which comes later too.",
+        "The same for sign-on (issuers and their keys). There is none yet: only --class sign-on reads this.",
     ),
     ("dns", "Who turns names into addresses for [outbound]."),
 ];

@@ -329,6 +329,7 @@ impl<O: Outbound> Step for Deliver<O> {
             self.store
                 .write(async move |tx| {
                     tx.deliveries_renew(system, &under_way, node, now, LEASE).await?;
+                    failpoint("during_lease_renewal");
                     tx.deliveries_release(system, now, LAPSED_MAX).await
                 })
                 .await?;

@@ -146,6 +146,11 @@ impl Form {
         }
     }
 
+    /// Whether a request has room for a second signature, by the secret that is being replaced.
+    pub const fn signs_twice(self) -> bool {
+        matches!(self, Form::StandardWebhooks)
+    }
+
     /// The form of a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Form::ALL.into_iter().find(|form| form.word() == word)
@@ -188,8 +193,12 @@ impl Signing {
         }
     }
 
-    /// Puts a new secret in front; the others go on signing for `overlap`, or as long as they still had.
+    /// Puts a new secret in front; the others go on signing for `overlap`, or as long as they still had. In Guardian's
+    /// forms they sign no more: a request has room for one signature, and its receiver looks the secret up by the key id.
     pub fn rotate(&mut self, secret: &Secret<String>, now: Timestamp, overlap: Span) {
+        if !self.form.signs_twice() {
+            self.keys.clear();
+        }
         let until = (now + overlap).as_micros();
         for key in &mut self.keys {
             key.until = Some(key.until.map_or(until, |earlier| earlier.min(until)));

@@ -372,6 +372,24 @@ fn a_replaced_secret_signs_on_for_its_overlap() {
 }
 
 #[test]
+fn of_a_guardian_secret_that_is_replaced_nothing_is_said_to_sign() {
+    for form in ["guardian-v1", "guardian-v2"] {
+        let call = json!({ "url": "https://h.example.com/" });
+        let mut webhook = read(&json!({ "down": call, "signing": { "form": form } })).expect("taken");
+        let new = SigningSecret::generate(&mut Dice::from_number(3)).to_text();
+        webhook.signing.rotate(&new, NOW, Span::from_secs(3_600));
+        assert_eq!(
+            webhook.shown(NOW)["signing"]["secrets"],
+            json!([{ "signs_until": null }])
+        );
+        assert_eq!(
+            webhook.signing.current().map(|key| key.reveal().clone()),
+            Some(new.reveal().clone())
+        );
+    }
+}
+
+#[test]
 fn broken_json_is_sent_with_a_warning() {
     let with = |content_type: &str, body: &str| {
         let webhook = read(&json!({ "down": {

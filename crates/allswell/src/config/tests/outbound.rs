@@ -31,6 +31,33 @@ fn a_section_in_a_section_is_read_and_shown() {
 }
 
 #[test]
+fn a_section_for_calls_that_nobody_makes_yet_is_warned_of() {
+    let warned = |name: &str, value: &str| Folder::new().loaded(&[(name, value)]).warnings;
+    for (section, class) in [
+        ("PROBES", "probe"),
+        ("JOBS", "job"),
+        ("CHANNELS", "channel"),
+        ("SIGN_ON", "sign-on"),
+    ] {
+        for (key, value) in [
+            ("ALLOW_CIDRS", "10.1.0.0/16"),
+            ("ALLOW_HOSTS", "ntfy"),
+            ("ONLY_HOSTS", "a.example.com"),
+            ("HTTPS_ONLY", "true"),
+            ("ALLOWED_PORTS", "443"),
+        ] {
+            let warnings = warned(&format!("ALLSWELL_OUTBOUND_{section}_{key}"), value);
+            assert_eq!(warnings.len(), 1, "{section} {key}");
+            assert!(warnings[0].contains(&format!("--class {class}`")), "{warnings:?}");
+        }
+    }
+    assert_eq!(
+        warned("ALLSWELL_OUTBOUND_WEBHOOKS_ALLOWED_PORTS", "443"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn a_name_server_has_port_53_unless_it_says_another() {
     let loaded = Folder::new().loaded(&[(
         "ALLSWELL_DNS_NAMESERVERS",
