@@ -361,7 +361,7 @@ pub enum CheckCommand {
         #[arg(long = "channel", value_name = "ID")]
         channels: Vec<String>,
         #[command(flatten)]
-        rules: RuleFlags,
+        rules: Box<RuleFlags>,
     },
     /// Change what is named of a check, and leave the rest
     Update(Box<EditCheck>),

@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 const PERIOD: i64 = 1_000;
 const GRACE: i64 = 300;
 
+/// What happens, and at which second.
+type Story<'a> = &'a [(i64, What)];
+
 #[derive(Copy, Clone, Debug)]
 enum What {
     Start(Option<u128>),
@@ -87,7 +90,7 @@ impl Told {
 }
 
 /// Tells a story to a new check; what it remembers is stored and read back at each turn.
-fn tell_away(rules: Rules, absences: &[(i64, i64)], story: &[(i64, What)]) -> Told {
+fn tell_away(rules: Rules, absences: &[(i64, i64)], story: Story<'_>) -> Told {
     let absences: Arc<[Absence]> = absences
         .iter()
         .map(|(from, to)| Absence {
@@ -118,7 +121,7 @@ fn tell_away(rules: Rules, absences: &[(i64, i64)], story: &[(i64, What)]) -> To
     told
 }
 
-fn tell(rules: Rules, story: &[(i64, What)]) -> Told {
+fn tell(rules: Rules, story: Story<'_>) -> Told {
     tell_away(rules, &[], story)
 }
 
@@ -278,7 +281,7 @@ fn start_grace(secs: u32) -> Rules {
 fn a_run_has_its_own_limit_beside_the_grace() {
     let up = (10, Success(None));
     // (limit, story, deadline)
-    let cases: &[(u32, &[(i64, What)], Option<i64>)] = &[
+    let cases: &[(u32, Story<'_>, Option<i64>)] = &[
         // Shorter than the grace, from whatever status.
         (60, &[(10, Start(None))], Some(70)),
         (60, &[up, (900, Start(None))], Some(960)),
@@ -376,7 +379,7 @@ fn a_run_beyond_its_limit_takes_the_check_down_and_its_success_brings_it_back() 
 fn a_check_whose_run_does_not_start_in_time_goes_down_before_its_grace_is_over() {
     let up = (10, Success(None));
     // (allowed, story, deadline, code)
-    let cases: &[(u32, &[(i64, What)], Option<i64>, &str)] = &[
+    let cases: &[(u32, Story<'_>, Option<i64>, &str)] = &[
         (60, &[up], Some(1_070), "late_start"),
         (60, &[up, (1_069, Log)], Some(1_070), "late_start"),
         // In time, or early; then grace and schedule are as ever.
@@ -433,8 +436,8 @@ fn start_and_run_have_their_limits_together() {
 #[test]
 fn a_deadline_of_a_rule_that_fell_into_our_absence_moves_by_the_limit_of_the_rule() {
     let up = (10, Success(None));
-    let run: &[(i64, What)] = &[up, (900, Start(None)), (5_000, Sweep)];
-    let start: &[(i64, What)] = &[up, (5_000, Sweep)];
+    let run: Story<'_> = &[up, (900, Start(None)), (5_000, Sweep)];
+    let start: Story<'_> = &[up, (5_000, Sweep)];
     for (rules, story, away, deadline) in [
         // At least a minute.
         (max_run(30), run, (905, 5_000), 5_060),
@@ -479,7 +482,7 @@ fn min_run(secs: u32) -> Rules {
 fn a_success_that_comes_too_soon_is_a_failure() {
     let up = (10, Success(None));
     // (rules, story, status)
-    let cases: &[(Rules, &[(i64, What)], Status)] = &[
+    let cases: &[(Rules, Story<'_>, Status)] = &[
         (
             min_run(30),
             &[up, (100, Start(None)), (129, Success(None))],
