@@ -176,6 +176,49 @@ def test_by_id_and_by_a_whole_address_too(house):
     assert [ping["type"] for ping in Checked(house, "by-id").pings()] == ["start", "success", "success"]
 
 
+def test_a_ping_key_beside_the_id_opens_a_check_whose_project_asks_for_it():
+    with House() as house:
+        house.user("alice@example.org")
+        project = house.project("alice@example.org", "Home")
+        key = house.key(project, "ping")
+        made = house.cli_json("check", "create", "--project", project, "--name", "Guarded")
+        house.cli("project", "require-ping-key", "--project", project, "on")
+        by_id = ["--server", f"{house.url}/ping", "--uuid", made["id"], "true"]
+        refused = run(*by_id)
+        assert refused.returncode == 0 and b"wants the ping key" in refused.stderr, refused.stderr
+        told = run(*by_id, variables={"ALLSWELL_RUN_PING_KEY": key})
+        assert (told.returncode, told.stderr) == (0, b"")
+        shown = house.cli_json("check", "show", "--project", project, made["id"])
+        assert (shown["status"], shown["pings"]) == ("up", 2) and shown["last_success"], shown
+
+
+def test_a_long_job_says_that_it_lives():
+    with Server() as server:
+        assert run("--url", server.url(), "--alive-every", "1", "sleep", "2.6").returncode == 0
+        assert server.paths() == ["start", "alive", "alive", "0"]
+        assert len({path.split("rid=")[1] for _, path, _ in server.seen}) == 1
+
+    def unknown(handler, _number):
+        ok(handler, 0, 404 if "/alive" in handler.path else 200)
+
+    with Server(unknown) as server:
+        done = run("--url", server.url(), "--alive-every", "1", "sleep", "2.6")
+        assert server.paths() == ["start", "alive", "0"], "who takes none is asked once"
+        assert b"still ran" in done.stderr
+
+
+def test_what_is_to_be_made_is_said_in_the_address_and_a_refusal_is_told():
+    def refusing(handler, _number):
+        # In one piece, as servers send what is short.
+        handler.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 29\r\n\r\ninvalid schedule: it is wrong")
+
+    flags = ["--slug", "a", "--ping-key", "k", "--create", "--schedule", "5 3 * * *", "--tz", "Europe/Riga", "--grace", "900"]
+    with Server(refusing) as server:
+        done = run("--server", f"http://127.0.0.1:{server.port}/ping", *flags, "true")
+        assert done.returncode == 0 and b"invalid schedule: it is wrong" in done.stderr, done.stderr
+        assert "create=1&schedule=5%203%20%2A%20%2A%20%2A&tz=Europe%2FRiga&grace=900&rid=" in server.seen[0][1]
+
+
 def test_the_end_of_long_output_is_what_is_kept(house):
     job = Checked(house, "talker")
     lines = "".join(f"line {n} ü\n" for n in range(100_000)).encode()

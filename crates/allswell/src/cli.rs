@@ -140,6 +140,27 @@ pub struct RunFlags {
     /// Make a check of that slug if there is none
     #[arg(long)]
     pub create: bool,
+    /// With --create: what people call that check [default: its slug]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// With --create: its tags, separated by spaces
+    #[arg(long)]
+    pub tags: Option<String>,
+    /// With --create: its cron or OnCalendar expression
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "timeout")]
+    pub schedule: Option<String>,
+    /// With --create: the time zone of that expression [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// With --create: seconds between two of its runs [default: 86400]
+    #[arg(long, value_name = "SECONDS", value_parser = secs())]
+    pub timeout: Option<i64>,
+    /// With --create: seconds that it may be late [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = secs())]
+    pub grace: Option<i64>,
+    /// With --create: its channels, by name or id with commas between; * for all [default: *]
+    #[arg(long, value_name = "NAMES")]
+    pub channels: Option<String>,
     /// Do not report the start
     #[arg(long)]
     pub no_start: bool,

@@ -52,11 +52,12 @@ struct StatusLabel {
 }
 
 /// What can become of a ping. All are told from the first scrape on, since a rise from nothing is not seen as one.
-const PING_OUTCOMES: [&str; 10] = [
+const PING_OUTCOMES: [&str; 11] = [
     "stored",
     "counted",
     "limited",
     "no_key",
+    "bad_parameter",
     "created",
     "not_found",
     "ambiguous",
@@ -205,6 +206,7 @@ impl Meters {
             _ if only_counted => "counted",
             Ok(Answer::Stored) => "stored",
             Ok(Answer::Limited(_)) => "limited",
+            Ok(Answer::BadParameter(_)) => "bad_parameter",
             Ok(Answer::KeyMissing | Answer::KeyWrong) => "no_key",
             Ok(Answer::Created) => "created",
             Ok(Answer::NotFound) => "not_found",

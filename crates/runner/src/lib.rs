@@ -32,7 +32,7 @@ pub const TAIL_BYTES_MAX: usize = 16 << 20;
 /// What a server is taken to keep of a body when it has not said: the protocol's own bound.
 const BODY_BYTES_UNTOLD: usize = 10_000;
 /// Seconds between two words that the job still runs, at least and at most.
-pub const ALIVE_SECS: std::ops::RangeInclusive<u64> = 10..=86_400;
+pub const ALIVE_SECS: std::ops::RangeInclusive<u64> = 1..=86_400;
 /// Seconds that the end of a job waits for its report, unless told otherwise.
 pub const WAIT_SECS_DEFAULT: u64 = 20;
 /// The longest that it may be told to wait.

@@ -37,6 +37,8 @@ pub struct Report {
     pub ping_key: Option<Secret<String>>,
     /// Make the check if there is none of that name.
     pub create: bool,
+    /// What such a check is to be: parameters of the address, by their names.
+    pub wish: Vec<(&'static str, String)>,
     /// Tell the start too.
     pub start: bool,
     /// How often to say that the job still runs; `None`: never.
@@ -202,7 +204,10 @@ impl Reporter {
     fn address(&self, suffix: &str) -> Url {
         let url = self.report.address.below(suffix);
         let url = if self.report.create {
-            url.with_parameter("create", "1")
+            let wish = self.report.wish.iter();
+            wish.fold(url.with_parameter("create", "1"), |url, (name, value)| {
+                url.with_parameter(name, &encoded(value))
+            })
         } else {
             url
         };
@@ -238,6 +243,27 @@ impl Reporter {
         }
         Told::finally(format!("{} points on and on", url.place()))
     }
+}
+
+/// A value as a query takes it (RFC 3986 section 2.3: what is not unreserved is encoded).
+fn encoded(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// What a server said, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(200)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
 }
 
 impl Told {
@@ -280,6 +306,9 @@ impl Told {
             403 if answer.text.contains("X-Ping-Key") => Told::finally(format!(
                 "{place} wants the ping key of the check's project, and it did not come or is wrong (403)"
             )),
+            400 if answer.text.starts_with("invalid ") => {
+                Told::finally(format!("{place} answered 400: {}", printable(&answer.text)))
+            }
             404 => Told::finally(format!(
                 "{place} knows no such check, or is not the beginning of ping addresses (404)"
             )),

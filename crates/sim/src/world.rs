@@ -490,10 +490,12 @@ impl World {
                 })
             }
             Ok(Answer::Ambiguous) => broken(MADE, format!("t{ticket} finds several: {asked:?}")),
-            Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong) => broken(
-                ANSWERED,
-                format!("t{ticket} is refused where nothing is asked: {asked:?}"),
-            ),
+            Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong | Answer::BadParameter(_)) => {
+                broken(
+                    ANSWERED,
+                    format!("t{ticket} is refused where nothing is asked: {asked:?}"),
+                )
+            }
             Err(Refusal::Busy) => {
                 self.try_again(asked.errand);
                 Ok(())

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use allswell_core::admission::{Admission, Asked, Sent, admit};
+use allswell_core::check::{Fault, Wish};
 use allswell_core::id::{self, CheckId};
 use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
-use allswell_engine::ingest::{Address, Arrival, Refusal, Told, cut_user_agent};
+use allswell_engine::ingest::{Address, Arrival, Refusal, Told, Wished, cut_user_agent};
 use allswell_store::checks::Found;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -50,16 +51,45 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
             }
         }
     };
-    let arrival = match read(&app, parts, body) {
-        Ok(arrival) => arrival,
-        Err(Away::With(refused)) => return refused.into_response(form),
-        Err(Away::Flawed(address, flaw)) => {
-            let refused = Box::pin(flawed(&app, address, flaw)).await;
-            return or_too_many(refused, &app, client).into_response(form);
-        }
+    let HandedIn { waiting, fault } = match hand_in(&app, parts, body) {
+        Ok(handed_in) => handed_in,
+        Err(away) => return Box::pin(turned_away(&app, *away, form, client)).await,
     };
-    let told = app.inbox().put_and_hear(arrival).await;
-    answered(&app, told, form, client)
+    let told = waiting.await;
+    answered(&app, told, fault, form, client)
+}
+
+/// A ping that is on its way.
+struct HandedIn<F> {
+    waiting: F,
+    /// What is wrong with its wish.
+    fault: Option<Box<Fault>>,
+}
+
+/// Reads a request and hands its ping in: what waits for the answer, and what is wrong with its wish, which is told only
+/// where the check must be made. Not within the future that waits: it would keep room for all of this.
+fn hand_in(
+    app: &App,
+    parts: Parts,
+    body: Bytes,
+) -> Result<HandedIn<impl Future<Output = Result<Told, Refusal>> + Send>, Box<Away>> {
+    let arrival = read(app, parts, body)?;
+    let fault = match &arrival.address {
+        Address::Wished(wished) => wished.wish.as_ref().err().cloned().map(Box::new),
+        _ => None,
+    };
+    let waiting = app.inbox().put_and_hear(arrival);
+    Ok(HandedIn { waiting, fault })
+}
+
+async fn turned_away(app: &App, away: Away, form: Form, client: Option<IpAddr>) -> Response {
+    match away {
+        Away::With(refused) => refused.into_response(form),
+        Away::Flawed(address, flaw) => {
+            let refused = flawed(app, address, flaw).await;
+            or_too_many(refused, app, client).into_response(form)
+        }
+    }
 }
 
 async fn read_cut_body(body: Body, app: &App) -> Result<Cut, BodyError> {
@@ -69,11 +99,18 @@ async fn read_cut_body(body: Body, app: &App) -> Result<Cut, BodyError> {
 }
 
 /// What is answered once it is known what became of a ping.
-fn answered(app: &App, told: Result<Told, Refusal>, form: Form, client: Option<IpAddr>) -> Response {
+fn answered(
+    app: &App,
+    told: Result<Told, Refusal>,
+    fault: Option<Box<Fault>>,
+    form: Form,
+    client: Option<IpAddr>,
+) -> Response {
     let body_limit = app.limits().ping_body_bytes;
     let answer = told.map_err(Refused::from);
     match answer.and_then(|told| ping_answer::of(told, form, body_limit)) {
         Ok(response) => response,
+        Err(Refused::Parameter(found)) => Refused::Parameter(fault.unwrap_or(found)).into_response(form),
         Err(refused) => or_too_many(refused, app, client).into_response(form),
     }
 }
@@ -104,21 +141,21 @@ enum Away {
 }
 
 /// What a request says.
-fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Away> {
+fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Box<Away>> {
     let query = Query::of(&parts.uri);
     let path = parts.uri.path().strip_prefix("/ping/").unwrap_or_default();
     let (address, action) = match parse(path, query.last("create") == Some("1")) {
         Parsed::Ping(address, action) => (address, action),
-        Parsed::BadSlug => return Err(Away::With(Refused::BadAddress)),
-        Parsed::Nothing => return Err(Away::With(Refused::NotFound)),
+        Parsed::BadSlug => return Err(Away::With(Refused::BadAddress).into()),
+        Parsed::Nothing => return Err(Away::With(Refused::NotFound).into()),
     };
-    let address = with_key(address, &parts.headers);
+    let address = with_wish(with_key(address, &parts.headers), &query, app);
     let rid = query.last("rid").map(id::parse_run_id);
     let Some(action) = action else {
-        return Err(Away::Flawed(address, Refused::BadAddress));
+        return Err(Away::Flawed(address, Refused::BadAddress).into());
     };
     if rid == Some(None) {
-        return Err(Away::Flawed(address, Refused::BadRunId));
+        return Err(Away::Flawed(address, Refused::BadRunId).into());
     }
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
     Ok(Arrival {
@@ -140,6 +177,24 @@ fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Away> {
         user_agent: cut_user_agent(&text_of(&parts.headers, &USER_AGENT)),
         body,
     })
+}
+
+/// The parameters beside `create=1`.
+const WISHES: [&str; 7] = ["name", "tags", "schedule", "tz", "timeout", "grace", "channels"];
+
+/// A slug whose check may be made, with what is wished of it.
+fn with_wish(address: Address, query: &Query, app: &App) -> Address {
+    match address {
+        Address::Slug {
+            key,
+            slug,
+            create: true,
+        } if WISHES.iter().any(|name| query.last(name).is_some()) => {
+            let wish = Wish::judge(&slug, |name| query.last(name), app.zones());
+            Address::Wished(Box::new(Wished { key, slug, wish }))
+        }
+        address => address,
+    }
 }
 
 /// An id, with the ping key that came beside it. What is longer than any key opens nothing, as any other.
@@ -194,14 +249,16 @@ async fn flawed(app: &App, address: Address, flaw: Refused) -> Refused {
                     false,
                 )
             }
-            Address::Slug { key, slug, create } => {
+            Address::Slug { .. } | Address::Wished(_) => {
+                let (key, slug) = address.by_slug().expect("both are of a slug");
+                let create = !matches!(address, Address::Slug { create: false, .. });
                 let project = reader.project_by_ping_key(system, key.reveal(), now).await?;
                 let Some(project) = project else {
                     return Ok(Refused::NotFound);
                 };
                 (
                     reader.check_by_slug(ProjectScope::granted(project), slug).await?,
-                    *create,
+                    create,
                 )
             }
         };
@@ -305,7 +362,7 @@ mod tests {
                 format!("check {action:?}")
             }
             Parsed::Ping(Address::Slug { slug, .. }, action) => format!("slug {slug} {action:?}"),
-            Parsed::Ping(Address::Ourselves(_), _) => "ourselves".to_owned(),
+            Parsed::Ping(Address::Ourselves(_) | Address::Wished(_), _) => "neither".to_owned(),
             Parsed::BadSlug => "bad slug".to_owned(),
             Parsed::Nothing => "nothing".to_owned(),
         }

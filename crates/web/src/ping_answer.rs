@@ -3,6 +3,7 @@
 //! Only `Accept: application/json` by name asks for it. `*/*` is what clients send that do not care, and they get what
 //! they always got.
 
+use allswell_core::check::Fault;
 use allswell_core::signal::Kind;
 use allswell_engine::ingest::{Answer, Receipt, Refusal, Told};
 use axum::response::{IntoResponse, Response};
@@ -44,7 +45,7 @@ impl Form {
 }
 
 /// Why a request is no ping that counts.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     NotFound,
     BadAddress,
@@ -52,6 +53,8 @@ pub(crate) enum Refused {
     Ambiguous,
     KeyMissing,
     KeyWrong,
+    /// The check must be made, and a parameter cannot be understood.
+    Parameter(Box<Fault>),
     /// More pings came than the check takes; seconds to wait.
     Limited(i64),
     /// The client tries too many addresses that are nobody's; seconds to wait.
@@ -73,6 +76,8 @@ impl From<Refusal> for Refused {
 
 const KEY_MISSING: &str = "this ping needs the ping key of its project in the header X-Ping-Key";
 const KEY_WRONG: &str = "what came in X-Ping-Key is no ping key";
+/// The one fault that only the database shows.
+const UNKNOWN_CHANNEL: &str = "names channels of the project, by name or id with commas between, or is *: one is not there, or several have its name";
 const LIMITED: &str = "too many pings of this check";
 
 impl Refused {
@@ -97,6 +102,10 @@ impl Refused {
             Refused::Ambiguous => (StatusCode::CONFLICT, "ambiguous slug"),
             Refused::KeyMissing => (StatusCode::FORBIDDEN, KEY_MISSING),
             Refused::KeyWrong => (StatusCode::FORBIDDEN, KEY_WRONG),
+            Refused::Parameter(fault) => {
+                let text = format!("invalid {}: it {}", fault.parameter, fault.sentence);
+                return (StatusCode::BAD_REQUEST, text).into_response();
+            }
             Refused::Limited(secs) => {
                 let retry = [(RETRY_AFTER, HeaderValue::from(secs))];
                 return (StatusCode::TOO_MANY_REQUESTS, retry, LIMITED).into_response();
@@ -123,6 +132,7 @@ impl Refused {
             }
             Refused::KeyMissing => Problem::new(kinds::PING_KEY, KEY_MISSING),
             Refused::KeyWrong => Problem::new(kinds::PING_KEY, KEY_WRONG),
+            Refused::Parameter(fault) => Problem::bad_parameter(fault.parameter, fault.sentence),
             Refused::Limited(secs) => Problem::too_many(LIMITED, secs),
             Refused::TooManyUnknown(secs) => {
                 Problem::too_many("too many pings came from you to addresses of no check", secs)
@@ -144,6 +154,12 @@ pub(crate) fn of(told: Told, form: Form, body_limit: usize) -> Result<Response, 
         Answer::Ambiguous => return Err(Refused::Ambiguous),
         Answer::KeyMissing => return Err(Refused::KeyMissing),
         Answer::KeyWrong => return Err(Refused::KeyWrong),
+        Answer::BadParameter(parameter) => {
+            return Err(Refused::Parameter(Box::new(Fault {
+                parameter,
+                sentence: UNKNOWN_CHANNEL.to_owned(),
+            })));
+        }
         // Rounded up: who comes a moment too early would be refused once more.
         Answer::Limited(retry) => return Err(Refused::Limited((retry.as_micros() + 999_999) / 1_000_000)),
     };

@@ -410,3 +410,37 @@ async fn turn(
         &format!("{} is {status}{until}\n", printable(&check.settings.name)),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_at_an_instant_or_at_the_next_time_of_day_where_the_check_lives() {
+        let instant = |text: &str| Timestamp::parse_rfc3339(text).expect("an instant");
+        // Half past seven in the morning in Riga.
+        let now = instant("2026-12-01T05:30:00Z");
+        let end = |text: &str| pause_end(text, "Europe/Riga", now, &Zones::Bundled);
+        for (text, until) in [
+            ("08:00", "2026-12-01T06:00:00Z"),
+            ("7:30", "2026-12-02T05:30:00Z"),
+            ("2026-12-01T08:00:00+02:00", "2026-12-01T06:00:00Z"),
+        ] {
+            assert_eq!(end(text).expect(text), instant(until), "{text}");
+        }
+        for text in [
+            "",
+            "25:00",
+            "08:60",
+            "8",
+            "*:0",
+            "08:00:00",
+            "008:00",
+            "2026-12-01T05:30:00Z",
+            "2028-01-01T00:00:00Z",
+        ] {
+            let refused = end(text).expect_err(text).to_string();
+            assert!(refused.starts_with("--until: "), "{text}: {refused}");
+        }
+    }
+}

@@ -6,10 +6,12 @@
 mod decide;
 #[cfg(test)]
 mod oracle;
+mod wish;
 #[cfg(test)]
 mod years;
 
 pub use decide::{Decision, Event, decide};
+pub use wish::{Fault, Wish, WishedChannels};
 
 use uuid::Uuid;
 

@@ -82,9 +82,14 @@ impl Wish {
         let timing = &mut settings.timing;
         match (period, expression, given("tz")) {
             (Some(_), Some(_), _) => {
-                return Err(fault("schedule", "cannot stand beside timeout: a check has one of them"));
+                return Err(fault(
+                    "schedule",
+                    "cannot stand beside timeout: a check has one of them",
+                ));
             }
-            (_, None, Some(_)) => return Err(fault("tz", "is the time zone of a schedule, and none is given")),
+            (_, None, Some(_)) => {
+                return Err(fault("tz", "is the time zone of a schedule, and none is given"));
+            }
             (Some(period), None, None) => timing.period = period,
             (None, None, None) => {}
             (None, Some(expression), zone) => {
@@ -121,10 +126,7 @@ fn text<'p>(
     }
 }
 
-fn secs<'p>(
-    parameter: &'static str,
-    given: impl Fn(&str) -> Option<&'p str>,
-) -> Result<Option<Span>, Fault> {
+fn secs<'p>(parameter: &'static str, given: impl Fn(&str) -> Option<&'p str>) -> Result<Option<Span>, Fault> {
     let Some(text) = given(parameter) else {
         return Ok(None);
     };
@@ -141,7 +143,12 @@ mod tests {
     use super::*;
 
     fn judged(parameters: &[(&str, &'static str)]) -> Result<Wish, Fault> {
-        let given = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let given = |name: &str| {
+            parameters
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| *value)
+        };
         Wish::judge("backup", given, &Zones::Bundled)
     }
 
@@ -165,13 +172,19 @@ mod tests {
             grace,
             ..
         } = wish.settings;
-        assert_eq!((name.as_str(), slug.as_str(), tags.as_str()), ("Nightly backup", "backup", "prod db"));
+        assert_eq!(
+            (name.as_str(), slug.as_str(), tags.as_str()),
+            ("Nightly backup", "backup", "prod db")
+        );
         assert_eq!(
             (timing.kind, timing.expression.as_str(), timing.zone.as_str()),
             (TimingKind::Expression, "5 3 * * *", "Europe/Riga")
         );
         assert_eq!(grace, Span::from_secs(900));
-        assert_eq!(wish.channels, WishedChannels::Named(vec!["ops".to_owned(), "mail".to_owned()]));
+        assert_eq!(
+            wish.channels,
+            WishedChannels::Named(vec!["ops".to_owned(), "mail".to_owned()])
+        );
         let period = judged(&[("timeout", "300"), ("channels", "")]).expect("a wish");
         assert_eq!(period.settings.timing.period, Span::from_secs(300));
         assert_eq!(period.channels, WishedChannels::Named(Vec::new()));

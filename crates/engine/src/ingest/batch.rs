@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use allswell_core::admission::{Admission, Asked, admit};
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event, Plan, Settings, State, decide};
+use allswell_core::check::{Check, Event, Plan, Settings, State, Wish, WishedChannels, decide};
 use allswell_core::flip::Flip;
-use allswell_core::id::{CheckId, ProjectId};
+use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::quota::Quota;
 use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
@@ -125,6 +125,8 @@ struct Look<'a> {
     /// The projects of the keys that came with pings by id, where they are asked for.
     keys: HashMap<&'a str, ProjectId>,
     slugs: HashMap<(&'a str, &'a str), std::result::Result<CheckId, Answer>>,
+    /// Pings for which a check had to be made, and could not be understood.
+    refused: HashMap<usize, Answer>,
     /// Checks that were made for a ping, with that ping's place in the batch.
     made: HashMap<CheckId, usize>,
 }
@@ -146,8 +148,11 @@ impl<'a> Look<'a> {
         for index in open {
             match &arrivals[*index].address {
                 Address::Check(id) | Address::CheckWithKey(id, _) => ids.push(*id),
-                Address::Slug { key, slug, .. } => by_slug.push((*index, key.reveal(), slug)),
-                Address::Ourselves(_) => {}
+                address => by_slug.extend(
+                    address
+                        .by_slug()
+                        .map(|(key, slug)| (*index, key.reveal().as_str(), slug)),
+                ),
             }
         }
         // In order, so that a batch is the same each time, and its reads go through the table in one direction.
@@ -261,9 +266,11 @@ impl<'a> Look<'a> {
         dice: &mut Dice,
     ) -> Result<std::result::Result<CheckId, Answer>> {
         let arrival = &arrivals[index];
-        if !matches!(arrival.address, Address::Slug { create: true, .. }) {
-            return Ok(Err(Answer::NotFound));
-        }
+        let wish = match &arrival.address {
+            Address::Slug { create: true, .. } => Ok(Wish::plain(slug)),
+            Address::Wished(wished) => wished.wish.clone().map_err(|fault| fault.parameter),
+            _ => return Ok(Err(Answer::NotFound)),
+        };
         let scope = ProjectScope::granted(project);
         tx.project_lock(scope).await?;
         match tx.check_by_slug(scope, slug).await? {
@@ -271,7 +278,22 @@ impl<'a> Look<'a> {
             Found::Ambiguous => return Ok(Err(Answer::Ambiguous)),
             Found::None => {}
         }
-        let Some(check) = provision(tx, scope, slug, arrival.at, dice).await? else {
+        let wish = match wish {
+            Ok(wish) => match channels_of(tx, scope, &wish).await? {
+                Some(channels) => Ok((wish.settings, channels)),
+                None => Err("channels"),
+            },
+            Err(parameter) => Err(parameter),
+        };
+        let (settings, channels) = match wish {
+            Ok(wish) => wish,
+            Err(parameter) => {
+                // Others may ask for the same slug in other words: only this ping is refused.
+                self.refused.insert(index, Answer::BadParameter(parameter));
+                return Ok(Err(Answer::NotFound));
+            }
+        };
+        let Some(check) = provision(tx, scope, settings, &channels, arrival.at, dice).await? else {
             return Ok(Err(Answer::NotFound));
         };
         self.made.insert(check.id, index);
@@ -280,6 +302,9 @@ impl<'a> Look<'a> {
 
     /// The place of the check that a ping at this place of the batch is for.
     fn of(&self, index: usize, address: &Address) -> std::result::Result<usize, Answer> {
+        if let Some(refused) = self.refused.get(&index) {
+            return Err(*refused);
+        }
         let id = match address {
             Address::Check(id) => {
                 self.admit(id, None)?;
@@ -289,13 +314,15 @@ impl<'a> Look<'a> {
                 self.admit(id, Some(key.reveal()))?;
                 id
             }
-            Address::Slug { key, slug, .. } => {
-                match self.slugs.get(&(key.reveal().as_str(), slug.as_str())) {
+            address => {
+                let found = address
+                    .by_slug()
+                    .and_then(|(key, slug)| self.slugs.get(&(key.reveal().as_str(), slug)));
+                match found {
                     Some(found) => found.as_ref().map_err(|answer| *answer)?,
                     None => return Err(Answer::NotFound),
                 }
             }
-            Address::Ourselves(_) => return Err(Answer::NotFound),
         };
         // A ping that did not ask for a check comes too early for one that a later ping asked for.
         if self.made.get(id).is_some_and(|made| *made > index) {
@@ -314,12 +341,35 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Makes a check for a ping that asked for it, telling all channels of the project. `None` if the owner has twice as
+/// The channels that are wished for; `None` if one is not there, or several have its name.
+async fn channels_of(tx: &mut Tx<'_>, scope: ProjectScope, wish: &Wish) -> Result<Option<Vec<ChannelId>>> {
+    let known = tx.channels(scope).await?;
+    let names = match &wish.channels {
+        WishedChannels::All => return Ok(Some(known.into_iter().map(|channel| channel.id).collect())),
+        WishedChannels::Named(names) => names,
+    };
+    let mut chosen = Vec::with_capacity(names.len());
+    for name in names {
+        let mut meant = known
+            .iter()
+            .filter(|channel| channel.name == *name || channel.id.to_string() == *name);
+        match (meant.next(), meant.next()) {
+            (Some(channel), None) => chosen.push(channel.id),
+            _ => return Ok(None),
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(Some(chosen))
+}
+
+/// Makes a check for a ping that asked for it. `None` if the owner has twice as
 /// many checks as allowed (`healthchecks.md` section 1.2).
 async fn provision(
     tx: &mut Tx<'_>,
     scope: ProjectScope,
-    slug: &str,
+    settings: Settings,
+    channels: &[ChannelId],
     now: Timestamp,
     dice: &mut Dice,
 ) -> Result<Option<Check>> {
@@ -327,11 +377,6 @@ async fn provision(
     if count >= limit.saturating_mul(2) {
         return Ok(None);
     }
-    let settings = Settings {
-        name: slug.to_owned(),
-        slug: slug.to_owned(),
-        ..Settings::default()
-    };
     let check = Check {
         id: dice.id(),
         project: scope.project(),
@@ -343,9 +388,7 @@ async fn provision(
         created_at: now,
     };
     tx.check_insert(&check).await?;
-    let channels = tx.channels(scope).await?;
-    let channels: Vec<_> = channels.into_iter().map(|channel| channel.id).collect();
-    tx.check_set_channels(check.id, &channels).await?;
+    tx.check_set_channels(check.id, channels).await?;
     Ok(Some(check))
 }
 

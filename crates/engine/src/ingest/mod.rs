@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::check::Status;
+use allswell_core::check::{Fault, Status, Wish};
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
@@ -42,6 +42,8 @@ pub enum Address {
     Check(CheckId),
     /// The same, with the ping key of its project.
     CheckWithKey(CheckId, Secret<String>),
+    /// A check by its slug, which is made as wished if there is none.
+    Wished(Box<Wished>),
     /// The check that a node is to itself (`watchdog.rs`). It belongs to no project and cannot be pinged from outside.
     Ourselves(NodeId),
     /// A check by its slug, in the project of the ping key.
@@ -55,13 +57,34 @@ pub enum Address {
     },
 }
 
+/// A check by its slug, and what it is to be if it must be made.
+#[derive(Clone, Debug)]
+pub struct Wished {
+    /// The ping key.
+    pub key: Secret<String>,
+    /// The slug.
+    pub slug: String,
+    /// What the check is to be; a fault counts only where it must be made.
+    pub wish: std::result::Result<Wish, Fault>,
+}
+
 impl Address {
+    /// The ping key and the slug, if it is one of a slug.
+    pub fn by_slug(&self) -> Option<(&Secret<String>, &str)> {
+        match self {
+            Address::Slug { key, slug, .. } => Some((key, slug)),
+            Address::Wished(wished) => Some((&wished.key, &wished.slug)),
+            Address::Check(_) | Address::CheckWithKey(..) | Address::Ourselves(_) => None,
+        }
+    }
+
     /// Which of so many lanes it belongs into. All that is sent to one address is in one lane, in its order.
     fn lane(&self, lanes: usize) -> usize {
         let sum = |bytes: &[u8]| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>();
         match self {
             Address::Check(id) | Address::CheckWithKey(id, _) => sum(id.as_uuid_bytes()) % lanes,
             Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
+            Address::Wished(wished) => sum(wished.slug.as_bytes()) % lanes,
             Address::Ourselves(node) => sum(node.as_uuid_bytes()) % lanes,
         }
     }
@@ -107,6 +130,8 @@ pub enum Answer {
     KeyMissing,
     /// The ping key that came opens nothing.
     KeyWrong,
+    /// The check must be made, and this parameter of the ping cannot be understood.
+    BadParameter(&'static str),
 }
 
 /// What is known of a ping that was stored.
@@ -196,33 +221,41 @@ impl Inbox {
         self.put_and_hear(arrival).await.map(|told| told.answer)
     }
 
-    /// The same, and tells all that is known of it.
+    /// The same, and tells all that is known of it. The ping is handed in at once, so that what waits holds none.
     ///
     /// # Errors
     /// As [`Inbox::put`].
-    pub async fn put_and_hear(&self, arrival: Arrival) -> std::result::Result<Told, Refusal> {
+    pub fn put_and_hear(
+        &self,
+        arrival: Arrival,
+    ) -> impl Future<Output = std::result::Result<Told, Refusal>> + Send {
         let (answer, answered) = oneshot::channel();
         let asker = Asker {
             answer,
             counts: !matches!(arrival.address, Address::Ourselves(_)),
             _place: self.pending.wait(arrival.at),
         };
-        match self.sender.try_send(Waiting { arrival, asker }) {
-            Ok(()) => {}
-            // In a box: nobody needs the room of its timer while there is a place.
-            Err(mpsc::error::TrySendError::Full(waiting)) => Box::pin(self.squeeze(waiting)).await?,
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Busy),
+        let left_over = match self.sender.try_send(Waiting { arrival, asker }) {
+            Ok(()) => Ok(None),
+            // In a box: nobody needs its room while there is a place.
+            Err(mpsc::error::TrySendError::Full(waiting)) => Ok(Some(Box::new(waiting))),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refusal::Busy),
+        };
+        async move {
+            if let Some(waiting) = left_over? {
+                Box::pin(self.squeeze(waiting)).await?;
+            }
+            answered.await.unwrap_or(Err(Refusal::Failed))
         }
-        answered.await.unwrap_or(Err(Refusal::Failed))
     }
 
     /// Waits for a place in a full inbox.
-    async fn squeeze(&self, waiting: Waiting) -> std::result::Result<(), Refusal> {
+    async fn squeeze(&self, waiting: Box<Waiting>) -> std::result::Result<(), Refusal> {
         let Ok(Ok(place)) = tokio::time::timeout(self.patience, self.sender.reserve()).await else {
             self.meters.ping(Err(Refusal::Full));
             return Err(Refusal::Full);
         };
-        place.send(waiting);
+        place.send(*waiting);
         Ok(())
     }
 

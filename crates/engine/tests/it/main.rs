@@ -20,3 +20,4 @@ mod script;
 mod set_back;
 mod sweep;
 mod watchdog;
+mod wishes;

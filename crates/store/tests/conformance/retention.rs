@@ -361,11 +361,11 @@ async fn the_log_of_one_check_goes_in_slices(store: &Store) {
     mark(store, check.id).await;
     let mut left = Vec::new();
     for _ in 0..4 {
-        let looked_at = prune_logs(store, 10, 1_000_000, 9).await;
+        let looked_at = prune_logs(store, 2, 1_000_000, 9).await;
         let rows = rows(store).await;
         left.push((looked_at, rows["pings"], rows["ping_bodies"], rows["prune_due"]));
     }
-    // From 1 to 2,001; from 2,002 to 4,002; to 4,990, behind which ten numbers are kept.
+    // From 1 to 2,001; from 2,002 to 4,002; to 4,990, behind which two rows are kept.
     assert_eq!(left, [(1, 6, 6, 1), (1, 4, 4, 1), (1, 2, 2, 0), (0, 2, 2, 0)]);
 }
 

@@ -142,6 +142,14 @@ impl Problem {
         }])
     }
 
+    /// A parameter of an address is wrong.
+    pub(crate) fn bad_parameter(parameter: &str, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: kinds::BAD_REQUEST,
+            ..Problem::field(parameter, detail)
+        }
+    }
+
     /// Fields are wrong; at least one.
     pub(crate) fn fields(faults: Vec<Fault>) -> Self {
         let detail = faults

@@ -163,3 +163,51 @@ async fn a_project_may_ask_for_its_ping_key() {
     set(false).await;
     assert_eq!(ping(&house, &id, &[]).await.text(), "OK");
 }
+
+#[tokio::test]
+async fn a_check_is_made_as_its_first_ping_says_or_not_at_all() {
+    let house = House::new().await;
+    let address = |query: &str| format!("{}/nightly?create=1&{query}", house.alice.ping);
+    let before = house.everything().await;
+    for (query, named) in [
+        ("grace=5", "grace"),
+        ("timeout=1h", "timeout"),
+        ("schedule=5+3+*+*&tz=UTC", "schedule"),
+        ("schedule=5+3+*+*+*&tz=Moon", "tz"),
+        ("channels=nobody", "channels"),
+    ] {
+        let plain = ping(&house, &address(query), &[]).await;
+        assert_eq!(plain.status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(
+            plain.text().starts_with(&format!("invalid {named}: ")),
+            "{}",
+            plain.text()
+        );
+        let problem = ping(&house, &address(query), &[JSON]).await;
+        assert_eq!(
+            (problem.status, &problem.json()["field"]),
+            (StatusCode::BAD_REQUEST, &json!(named))
+        );
+    }
+    assert_eq!(house.everything().await, before);
+    let made =
+        address("name=Nightly+backup&tags=prod+db&schedule=5+3+*+*+*&tz=Europe/Riga&grace=900&colour=red");
+    assert_eq!(ping(&house, &made, &[]).await.text(), "Created");
+    let shown = house.api("GET", "checks/?slug=nightly").send().await.json();
+    let check = &shown["checks"][0];
+    assert_eq!(
+        json!([
+            check["name"],
+            check["tags"],
+            check["schedule"],
+            check["tz"],
+            check["grace"]
+        ]),
+        json!(["Nightly backup", "prod db", "5 3 * * *", "Europe/Riga", 900])
+    );
+    assert_eq!(
+        ping(&house, &address("grace=5"), &[]).await.text(),
+        "OK",
+        "it is there"
+    );
+}

@@ -53,6 +53,7 @@ fn report(settings: Settings, variables: &BTreeMap<OsString, OsString>) -> Resul
         address: settings.address,
         ping_key: settings.ping_key,
         create: settings.create,
+        wish: settings.wish,
         start: settings.start,
         alive_every: settings.alive_secs.map(Duration::from_secs),
         within: Duration::from_secs(settings.wait_secs.unwrap_or(WAIT_SECS_DEFAULT)),

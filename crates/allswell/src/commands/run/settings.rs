@@ -24,8 +24,11 @@ const SYSTEM_FILE: &str = "/etc/allswell/run.toml";
 const FILE_BYTES_MAX: u64 = 64 << 10;
 const PING_KEY_CHARS_MAX: usize = 100;
 
+/// What a check is to be that `create` makes, as the address of a ping has it.
+const WISHES: [&str; 7] = ["name", "tags", "schedule", "tz", "timeout", "grace", "channels"];
+
 /// The names as the file has them. In the environment each is `ALLSWELL_RUN_` and the name in capitals.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 20] = [
     "server",
     "url",
     "uuid",
@@ -39,6 +42,13 @@ const NAMES: [&str; 13] = [
     "wait_secs",
     "alive_secs",
     "quiet",
+    "name",
+    "tags",
+    "schedule",
+    "tz",
+    "timeout",
+    "grace",
+    "channels",
 ];
 
 /// All variables of `run`, for those who refuse unknown ones.
@@ -57,6 +67,13 @@ pub const VARIABLES: &[&str] = &[
     "ALLSWELL_RUN_WAIT_SECS",
     "ALLSWELL_RUN_ALIVE_SECS",
     "ALLSWELL_RUN_QUIET",
+    "ALLSWELL_RUN_NAME",
+    "ALLSWELL_RUN_TAGS",
+    "ALLSWELL_RUN_SCHEDULE",
+    "ALLSWELL_RUN_TZ",
+    "ALLSWELL_RUN_TIMEOUT",
+    "ALLSWELL_RUN_GRACE",
+    "ALLSWELL_RUN_CHANNELS",
 ];
 
 /// What one of the three says.
@@ -111,6 +128,13 @@ impl Layer {
         put("wait_secs", flags.wait_secs.map(|secs| secs.to_string()));
         put("alive_secs", flags.alive_every.map(|secs| secs.to_string()));
         put("quiet", yes(flags.quiet, "true"));
+        put("name", flags.name);
+        put("tags", flags.tags);
+        put("schedule", flags.schedule);
+        put("tz", flags.tz);
+        put("timeout", flags.timeout.map(|secs| secs.to_string()));
+        put("grace", flags.grace.map(|secs| secs.to_string()));
+        put("channels", flags.channels);
         Layer {
             values,
             place: Place::Flags,
@@ -194,6 +218,8 @@ pub struct Settings {
     /// For a check that is named by its id.
     pub ping_key: Option<Secret<String>>,
     pub create: bool,
+    /// What such a check is to be.
+    pub wish: Vec<(&'static str, String)>,
     pub start: bool,
     pub output: bool,
     pub tail_bytes: Option<usize>,
@@ -299,6 +325,10 @@ impl Layers {
             address: self.address()?,
             ping_key: self.key_beside_id()?,
             create: self.switch("create", false)?,
+            wish: WISHES
+                .into_iter()
+                .filter_map(|name| Some((name, self.find(name)?.0.to_owned())))
+                .collect(),
             start: self.switch("start", true)?,
             output: self.switch("output", true)?,
             tail_bytes: self.parsed(
