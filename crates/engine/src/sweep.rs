@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event, decide};
+use allswell_core::check::{Check, Event, Status, decide};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
@@ -198,13 +198,19 @@ impl Sweep {
 
     /// Says what a transaction did, after its commit.
     fn tell(&self, swept: &Swept) {
+        let mut down = 0;
         for (id, flip) in &swept.flips {
-            tracing::info!(check.id = %id, "check {id} went down, deadline {}", flip.at);
+            if flip.to == Status::Down {
+                down += 1;
+                tracing::info!(check.id = %id, "check {id} went down, deadline {}", flip.at);
+            } else {
+                tracing::info!(check.id = %id, "check {id} is expected again, its pause is over since {}", flip.at);
+            }
         }
         for (id, error) in &swept.postponed {
             tracing::error!(check.id = %id, "the schedule of check {id} cannot be computed any more: {error}");
         }
-        self.meters.swept(swept.flips.len());
+        self.meters.swept(down);
         if swept.promised > 0 {
             self.deliver.notify_one();
         }

@@ -84,6 +84,8 @@ async fn a_pause_ends_at_its_instant_and_a_silent_morning_is_noticed() {
         path(&house, id).await,
         [vec![(Status::Down, after(5_660))], over].concat()
     );
+    // The end of the pause is no silence.
+    assert_eq!(house.metric("checks_missed_total"), 1.0);
     let reason = house.flips(id).await.remove(0).reason;
     assert!(matches!(reason, Reason::SilentAfterPause { .. }), "{reason:?}");
 }
