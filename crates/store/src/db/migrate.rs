@@ -57,22 +57,22 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0006_native.sql"),
     },
     Migration {
-        version: 8,
+        version: 7,
         name: "rules",
-        sqlite: include_str!("../migrations/sqlite/0008_rules.sql"),
-        postgres: include_str!("../migrations/postgres/0008_rules.sql"),
+        sqlite: include_str!("../migrations/sqlite/0007_rules.sql"),
+        postgres: include_str!("../migrations/postgres/0007_rules.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "extras",
+        sqlite: include_str!("../migrations/sqlite/0008_extras.sql"),
+        postgres: include_str!("../migrations/postgres/0008_extras.sql"),
     },
     Migration {
         version: 9,
-        name: "extras",
-        sqlite: include_str!("../migrations/sqlite/0009_extras.sql"),
-        postgres: include_str!("../migrations/postgres/0009_extras.sql"),
-    },
-    Migration {
-        version: 11,
         name: "check_pages",
-        sqlite: include_str!("../migrations/sqlite/0011_check_pages.sql"),
-        postgres: include_str!("../migrations/postgres/0011_check_pages.sql"),
+        sqlite: include_str!("../migrations/sqlite/0009_check_pages.sql"),
+        postgres: include_str!("../migrations/postgres/0009_check_pages.sql"),
     },
 ];
 
