@@ -12,6 +12,7 @@ use allswell_store::{Error, Store};
 use crate::kit::{House, NOW, SYSTEM, after, claim_due, finish, on_each_database, rows};
 
 on_each_database!(
+    a_body_outlives_an_older_one_that_had_its_number,
     a_log_keeps_its_newest_pings_and_bodies,
     a_log_with_gaps_keeps_as_many_rows,
     only_marked_logs_are_pruned_a_slice_at_a_time,
@@ -141,6 +142,26 @@ async fn a_log_with_gaps_keeps_as_many_rows(store: &Store) {
     mark(store, check.id).await;
     assert_eq!(prune_logs(store, 3, 10_000, 9).await, 1);
     assert_eq!(kept(store, &house, check.id).await.0, [303, 404, 505]);
+}
+
+/// On SQLite a body may get the number of one that was deleted.
+async fn a_body_outlives_an_older_one_that_had_its_number(store: &Store) {
+    let mut house = House::build(store).await;
+    let mut first = house.check(house.alice, |_| {}).await;
+    let mut second = house.check(house.alice, |_| {}).await;
+    house.ping(&mut first, Kind::Log, b"first", NOW).await;
+    mark(store, first.id).await;
+    assert_eq!(prune_logs(store, 9, 0, 9).await, 1);
+    house.ping(&mut second, Kind::Log, b"second", NOW).await;
+    house.ping(&mut first, Kind::Log, b"", NOW).await;
+    assert_eq!(kept(store, &house, first.id).await, (vec![1, 2], vec![]));
+    // Neither its body's end nor its own takes the other's along.
+    for (pings, of_first) in [(9, vec![1, 2]), (1, vec![2])] {
+        mark(store, first.id).await;
+        assert_eq!(prune_logs(store, pings, 0, 9).await, 1);
+        assert_eq!(kept(store, &house, first.id).await, (of_first, vec![]));
+        assert_eq!(kept(store, &house, second.id).await, (vec![1], vec![1]));
+    }
 }
 
 async fn only_marked_logs_are_pruned_a_slice_at_a_time(store: &Store) {
