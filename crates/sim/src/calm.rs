@@ -25,11 +25,13 @@ impl World {
                 self.starts(place)?;
             }
         }
-        // Those of one origin refuse, or the one that hangs would take the other's turns.
-        for (receiver, mood) in [Mood::Refusing, Mood::Refusing, Mood::Silent]
-            .into_iter()
-            .enumerate()
-        {
+        // All hang, and may hold all permits. Or those of one origin refuse: one that hangs would take the other's turns.
+        let moods = if self.roll(2) == 0 {
+            [Mood::Silent; 3]
+        } else {
+            [Mood::Refusing, Mood::Refusing, Mood::Silent]
+        };
+        for (receiver, mood) in moods.into_iter().enumerate() {
             self.outside.set_mood(receiver, mood);
         }
         // Leases of those who crashed lapse, and what was under way ends.
@@ -43,7 +45,24 @@ impl World {
             self.calm_until(begun + Span::from_secs(100))?;
         }
         self.calm_since = None;
+        if self.roll(3) == 0 {
+            self.everybody_leaves_for_a_day()?;
+        }
         Ok(())
+    }
+
+    /// Long enough for what is owed now to expire: whoever comes back must end it.
+    fn everybody_leaves_for_a_day(&mut self) -> Held {
+        let away = Span::from_secs(25 * 3_600);
+        for place in 0..self.nodes.len() {
+            self.crashes(place, away)?;
+        }
+        self.agenda.clear();
+        self.now = self.now + away;
+        for place in 0..self.nodes.len() {
+            self.starts(place)?;
+        }
+        self.calm_until(self.now + Span::from_secs(100))
     }
 
     /// Lives on until then, without any trouble.

@@ -39,7 +39,7 @@ pub(crate) struct Try {
 
 impl Try {
     pub(crate) fn has_arrived(&self) -> bool {
-        self.ended && self.call.outcome.error_class().is_none()
+        self.ended && arrived(&self.call.outcome)
     }
 }
 
@@ -71,6 +71,11 @@ impl Tries {
     }
 }
 
+/// Whether the whole answer is there, with a status from 200 to 299.
+fn arrived(outcome: &Outcome) -> bool {
+    matches!(&outcome.end, End::Answered(answer) if (200..300).contains(&answer.status))
+}
+
 /// The least wait after this attempt, and the most that the schedule gives.
 fn waits(n: u64) -> (Span, Span) {
     let index = usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -92,7 +97,7 @@ fn asked(outcome: &Outcome, ended_at: Timestamp) -> Span {
 
 /// Whether asking again three times gives nothing else.
 fn refuses(outcome: &Outcome) -> bool {
-    outcome.error_class().is_some()
+    !arrived(outcome)
         && matches!(&outcome.end, End::Answered(answer)
             if !matches!(answer.status, 408 | 425 | 429 | 500..=599))
 }
@@ -247,7 +252,7 @@ impl World {
         let (one, n) = (one.clone(), now.attempts);
         let outcome = &one.call.outcome;
         let tell = || format!("{} after {:?}", tell(), one.call);
-        if outcome.error_class().is_none() {
+        if arrived(outcome) {
             self.sights.told.insert(now.id);
             return holds(TOLD, now.state == "delivered", tell);
         }
