@@ -72,7 +72,7 @@ impl World {
             self.recorded(before, now)?;
         }
         if now.finished_at.is_some() {
-            return self.ended_rightly(before, now, all);
+            return self.ended_rightly(before, now, all, committed.len() > 1);
         }
         match lost {
             // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
@@ -84,7 +84,8 @@ impl World {
         }
     }
 
-    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise]) -> Held {
+    /// `several`: others may have come in between, so that it was tried and then ended by somebody else.
+    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
         let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
         let tried = now.attempts - before.attempts;
         match now.state.as_str() {
@@ -93,7 +94,7 @@ impl World {
                 holds(TOLD, self.sights.told.contains(&now.id), tell)
             }
             "superseded" => {
-                holds(LEASED, tried == 0, tell)?;
+                holds(LEASED, tried == 0 || several, tell)?;
                 let over = fast_phase_is_over(now.attempts, now.created_at, self.latest_clock);
                 let tells = |other: &&Promise| {
                     let has = |(seq, _): &(u64, u64)| other.tells.iter().any(|(told, _)| told == seq);

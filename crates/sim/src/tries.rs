@@ -259,8 +259,8 @@ impl World {
         let (ended_at, (least, most)) = (one.call.ends_at, waits(n));
         let wish = asked(outcome, ended_at);
         match now.state.as_str() {
-            // Somebody else, by a clock that is ahead, may have come in between.
-            "ready" | "leased" => {
+            // Somebody else may have come in between, and overtaken it or taken it by a clock that is ahead.
+            "ready" | "leased" | "superseded" => {
                 let patient = now.next_at + STALE >= ended_at + least.max(wish);
                 let soon = now.next_at <= self.latest_clock.max(self.now) + most.max(wish);
                 holds(PATIENCE, (patient && soon) || !self.clocks_right(), tell)
