@@ -20,8 +20,8 @@ use crate::world::World;
 const WAITS: [i64; 7] = [2, 10, 60, 300, 1_800, 7_200, 21_600];
 /// What an attempt may take: its lease must last for longer.
 const ATTEMPT: Span = Span::from_secs(33);
-/// The clock of a step may be older than what it judges by so much.
-const STALE: Span = Span::from_secs(1);
+/// What an attempt's begin and its length, both in whole seconds, leave out.
+const STALE: Span = Span::from_secs(2);
 /// No receiver is given more patience.
 const ASKED_MAX: Span = Span::from_secs(3_600);
 
