@@ -39,8 +39,9 @@ test: setup ## everything: setup, and check, unit, differential, conformance, fi
 	  began=$$SECONDS; $(MAKE) --no-print-directory $$target; echo "test: $$target took $$((SECONDS - began)) s"; \
 	done
 
-check: ## format, clippy, documentation, what dependencies may come in
+check: ## format, clippy, documentation, what dependencies may come in, planted bugs that still apply
 	cargo fmt --all --check
+	python3 crates/sim/mutations/run.py --apply-only
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo deny --workspace --locked check bans licenses sources

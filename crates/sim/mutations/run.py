@@ -1,6 +1,6 @@
 """Plants each bug of this directory in a copy of the sources and asks the simulated world to find it.
 
-    python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [NAME ...]
+    python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [--apply-only] [NAME ...]
 
 Each bug is a patch whose first line says what is wrong. It must apply, the copy must build, and a story of one of the
 first seeds must break a rule; otherwise this ends with status 1. Before that, the sources as they are must keep every
@@ -43,6 +43,22 @@ def copy_sources() -> None:
         run("git", *command, check=True)
 
 
+def apply_only(patches: list[pathlib.Path]) -> int:
+    """Whether each patch fits the sources as they are; nothing is written."""
+    unfit = 0
+    for patch in patches:
+        first, _, rest = patch.read_text().partition("\n")
+        tried = run("git", "apply", "--check", str(patch), cwd=ROOT)
+        trouble = tried.stderr.strip() if tried.returncode else ""
+        if not trouble and (not first.strip() or rest[:1] != "\n"):
+            trouble = "its first line must say what is wrong, and the second be empty"
+        if trouble:
+            unfit += 1
+            print(f"{patch.stem}: does not apply any more\n{trouble}")
+    print(f"{len(patches) - unfit} of {len(patches)} planted bugs apply")
+    return 1 if unfit or not patches else 0
+
+
 def build() -> str | None:
     """Builds the copy; what went wrong, if something did."""
     environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"), CARGO_PROFILE_DEV_DEBUG="0")
@@ -64,11 +80,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--happenings", type=int, default=1500)
+    parser.add_argument("--apply-only", action="store_true")
     parser.add_argument("names", nargs="*")
     wanted = parser.parse_args()
     patches = sorted(HERE.glob("*.patch"))
     if wanted.names:
         patches = [patch for patch in patches if patch.stem in wanted.names]
+    if wanted.apply_only:
+        return apply_only(patches)
     copy_sources()
     if (trouble := build()) is not None:
         sys.exit(trouble)

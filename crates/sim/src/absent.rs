@@ -8,8 +8,9 @@ use allswell_core::time::{Span, Timestamp};
 
 use crate::Failure;
 use crate::rules::{ABSENCE, GOES_DOWN, Held, holds};
+use crate::temper::Temper;
 use crate::users::{Errand, To};
-use crate::world::{Temper, World};
+use crate::world::World;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;

@@ -2,28 +2,39 @@
 //!
 //! Everything that can come in any order comes here in the order that a seed gives: pings and edits, the steps of one to
 //! three nodes, their transactions and who comes in between, commits that fail or are not heard of, crashes, restarts,
-//! absences, clocks that are set. After each commit the [`rules`] are asked. The same seed tells the same story again.
+//! absences, clocks that are set, receivers of webhooks that lie, hang, refuse or ask for patience. After each commit the [`rules`] are asked. The same seed tells the same story again.
 //!
 //! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py).
 
 mod absent;
 mod alerting;
+mod calm;
 mod crashes;
+mod house;
+mod lanes;
 mod look;
 mod model;
 mod node;
+mod outside;
 mod promises;
+mod report;
 mod rest;
 pub mod rules;
 mod runtime;
 mod task;
+mod temper;
 mod told;
+mod tries;
+mod troubles;
 mod users;
 mod world;
 
 pub use absent::{restarting_for_a_day, two_hours_away};
 pub use crashes::{Crashes, every_crash_point};
-pub use world::{Report, Temper, run_with};
+pub use lanes::{Lane, lanes_of_a_receiver_that_comes_back};
+pub use report::Report;
+pub use temper::Temper;
+pub use world::run_with;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

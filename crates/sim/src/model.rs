@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use allswell_core::absence::{ABSENCE_MIN, Absence, CLOCKS_DIFFER};
 use allswell_core::check::{Check, Rules, Settings, Status, TimingKind};
 use allswell_core::flip::{Flip, Reason};
-use allswell_core::id::{ChannelId, CheckId, DeliveryId};
+use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
 use allswell_core::schedule::{Schedule, Zones};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
@@ -26,6 +26,8 @@ pub(crate) struct Channel {
     pub(crate) silent: bool,
     pub(crate) down: bool,
     pub(crate) up: bool,
+    /// The receiver that it calls, if it is a webhook.
+    pub(crate) hook: Option<usize>,
 }
 
 /// What somebody did to a check, with the pings and flips that it had before.
@@ -76,6 +78,7 @@ pub(crate) enum Fact {
 /// One check and all that happened to it.
 pub(crate) struct Model {
     pub(crate) id: CheckId,
+    pub(crate) project: ProjectId,
     pub(crate) settings: Settings,
     schedule: Schedule,
     created_at: Timestamp,
@@ -87,6 +90,8 @@ pub(crate) struct Model {
     pub(crate) channels: Vec<Channel>,
     pub(crate) owed: Vec<(u64, ChannelId)>,
     pub(crate) promises: BTreeMap<DeliveryId, Promise>,
+    /// By which a change of them is noticed.
+    pub(crate) promise_stamp: Option<[i64; 4]>,
     pub(crate) version: i64,
     pub(crate) deleted: bool,
     /// Since the last success or failure nobody edited it.
@@ -120,6 +125,7 @@ impl Model {
     pub(crate) fn new(check: &Check, channels: Vec<Channel>) -> Self {
         Model {
             id: check.id,
+            project: check.project,
             settings: check.settings.clone(),
             schedule: schedule(&check.settings),
             created_at: check.created_at,
@@ -130,6 +136,7 @@ impl Model {
             channels,
             owed: Vec::new(),
             promises: BTreeMap::new(),
+            promise_stamp: None,
             version: 0,
             deleted: false,
             plain: true,

@@ -1,26 +1,29 @@
 //! One node: the real inbox, ingest and steps, as tasks that the world polls.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::exchange::{Outcome, Request};
 use allswell_core::id::NodeId;
 use allswell_core::schedule::Zones;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
-use allswell_engine::deliver::{Deliver, Parts, Rules};
+use allswell_engine::deliver::{Deliver, Parts, Permits, Rules};
 use allswell_engine::ingest::{Answer, Arrival, Inbox, InboxLimits, Ingest, Refusal};
 use allswell_engine::loops::Step;
 use allswell_engine::meters::Meters;
-use allswell_engine::ports::{Log, Outbound};
+use allswell_engine::ports::Log;
 use allswell_engine::replan::Replan;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_engine::sweep::Sweep;
 use allswell_store::{Error, Store};
 use tokio::sync::Notify;
 
+use crate::outside::Door;
 use crate::task::Task;
+use crate::temper::Temper;
 use crate::told::Told;
 
 /// The loops of a node.
@@ -52,6 +55,8 @@ pub(crate) struct Turn {
     pub(crate) due: Option<Timestamp>,
     /// The happening at which the step began that runs now.
     pub(crate) began: Option<u64>,
+    /// Somebody nudged it meanwhile.
+    pub(crate) nudged: bool,
 }
 
 /// A running process.
@@ -64,9 +69,10 @@ pub(crate) struct Up {
     pub(crate) tasks: Vec<Task<Done>>,
     pub(crate) turns: [Turn; 4],
     sweep: Arc<Sweep>,
-    deliver: Arc<Deliver<NoDoor>>,
+    deliver: Arc<Deliver<Door>>,
     retain: Arc<Retain>,
     replan: Arc<Replan>,
+    nudge: Arc<Notify>,
 }
 
 /// A place where a process runs, or not.
@@ -76,15 +82,6 @@ pub(crate) struct Node {
     pub(crate) up: Option<Up>,
     /// When it starts again.
     pub(crate) returns_at: Timestamp,
-}
-
-/// There is nobody outside of this world: all that it tells goes into the servers' own logs.
-pub(crate) struct NoDoor;
-
-impl Outbound for NoDoor {
-    async fn send(&self, _: Request) -> Outcome {
-        unreachable!("no channel of this world calls outward")
-    }
 }
 
 /// Not the clock of the world: the ingest loop uses it for its own counters and complaints alone.
@@ -98,16 +95,23 @@ impl Up {
         store: Store,
         dice: &mut Dice,
         told: &Told,
-        kept: Kept,
-        batch_max: usize,
+        door: Door,
+        temper: &Temper,
         now: Timestamp,
     ) -> Self {
+        let kept = Kept {
+            pings: 1_000,
+            body_bytes: 1 << 20,
+            history: Span::from_days(90),
+            audit: Span::from_days(90),
+            undo: Span::from_days(7),
+        };
         let (id, zones, meters) = (dice.id(), Zones::Bundled, Meters::default());
         let nudge = Arc::new(Notify::new());
         let limits = InboxLimits {
             capacity: 20_000,
             patience: Duration::ZERO,
-            batch_max,
+            batch_max: temper.batch_max,
         };
         let (inbox, ingest) = Ingest::new(
             store.clone(),
@@ -123,22 +127,36 @@ impl Up {
             dice.fork(),
             zones.clone(),
             inbox.pending(),
-            nudge,
+            Arc::clone(&nudge),
             meters.clone(),
         );
+        // As the server does it: alone is who has the database for itself.
+        let sweep = if temper.nodes > 1 {
+            sweep.beside_others()
+        } else {
+            sweep
+        };
         let parts = Parts {
             node: id,
-            outbound: NoDoor,
+            outbound: door,
             describe: Arc::new(|_, _, _| String::new()),
             dice: dice.fork(),
-            nudge: Arc::default(),
+            nudge: Arc::clone(&nudge),
             log: Log {
                 lost: told.lost(),
                 ..Log::default()
             },
             meters,
         };
-        let deliver = Deliver::new(store.clone(), Rules::default(), parts);
+        let rules = Rules {
+            permits: Permits {
+                max: temper.permits.0,
+                per_project: temper.permits.1,
+            },
+            coalesce: temper.coalesce,
+            ..Rules::default()
+        };
+        let deliver = Deliver::new(store.clone(), rules, parts);
         let run = async move {
             ingest.run(no_clock).await;
             Done::Ingest
@@ -151,13 +169,22 @@ impl Up {
             turns: [Turn {
                 due: Some(now),
                 began: None,
+                nudged: false,
             }; 4],
             sweep: Arc::new(sweep),
             deliver: Arc::new(deliver),
             retain: Arc::new(Retain::new(store.clone(), kept)),
             replan: Arc::new(Replan::new(store.clone(), dice.fork(), zones)),
+            nudge,
             store,
         }
+    }
+
+    /// Whether somebody nudged the deliveries since this was last asked.
+    pub(crate) fn was_nudged(&self) -> bool {
+        let waited = pin!(self.nudge.notified());
+        let mut context = Context::from_waker(Waker::noop());
+        waited.poll(&mut context).is_ready()
     }
 
     pub(crate) fn turn(&mut self, which: Loop) -> &mut Turn {

@@ -12,14 +12,11 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn look_at_promises(&mut self, committed: &[usize]) -> Held {
+        let stamps = self.db.promise_stamps().expect("readable");
         let ids: Vec<CheckId> = self.models.keys().copied().collect();
         for id in ids {
-            let model = &self.models[&id];
-            let open = model
-                .promises
-                .values()
-                .any(|promise| promise.finished_at.is_none());
-            if !open && model.promises.len() == model.owed.len() {
+            let (model, stamp) = (&self.models[&id], stamps.get(&id).copied());
+            if stamp == model.promise_stamp && model.promises.len() == model.owed.len() {
                 continue;
             }
             let stored = self.db.promises(id).expect("readable");
@@ -35,6 +32,7 @@ impl World {
                 self.moved(before.get(&promise.id), promise, &stored, committed)?;
             }
             let model = self.models.get_mut(&id).expect("just seen");
+            model.promise_stamp = stamp;
             model.promises = stored.into_iter().map(|promise| (promise.id, promise)).collect();
         }
         Ok(())
@@ -66,20 +64,28 @@ impl World {
         if now.attempts != before.attempts || (now.finished_at.is_some() && now.state != "superseded") {
             holds(LEASED, held && now.attempts <= before.attempts + 1, tell)?;
         }
-        if now.finished_at.is_some() {
-            return self.ended_rightly(before, now, all);
+        let lost = before.lease.filter(|_| now.attempts == before.attempts);
+        let lost = lost.filter(|(owner, _)| now.lease.map(|(owner, _)| owner) != Some(*owner));
+        if let Some((owner, _)) = lost {
+            self.lease_is_gone(before, owner, committed)?;
+        } else if now.attempts != before.attempts && self.is_hook(now.channel) {
+            self.recorded(before, now)?;
         }
-        match before.lease {
+        if now.finished_at.is_some() {
+            return self.ended_rightly(before, now, all, committed.len() > 1);
+        }
+        match lost {
             // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
-            Some((owner, until)) if now.lease.map(|(owner, _)| owner) != Some(owner) => {
+            Some((_, until)) => {
                 let lapsed = until <= self.latest_clock || self.starting;
                 holds(LEASED, lapsed || held, tell)
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
-    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise]) -> Held {
+    /// `several`: others may have come in between, so that it was tried and then ended by somebody else.
+    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
         let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
         let tried = now.attempts - before.attempts;
         match now.state.as_str() {
@@ -88,7 +94,7 @@ impl World {
                 holds(TOLD, self.sights.told.contains(&now.id), tell)
             }
             "superseded" => {
-                holds(LEASED, tried == 0, tell)?;
+                holds(LEASED, tried == 0 || several, tell)?;
                 let over = fast_phase_is_over(now.attempts, now.created_at, self.latest_clock);
                 let tells = |other: &&Promise| {
                     let has = |(seq, _): &(u64, u64)| other.tells.iter().any(|(told, _)| told == seq);
@@ -97,6 +103,7 @@ impl World {
                 holds(OVERTAKEN, over && all.iter().any(|other| tells(&other)), tell)
             }
             "expired" => holds(ENDED, tried == 0 && now.expires_at <= self.latest_clock, tell),
+            "exhausted" => holds(LEASED, tried == 1 && self.is_hook(now.channel), tell),
             "cancelled" => {
                 let of_it = |channel: &&Channel| channel.id == now.channel;
                 let silent = self
@@ -123,9 +130,19 @@ impl World {
 
     fn heard(&mut self, id: DeliveryId) -> Held {
         let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
-            return broken(TOLD, format!("nobody promised delivery {id}"));
+            let is_note = self.db.notes().expect("readable").contains(&id);
+            return holds(TOLD, is_note, || format!("nobody promised delivery {id}"));
         };
         self.sights.told.insert(id);
+        self.in_order(id, (check, channel, seq))
+    }
+
+    /// A channel is told of a flip, and has heard of none that is newer.
+    pub(crate) fn in_order(
+        &mut self,
+        id: DeliveryId,
+        (check, channel, seq): (CheckId, ChannelId, u64),
+    ) -> Held {
         let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
         // Its lease may be gone by clocks that differ by more than a lease lasts: then two may tell it, and nothing else
         // lets an older one come late.

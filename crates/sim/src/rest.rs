@@ -1,13 +1,20 @@
 //! The end of a story: everything heals, nobody sends anything any more, and the world comes to rest.
 
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::simulated::Promise;
 
+use crate::house::RECEIVERS;
 use crate::node::Loop;
+use crate::outside::Mood;
 use crate::rules::{GOES_DOWN, Held, REST, broken, holds};
-use crate::world::{Report, World};
+use crate::world::World;
 
 /// Steps of a settling node; more means that it turns in circles.
 const STEPS_MAX: u32 = 20_000;
+/// A silence that is lived through.
+const LONG: Span = Span::from_secs(3_000);
+/// Looks at deliveries that wait for a retry, or for a breaker that is half open.
+const LOOKS_MAX: usize = 200;
 /// Between two looks of the only node that is left: seldom, and no absence.
 const STRIDE: Span = Span::from_secs(50);
 
@@ -20,12 +27,19 @@ impl World {
             self.heal(place);
         }
         self.quiet()?;
+        if self.clocks_right() && self.temper.happenings > 0 {
+            self.calm()?;
+        }
+        (0..RECEIVERS).for_each(|receiver| self.outside.set_mood(receiver, Mood::Prompt));
+        self.agenda.clear();
         for place in 1..self.nodes.len() {
             self.crashes(place, Span::from_days(1_000))?;
         }
         if self.nodes[0].up.is_none() {
             self.starts(0)?;
         }
+        self.all_is_told()?;
+        self.nobody_is_there()?;
         self.all_go_down()?;
         self.all_is_told()
     }
@@ -51,18 +65,22 @@ impl World {
 
     /// One look of a node at everything that is due.
     pub(crate) fn look_around(&mut self, place: usize) -> Held {
-        for which in [Loop::Sweep, Loop::Deliver] {
-            for _ in 0..STEPS_MAX {
-                self.begins(place, which);
-                self.quiet()?;
-                let now = self.now;
-                let Some(up) = &mut self.nodes[place].up else {
-                    // It crashed meanwhile.
-                    return Ok(());
-                };
-                if up.turn(which).due.is_none_or(|due| due > now) {
-                    break;
-                }
+        self.look_by(place, Loop::Sweep)?;
+        self.look_by(place, Loop::Deliver)
+    }
+
+    fn look_by(&mut self, place: usize, which: Loop) -> Held {
+        // Unless it crashed meanwhile.
+        for _ in 0..STEPS_MAX {
+            if self.nodes[place].up.is_none() {
+                break;
+            }
+            self.begins(place, which);
+            self.quiet()?;
+            let now = self.now;
+            let turn = self.nodes[place].up.as_mut().map(|up| *up.turn(which));
+            if turn.and_then(|turn| turn.due).is_none_or(|due| due > now) {
+                break;
             }
         }
         Ok(())
@@ -73,6 +91,16 @@ impl World {
         checks.iter().filter_map(|seen| seen.check.deadline).max()
     }
 
+    /// Passes over most of a long silence: a day of looks at nothing tells nothing.
+    fn nobody_is_there(&mut self) -> Held {
+        let Some(last) = self.last_wake_up().filter(|at| *at - self.now > LONG) else {
+            return Ok(());
+        };
+        self.crashes(0, Span::ZERO)?;
+        self.now = last - LONG;
+        self.starts(0)
+    }
+
     fn all_go_down(&mut self) -> Held {
         self.look_around(0)?;
         for _ in 0..STEPS_MAX {
@@ -80,7 +108,12 @@ impl World {
                 break;
             }
             self.now = self.now + STRIDE;
-            self.look_around(0)?;
+            self.look_by(0, Loop::Sweep)?;
+            let deliver = self.nodes[0].up.as_mut().map(|up| *up.turn(Loop::Deliver));
+            let due = deliver.and_then(|turn| turn.due);
+            if due.is_some_and(|at| at <= self.now) {
+                self.look_by(0, Loop::Deliver)?;
+            }
         }
         for model in self.models.values().filter(|model| !model.deleted) {
             let waits = model.nominal();
@@ -96,17 +129,21 @@ impl World {
     }
 
     fn all_is_told(&mut self) -> Held {
-        for _ in 0..5 {
-            // What was promised or leased by a clock that was ahead waits until that instant.
+        for n in 0..LOOKS_MAX {
+            // What was promised or leased by a clock that was ahead waits until that instant, and a retry for its turn.
             let open = self.models.values().flat_map(|model| model.promises.values());
             let open = open.filter(|promise| promise.finished_at.is_none());
-            let ahead = open
-                .map(|promise| promise.lease.map_or(promise.created_at, |(_, until)| until))
-                .max();
-            let later = self.now + Span::from_secs(30);
-            self.now = ahead.map_or(later, |ahead| ahead.max(later));
+            let due = |promise: &Promise| {
+                let leased = promise.lease.map(|(_, until)| until);
+                leased.unwrap_or(promise.next_at).max(promise.created_at)
+            };
+            let Some(next) = open.map(due).min() else { break };
+            // A breaker that opened by a clock ahead is open until then.
+            let secs = if n < 20 { 30 } else { 300 };
+            self.now = next.max(self.now + Span::from_secs(secs));
             self.look_around(0)?;
         }
+        self.all_attempts_are_stored()?;
         for promise in self.models.values().flat_map(|model| model.promises.values()) {
             holds(REST, promise.finished_at.is_some(), || {
                 format!("{promise:?} never ends")
@@ -120,34 +157,6 @@ impl World {
         let counted = self.db.promise_count().expect("readable");
         holds(REST, shown <= counted, || {
             format!("{shown} promises were seen, and {counted} are there")
-        })
-    }
-
-    /// What the story was made of.
-    pub(crate) fn report(&self) -> Report {
-        Report {
-            happenings: self.happening,
-            commits: self.sights.commits,
-            pings: self.next_ticket - 1,
-            flips: self.sights.flips,
-            promises: self.sights.lanes.len() as u64,
-            absences: self.sights.absences.len() as u64,
-            lasted: self.lasted(),
-            digest: self.digest(),
-        }
-    }
-
-    /// FNV-1a over what is stored.
-    fn digest(&self) -> u64 {
-        let mut text = format!("{:?}", self.db.checks().expect("readable"));
-        for id in self.models.keys() {
-            let flips = self.db.flips(*id, 0).expect("readable");
-            let promises = self.db.promises(*id).expect("readable");
-            let pings = self.db.pings(*id, 0).expect("readable");
-            text.push_str(&format!("{flips:?}{promises:?}{pings:?}"));
-        }
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-            (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
     }
 }

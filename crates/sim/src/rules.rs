@@ -60,6 +60,21 @@ pub(crate) const ORDER: &str = "a channel never hears an older state of a check 
 pub(crate) const HEAD: &str = "of each lane the oldest delivery that is open is leased, and no other";
 pub(crate) const OVERTAKEN: &str = "a delivery is overtaken by a newer one of its lane, after its fast phase, and its flips are told by that one";
 pub(crate) const ENDED: &str = "what is given up has expired, or has nobody whom it could tell anything";
+pub(crate) const IDS: &str = "what a receiver gets bears the id of a stored delivery to it, and of no other";
+pub(crate) const NUMBERED: &str = "the attempts of a delivery are numbered without gaps";
+pub(crate) const RECORDED: &str =
+    "each attempt has its row, and is made again only if its process crashed or lost its lease";
+pub(crate) const KEPT: &str = "no process gives up a lease before it has stored what came of its attempt";
+pub(crate) const COVERED: &str = "no attempt begins that its lease does not outlast";
+pub(crate) const ALONE: &str = "of each lane one attempt is under way at a time";
+pub(crate) const TELLS: &str = "a message tells its flip, and those that its delivery overtook";
+pub(crate) const EARLY_TRY: &str = "no attempt begins before it is due";
+pub(crate) const PATIENCE: &str =
+    "a retry waits as long as the schedule says, or its receiver asks for, and no longer";
+pub(crate) const CUT_OFF: &str = "no attempt lasts longer than its budget";
+pub(crate) const PROMPT: &str = "receivers that hang delay nobody else's alert by more than two seconds";
+pub(crate) const FAST: &str =
+    "whatever a receiver did before, no breaker holds an alert back that is in its fast phase";
 pub(crate) const MADE: &str = "a ping that asks for a check gets the one of its name";
 pub(crate) const STEPS: &str = "a step fails only when the database does";
 pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";

@@ -172,7 +172,7 @@ impl World {
         let ids: Vec<CheckId> = self
             .models
             .values()
-            .filter(|m| !m.deleted)
+            .filter(|m| !m.deleted && m.project == self.project)
             .map(|m| m.id)
             .collect();
         if ids.is_empty() {

@@ -42,9 +42,14 @@ statements! {
                      d.finished_at as finished_at,
                      (select count(*) from attempts a where a.shard = d.shard and a.delivery_id = d.id) as tries
                   from deliveries d where d.shard = $1 order by d.seq, d.channel_id, d.id";
+    // Sums of remainders: what matters is that they change.
+    STAMPS = "select shard, count(*) as deliveries, count(finished_at) as finished, sum(attempts) as attempts,
+                     sum(next_at % 1000000007 + coalesce(lease_until, 7) % 998244353 * 3) as instants
+              from deliveries where seq > 0 group by shard";
     OCCASIONS = "select delivery_id, flip_seq, channel_id, occasion from delivery_flips where check_id = $1
                  order by flip_seq, channel_id, occasion";
     PROMISES = "select count(*) as promises from delivery_flips";
+    NOTES = "select id from deliveries where seq = 0 order by id";
     MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
 }
@@ -368,6 +373,16 @@ impl Simulated {
         })
     }
 
+    /// For each check with deliveries what changes with each change of one.
+    pub fn promise_stamps(&self) -> Result<BTreeMap<CheckId, [i64; 4]>> {
+        let stamps = self.rows(&STAMPS, &[], |row| {
+            let stamp = ["deliveries", "finished", "attempts", "instants"].map(|name| row.get(name));
+            let [deliveries, finished, attempts, instants] = stamp;
+            Ok((row.get("shard")?, [deliveries?, finished?, attempts?, instants?]))
+        })?;
+        Ok(stamps.into_iter().collect())
+    }
+
     /// The deliveries of a check.
     pub fn promises(&self, check: CheckId) -> Result<Vec<Promise>> {
         let occasions = self.rows(&OCCASIONS, &[check.into()], |row| {
@@ -395,6 +410,11 @@ impl Simulated {
                 finished_at: row.get("finished_at")?,
             })
         })
+    }
+
+    /// The deliveries that tell no flip: tests, and notes of our own.
+    pub fn notes(&self) -> Result<Vec<DeliveryId>> {
+        self.rows(&NOTES, &[], |row| row.get("id"))
     }
 
     /// How many occasions of deliveries there are.

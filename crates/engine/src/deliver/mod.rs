@@ -209,6 +209,9 @@ impl<O: Outbound> Deliver<O> {
 
     /// Begins the attempts of what was claimed, and stores at once what needs none.
     async fn begin(&self, facts: Vec<Facts>, claimed_for: Stopwatch, now: Timestamp) -> Result<()> {
+        // The clock as it is now: a claim may have waited long for its commit, and from here on waits are counted. Less
+        // than a second is no matter.
+        let now = now + Span::from_secs(claimed_for.elapsed().as_secs().cast_signed());
         let mut ended = Batch::default();
         let (mut returned, mut lines) = (Vec::new(), Vec::new());
         for facts in facts {

@@ -35,7 +35,7 @@ pub(super) enum Bearing {
 }
 
 impl Answered {
-    /// Judges it at `now`.
+    /// Judges it at `now`, or at its end if that came after a step's clock was read: waits are counted from there.
     pub(super) fn judged(
         self,
         schedule: &Schedule,
@@ -49,6 +49,8 @@ impl Answered {
             warnings,
             hold,
         } = self;
+        // Less than a second is no matter.
+        let now = now.max(started_at + Span::from_secs(outcome.phases.total.as_secs()));
         let bounds = Bounds {
             schedule,
             expires_at: claimed.expires_at,

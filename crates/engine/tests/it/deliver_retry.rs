@@ -11,7 +11,7 @@ use allswell_engine::loops::Step;
 use allswell_store::outbox::{Attempt, Redelivered};
 
 use crate::kit::{House, NOW, SYSTEM, after};
-use crate::script::{Script, answered, deliver_with, ended, quiet, status};
+use crate::script::{Script, after_secs, answered, deliver_with, ended, quiet, status};
 
 /// A check that failed at `NOW` and tells a webhook.
 async fn failed(house: &mut House) -> CheckId {
@@ -147,6 +147,19 @@ async fn a_receiver_can_ask_to_be_called_later() {
         state(&house, id).await,
         ("ready".into(), 1, "http_status 503".into(), after(900))
     );
+}
+
+/// A step may wait long for the database, and an answer come meanwhile: its own clock is of before.
+#[tokio::test]
+async fn a_wait_is_counted_from_the_answer_and_not_from_the_step_that_finds_it() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    let busy = answered(503, Some(RetryAfter::Seconds(10)));
+    script.then(after_secs(busy, 25));
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    assert_eq!(quiet(&deliver, &script, NOW).await, Due::At(after(35)));
+    assert_eq!(state(&house, id).await.3, after(35));
 }
 
 #[tokio::test]

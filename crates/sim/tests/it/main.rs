@@ -1,7 +1,10 @@
 //! Stories of the simulated world: the same seeds each time and one that nobody has chosen, every crash point of a fixed
-//! story, and our own absences.
+//! story, our own absences, and the lane of a receiver that comes back.
 
-use allswell_sim::{every_crash_point, fresh_seed, restarting_for_a_day, tell, two_hours_away};
+use allswell_sim::{
+    Lane, every_crash_point, fresh_seed, lanes_of_a_receiver_that_comes_back, restarting_for_a_day, tell,
+    two_hours_away,
+};
 
 /// Happenings of each story.
 const HAPPENINGS: u64 = 1_500;
@@ -75,5 +78,29 @@ fn restarting_every_half_minute_for_a_day_silences_nobody() {
 fn living_for_half_a_minute_at_a_time_silences_nobody_for_ever() {
     for (lives, away) in [(30, 70), (5, 120), (60, 600)] {
         restarting_for_a_day(lives, away).unwrap_or_else(|failure| panic!("lives {lives} s\n{failure}"));
+    }
+}
+
+fn lane(nodes: usize, coalesce: bool) -> Lane {
+    lanes_of_a_receiver_that_comes_back(nodes, coalesce)
+        .unwrap_or_else(|failure| panic!("{nodes} nodes, coalesce {coalesce}\n{failure}"))
+}
+
+#[test]
+fn a_receiver_that_comes_back_hears_of_what_it_missed_in_one_message() {
+    for nodes in [1, 2] {
+        let lane = lane(nodes, true);
+        assert!(lane.missed > 0 && lane.messages + lane.missed == 7, "{lane:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_comes_back_hears_each_flip_by_itself_where_nothing_may_be_overtaken() {
+    for nodes in [1, 2] {
+        let whole = Lane {
+            messages: 7,
+            missed: 0,
+        };
+        assert_eq!(lane(nodes, false), whole);
     }
 }
