@@ -392,3 +392,50 @@ fn a_batch_whose_connection_ends_in_its_midst_fails_whole() {
         .await;
     });
 }
+
+/// As a restart of the server does it under load: the connection is gone, and for a while there is no other.
+#[test]
+fn a_batch_of_pings_that_gets_no_other_connection_fails_as_an_outage_and_the_next_works() {
+    run(async {
+        for (prepare, is_swallowed) in [(true, false), (false, false), (true, true)] {
+            with_store(
+                |server| server.prepare = prepare,
+                async |store, cluster, name| {
+                    // It has its connection, and asked nothing of it yet.
+                    let (lent, until_lent) = tokio::sync::oneshot::channel();
+                    let (ended, until_ended) = tokio::sync::oneshot::channel::<()>();
+                    let batch = tokio::spawn({
+                        let store = store.clone();
+                        async move {
+                            let batch = async move |tx: &mut Tx<'_>| {
+                                let _ = lent.send(());
+                                let _ = until_ended.await;
+                                let set = tx.instance_set("fact", "refused").await;
+                                if is_swallowed { Ok(()) } else { set }
+                            };
+                            store.write_pings(batch).await
+                        }
+                    });
+                    until_lent.await.expect("it begins");
+                    let allow = |truth: bool| format!("alter database {name} allow_connections {truth}");
+                    cluster.run("postgres", &allow(false)).await;
+                    let end = format!(
+                        "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+                         where datname = '{name}' and pid <> pg_backend_pid()"
+                    );
+                    assert!(cluster.number("postgres", &end).await > 0);
+                    ended.send(()).expect("it waits");
+                    let refused = batch.await.expect("a task");
+                    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+                    let after = async |tx: &mut Tx<'_>| tx.instance_set("fact", "after").await;
+                    let refused = store.write_pings(after).await;
+                    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+                    cluster.run("postgres", &allow(true)).await;
+                    store.write_pings(after).await.expect("a batch");
+                    assert_eq!(get(store).await.as_deref(), Some("after"));
+                },
+            )
+            .await;
+        }
+    });
+}
