@@ -156,23 +156,26 @@ impl Sweep {
     /// While one of them decides or waits for its flush, the server works for the other.
     async fn batches(&self, now: Timestamp) -> Result<usize> {
         let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
-            let (one, other) = tokio::join!(self.batch(now), self.batch(now));
+            let (one, other) = tokio::join!(self.batch(now, true), self.batch(now, false));
             one? + other?
         } else {
-            self.batch(now).await?
+            self.batch(now, true).await?
         };
         self.crowd.store(looked_at as i64 >= BATCH, Ordering::Relaxed);
         Ok(looked_at)
     }
 
-    /// Looks at a batch in one transaction.
-    async fn batch(&self, now: Timestamp) -> Result<usize> {
+    /// Looks at a batch in one transaction. One of two beside each other notes the node's own check too: the second would
+    /// only wait for the row.
+    async fn batch(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
         let (node, dice, zones) = (self.node, self.dice.lock().await.fork(), self.zones.clone());
         let swept = self
             .store
             .write(async move |tx| {
                 // In the transaction of the others: where they are not swept, this is not.
-                tx.watchdog_sweep(SystemScope::engine(), node).await?;
+                if with_ourselves {
+                    tx.watchdog_sweep(SystemScope::engine(), node).await?;
+                }
                 let due = tx.checks_due_taken(SystemScope::engine(), now, BATCH).await?;
                 sweep(tx, due, now, dice, &zones).await
             })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, run, unlock};
+use crate::kit::{House, NOW, SYSTEM, run, unlock};
 
 /// A store on a database of its own whose server is changed as the test wants it.
 async fn with_store(change: impl FnOnce(&mut Server), test: impl AsyncFnOnce(&Store, &Cluster, &str)) {
@@ -437,5 +437,31 @@ fn a_batch_of_pings_that_gets_no_other_connection_fails_as_an_outage_and_the_nex
             )
             .await;
         }
+    });
+}
+
+/// Most batches of a sweep have nothing to note of the node's own check.
+#[test]
+fn two_sweeps_that_have_nothing_to_note_do_not_wait_for_each_other() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(3),
+            async |store, _, _| {
+                let node = House::build(store).await.node();
+                let noted = async move |tx: &mut Tx<'_>| {
+                    tx.watchdog_ping(SYSTEM, node, NOW).await?;
+                    tx.watchdog_sweep(SYSTEM, node).await
+                };
+                store.write(noted).await.expect("a round");
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.watchdog_sweep(SYSTEM, node).await?;
+                    let other = async move |tx: &mut Tx<'_>| tx.watchdog_sweep(SYSTEM, node).await;
+                    beside.write(other).await
+                });
+                both.await.expect("two sweeps");
+            },
+        )
+        .await;
     });
 }
