@@ -33,6 +33,9 @@ const SLEPT: Span = Span::from_secs(30);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
 
+/// How long to leave checks alone that are due and that somebody else has taken: he may hold them for long.
+const TAKEN: Span = Span::from_millis(100);
+
 /// How long a ping may wait for its commit at another node, where there are others: what waits there is not known here.
 const OTHERS_SETTLE: Span = Span::from_secs(1);
 
@@ -271,17 +274,29 @@ impl Step for Sweep {
         if !is_due {
             return Ok(Due::At(self.again(next, mark_at).max(now + PINGS_FIRST)));
         }
-        let looked_at = match self.batches(judged).await {
+        let swept = match self.batches(judged).await {
             Err(error) if !error.is_passing() => {
                 tracing::warn!("a sweep failed and is done check by check: {error}");
-                self.one_by_one(judged).await?
+                self.one_by_one(judged).await
+            }
+            other => other,
+        };
+        let looked_at = match swept {
+            // Nothing of it was done, and nothing is wrong with any check: whoever was in the way has ended by now.
+            Err(Error::Collided(why)) => {
+                tracing::info!("a sweep met another transaction and begins again: {why}");
+                return Ok(Due::Now);
             }
             other => other?,
         };
         if looked_at as i64 >= BATCH {
             return Ok(Due::Now);
         }
-        Ok(Due::At(self.again(self.next().await?, mark_at)))
+        let next = self.next().await?;
+        if looked_at == 0 && next.is_some_and(|at| at <= judged) {
+            return Ok(Due::At(now + TAKEN));
+        }
+        Ok(Due::At(self.again(next, mark_at)))
     }
 }
 

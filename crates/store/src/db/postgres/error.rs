@@ -30,7 +30,7 @@ fn meaning(error: &tokio_postgres::Error) -> Error {
     };
     match code.code().get(..2) {
         _ if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED => {
-            Error::Conflict(text)
+            Error::Collided(text)
         }
         Some("23") => Error::Conflict(text),
         _ if *code == SqlState::DISK_FULL => Error::Unavailable(format!("{DISK_FULL} ({text})")),
