@@ -465,3 +465,36 @@ fn two_sweeps_that_have_nothing_to_note_do_not_wait_for_each_other() {
         .await;
     });
 }
+
+/// Who names a check of somebody else keeps nobody from it.
+#[test]
+fn a_check_is_locked_for_its_own_project_only() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(3),
+            async |store, _, _| {
+                let mut house = House::build(store).await;
+                let id = house.check(house.alice, |_| {}).await.id;
+                let (owner, stranger) = (house.alice.scope(), house.charlie.scope());
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.check_lock(stranger, id).await?;
+                    let own = async move |tx: &mut Tx<'_>| tx.check_lock(owner, id).await;
+                    beside.write(own).await
+                });
+                both.await.expect("two locks");
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.check_lock(owner, id).await?;
+                    let own = async move |tx: &mut Tx<'_>| tx.check_lock(owner, id).await;
+                    beside.write(own).await
+                });
+                assert!(
+                    matches!(both.await, Err(Error::Unavailable(_))),
+                    "its own is locked"
+                );
+            },
+        )
+        .await;
+    });
+}
