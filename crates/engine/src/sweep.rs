@@ -33,6 +33,9 @@ const SLEPT: Span = Span::from_secs(30);
 /// How long deadlines wait that pings on their way in may have met.
 const PINGS_FIRST: Span = Span::from_millis(20);
 
+/// How long to leave checks alone that are due and that somebody else has taken: he may hold them for long.
+const TAKEN: Span = Span::from_millis(100);
+
 /// How long a ping may wait for its commit at another node, where there are others: what waits there is not known here.
 const OTHERS_SETTLE: Span = Span::from_secs(1);
 
@@ -156,23 +159,26 @@ impl Sweep {
     /// While one of them decides or waits for its flush, the server works for the other.
     async fn batches(&self, now: Timestamp) -> Result<usize> {
         let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
-            let (one, other) = tokio::join!(self.batch(now), self.batch(now));
+            let (one, other) = tokio::join!(self.batch(now, true), self.batch(now, false));
             one? + other?
         } else {
-            self.batch(now).await?
+            self.batch(now, true).await?
         };
         self.crowd.store(looked_at as i64 >= BATCH, Ordering::Relaxed);
         Ok(looked_at)
     }
 
-    /// Looks at a batch in one transaction.
-    async fn batch(&self, now: Timestamp) -> Result<usize> {
+    /// Looks at a batch in one transaction. One of two beside each other notes the node's own check too: the second would
+    /// only wait for the row.
+    async fn batch(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
         let (node, dice, zones) = (self.node, self.dice.lock().await.fork(), self.zones.clone());
         let swept = self
             .store
             .write(async move |tx| {
                 // In the transaction of the others: where they are not swept, this is not.
-                tx.watchdog_sweep(SystemScope::engine(), node).await?;
+                if with_ourselves {
+                    tx.watchdog_sweep(SystemScope::engine(), node).await?;
+                }
                 let due = tx.checks_due_taken(SystemScope::engine(), now, BATCH).await?;
                 sweep(tx, due, now, dice, &zones).await
             })
@@ -268,17 +274,29 @@ impl Step for Sweep {
         if !is_due {
             return Ok(Due::At(self.again(next, mark_at).max(now + PINGS_FIRST)));
         }
-        let looked_at = match self.batches(judged).await {
+        let swept = match self.batches(judged).await {
             Err(error) if !error.is_passing() => {
                 tracing::warn!("a sweep failed and is done check by check: {error}");
-                self.one_by_one(judged).await?
+                self.one_by_one(judged).await
+            }
+            other => other,
+        };
+        let looked_at = match swept {
+            // Nothing of it was done, and nothing is wrong with any check: whoever was in the way has ended by now.
+            Err(Error::Collided(why)) => {
+                tracing::info!("a sweep met another transaction and begins again: {why}");
+                return Ok(Due::Now);
             }
             other => other?,
         };
         if looked_at as i64 >= BATCH {
             return Ok(Due::Now);
         }
-        Ok(Due::At(self.again(self.next().await?, mark_at)))
+        let next = self.next().await?;
+        if looked_at == 0 && next.is_some_and(|at| at <= judged) {
+            return Ok(Due::At(now + TAKEN));
+        }
+        Ok(Due::At(self.again(next, mark_at)))
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) use columns;
 statements! {
     BY_ID = concat!("select ", columns!(), " from checks where id = $1 and deleted_at is null");
     // An edit reads, decides and writes several rows, and must not lose one to a ping. One writer loses none anyhow.
-    LOCK = "select id from checks where id = $1",
-        on postgres "select id from checks where id = $1 for no key update";
+    LOCK = "select id from checks where id = $1 and project_id = $2",
+        on postgres "select id from checks where id = $1 and project_id = $2 for no key update";
     BY_SLUG = concat!("select ", columns!(), " from checks
         where project_id = $1 and slug = $2 and slug <> '' and deleted_at is null order by created_at, id limit 2");
     OF_PROJECT = concat!("select ", columns!(), " from checks
@@ -389,9 +389,10 @@ impl Tx<'_> {
     }
 
     /// Keeps others from changing a check until the transaction ends. For edits by people and programs; pings and the
-    /// sweep look at the version instead, and never wait for each other's decisions.
-    pub async fn check_lock(&mut self, _: ProjectScope, id: CheckId) -> Result<()> {
-        self.first(&LOCK, &[id.into()]).await.map(drop)
+    /// sweep look at the version instead, and never wait for each other's decisions. One of another project is left alone.
+    pub async fn check_lock(&mut self, scope: ProjectScope, id: CheckId) -> Result<()> {
+        let values = [id.into(), scope.project().into()];
+        self.first(&LOCK, &values).await.map(drop)
     }
 
     /// Writes a new check with its tags.

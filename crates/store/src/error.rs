@@ -38,6 +38,10 @@ pub enum Error {
     /// A rule of the schema forbids the row, or another writer was first. Names the constraint.
     #[error("the database refuses a row: {0}")]
     Conflict(String),
+    /// The database broke the transaction off since another and it were in each other's way (PostgreSQL's 40P01 and
+    /// 40001). Nothing of it stays; the same again may succeed at once.
+    #[error("another transaction was in the way: {0}")]
+    Collided(String),
     /// The database cannot be reached, is busy for too long, or its disk is full. Trying again later may help.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -70,7 +74,7 @@ impl Error {
     /// Counts an error that a database gave, where it becomes ours.
     pub(crate) fn seen(self) -> Self {
         let index = match &self {
-            Error::Conflict(_) => 0,
+            Error::Conflict(_) | Error::Collided(_) => 0,
             Error::Unavailable(_) => 1,
             Error::Corrupt(_) => 2,
             Error::Internal(_) => 3,
@@ -82,9 +86,9 @@ impl Error {
         self
     }
 
-    /// Whether the same work may succeed if it is tried again later.
+    /// Whether the same work may succeed if it is tried again, and nothing is wrong with it.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Error::Unavailable(_))
+        matches!(self, Error::Unavailable(_) | Error::Collided(_))
     }
 }
 

@@ -12,9 +12,12 @@ use crate::{Error, Result};
 statements! {
     SET = "insert into instance (name, value) values ($1, $2)
            on conflict (name) do update set value = excluded.value";
-    // Only what was pinged and not yet swept changes a row; the instant of the sweep is the ping's.
-    SWEEP = "insert into instance (name, value) select $2, value from instance where name = $1
-             on conflict (name) do update set value = excluded.value where instance.value <> excluded.value";
+    // Only what was pinged and not yet swept is to be written; the instant of the sweep is the ping's. PostgreSQL locks a
+    // row that conflicts even where it is not changed, so nothing may conflict then.
+    SWEEP = "insert into instance (name, value) select $2, p.value
+             from instance as p left join instance as s on s.name = $2
+             where p.name = $1 and (s.value is null or s.value <> p.value)
+             on conflict (name) do update set value = excluded.value";
     DUE = "select p.value from instance as p left join instance as s on s.name = $2
            where p.name = $1 and (s.value is null or s.value <> p.value)";
     SWEPT = "select value from instance where name = $1";

@@ -2,7 +2,7 @@
 //! said, and when one is switched off. Never in silence: what is switched off stands in the audit log, on the channel, in
 //! our log, and is told to another channel of the project that works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use allswell_core::chance::Dice;
 use allswell_core::delivery::{Class, Owed};
@@ -51,13 +51,20 @@ impl Seens {
 
     /// Writes it down; gives what is to be said in the log, once it is committed.
     pub(super) async fn write(self, tx: &mut Tx<'_>, now: Timestamp, dice: &mut Dice) -> Result<Vec<Note>> {
-        let (working, failing): (Vec<_>, Vec<_>) =
-            self.0.into_iter().partition(|(_, seen)| seen.works && !seen.gone);
-        let working: Vec<ChannelId> = working.into_iter().map(|((_, channel), _)| channel).collect();
-        tx.channels_work(SystemScope::engine(), &working).await?;
+        let system = SystemScope::engine();
+        let works = |seen: &Seen| seen.works && !seen.gone;
+        let working = self.0.iter().filter(|(_, seen)| works(seen));
+        let working: Vec<ChannelId> = working.map(|((_, channel), _)| *channel).collect();
+        let working = tx.channels_to_note_working(system, &working).await?;
+        let working: HashSet<ChannelId> = working.into_iter().collect();
         let mut said = Vec::new();
-        for ((project, channel), seen) in failing {
-            said.extend(write_one(tx, project, channel, &seen, now, dice).await?);
+        // All in one order, so that two nodes wait for each other in one direction.
+        for ((project, channel), seen) in self.0 {
+            if !works(&seen) {
+                said.extend(write_one(tx, project, channel, &seen, now, dice).await?);
+            } else if working.contains(&channel) {
+                tx.channel_works(system, channel).await?;
+            }
         }
         Ok(said)
     }

@@ -490,7 +490,7 @@ impl Ingest {
                     }
                     return Ok(done.told);
                 }
-                Err(Error::Conflict(_)) if tries < TRIES_MAX => tries += 1,
+                Err(Error::Conflict(_) | Error::Collided(_)) if tries < TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
             }
         }

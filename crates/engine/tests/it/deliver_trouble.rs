@@ -210,3 +210,42 @@ async fn a_delivery_that_expires_unsent_is_noted_on_its_channel() {
         (1, Some("expired"))
     );
 }
+
+/// Two nodes then wait for each other in one direction.
+#[tokio::test]
+async fn channels_that_work_and_those_that_fail_are_noted_in_one_order() {
+    for statuses in [[200, 503], [503, 200]] {
+        let mut house = House::on_disk().await;
+        for _ in 0..2 {
+            let id = house.check(|_| {}).await;
+            let hook = house.webhook("https://hooks.example.com/x").await;
+            house.tell(id, &[&hook]).await;
+            house.ping(id, Action::Fail, NOW).await.expect("a ping");
+        }
+        let script = Script::default();
+        script.otherwise(status(500));
+        let deliver = deliver_with(&mut house, &script, Default::default());
+        quiet(&deliver, &script, NOW).await;
+        house
+            .raw()
+            .execute_batch(
+                "create table noted (channel blob);
+                 create trigger noted after update on channels begin insert into noted values (new.id); end",
+            )
+            .expect("a trigger");
+        script.hold();
+        quiet(&deliver, &script, after(3_600)).await;
+        assert_eq!(script.held().len(), 2, "both are tried again");
+        statuses.into_iter().for_each(|code| script.release(status(code)));
+        quiet(&deliver, &script, after(3_601)).await;
+        let raw = house.raw();
+        let mut rows = raw
+            .prepare("select channel from noted order by rowid")
+            .expect("a query");
+        let noted = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+        let mut noted: Vec<_> = noted.collect::<Result<_, _>>().expect("ids");
+        noted.dedup();
+        assert_eq!(noted.len(), 2, "one works and one fails");
+        assert!(noted.is_sorted(), "{statuses:?}");
+    }
+}

@@ -61,10 +61,16 @@ impl House {
         if !steps_on_postgres() {
             return Self::build(Place::Memory, None).await;
         }
+        Self::on_postgres().await.0
+    }
+
+    /// In a database of its own, with its name.
+    pub(crate) async fn on_postgres() -> (Self, String) {
         let cluster = Cluster::shared();
-        let url = cluster.url(&cluster.database().await);
-        let server = Server::from_url(&url).expect("a URL");
-        Self::build(Place::Postgres(Box::new(server)), None).await
+        let name = cluster.database().await;
+        let server = Server::from_url(&cluster.url(&name)).expect("a URL");
+        let house = Self::build(Place::Postgres(Box::new(server)), None).await;
+        (house, name)
     }
 
     /// In a file, so that a second connection can do what the store would not.

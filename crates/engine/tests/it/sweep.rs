@@ -12,6 +12,7 @@ use allswell_engine::pending::Pending;
 use allswell_engine::sweep::Sweep;
 use allswell_engine::{Due, record};
 use allswell_store::{Error, Tx};
+use allswell_testkit::Cluster;
 
 use crate::kit::{House, Log, NOW, SILENCE_SECS, after, gather, settle, to};
 
@@ -519,4 +520,55 @@ async fn a_ping_that_still_waits_is_not_silence_though_its_client_went_away() {
         (house.read(id).await.state.status, house.flips(id).await.len()),
         (Status::Up, 0)
     );
+}
+
+/// Somebody may hold it for as long as he likes.
+#[tokio::test]
+async fn a_check_that_is_due_and_taken_by_another_is_left_alone_for_a_moment() {
+    let (mut house, _) = House::on_postgres().await;
+    let id = up(&mut house, after(120)).await;
+    let sweep = sweep(&mut house);
+    let (taken, until_taken) = tokio::sync::oneshot::channel();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let (store, scope) = (house.store.clone(), house.scope());
+    let holder = tokio::spawn(async move {
+        let hold = async move |tx: &mut Tx<'_>| {
+            tx.check_lock(scope, id).await?;
+            let _ = taken.send(());
+            let _ = released.await;
+            Ok::<_, Error>(())
+        };
+        store.write(hold).await
+    });
+    until_taken.await.expect("it is taken");
+    let due = sweep.step(after(121)).await.expect("a sweep");
+    assert_eq!(due, Due::At(after(121) + Span::from_millis(100)));
+    release.send(()).expect("the holder waits");
+    holder.await.expect("a task").expect("a hold");
+    sweep.step(after(122)).await.expect("a sweep");
+    assert_eq!(house.read(id).await.state.status, Status::Down);
+}
+
+/// As when the server found that the sweep and an edit waited for each other.
+#[tokio::test]
+async fn a_sweep_that_the_database_breaks_off_because_of_another_is_done_again_at_once() {
+    let (mut house, name) = House::on_postgres().await;
+    let id = up(&mut house, after(120)).await;
+    let sweep = sweep(&mut house);
+    let collide = "create function collide() returns trigger language plpgsql as
+        $$ begin raise exception 'deadlock detected' using errcode = '40P01'; end $$;
+        create trigger collide before update on checks for each row execute function collide()";
+    Cluster::shared().run(&name, collide).await;
+    assert_eq!(sweep.step(after(121)).await.expect("a sweep"), Due::Now);
+    assert_eq!(
+        house.read(id).await.deadline,
+        Some(after(120)),
+        "it is not put off"
+    );
+    Cluster::shared()
+        .run(&name, "drop trigger collide on checks")
+        .await;
+    sweep.step(after(121)).await.expect("a sweep");
+    let flips = house.flips(id).await;
+    assert_eq!((flips[0].to, flips[0].at), (Status::Down, after(120)));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, run, unlock};
+use crate::kit::{House, NOW, SYSTEM, run, unlock};
 
 /// A store on a database of its own whose server is changed as the test wants it.
 async fn with_store(change: impl FnOnce(&mut Server), test: impl AsyncFnOnce(&Store, &Cluster, &str)) {
@@ -387,6 +387,112 @@ fn a_batch_whose_connection_ends_in_its_midst_fails_whole() {
                 let failed = batch.await.expect("a task");
                 assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
                 assert_eq!(get(store).await.as_deref(), Some("old"));
+            },
+        )
+        .await;
+    });
+}
+
+/// As a restart of the server does it under load: the connection is gone, and for a while there is no other.
+#[test]
+fn a_batch_of_pings_that_gets_no_other_connection_fails_as_an_outage_and_the_next_works() {
+    run(async {
+        for (prepare, is_swallowed) in [(true, false), (false, false), (true, true)] {
+            with_store(
+                |server| server.prepare = prepare,
+                async |store, cluster, name| {
+                    // It has its connection, and asked nothing of it yet.
+                    let (lent, until_lent) = tokio::sync::oneshot::channel();
+                    let (ended, until_ended) = tokio::sync::oneshot::channel::<()>();
+                    let batch = tokio::spawn({
+                        let store = store.clone();
+                        async move {
+                            let batch = async move |tx: &mut Tx<'_>| {
+                                let _ = lent.send(());
+                                let _ = until_ended.await;
+                                let set = tx.instance_set("fact", "refused").await;
+                                if is_swallowed { Ok(()) } else { set }
+                            };
+                            store.write_pings(batch).await
+                        }
+                    });
+                    until_lent.await.expect("it begins");
+                    let allow = |truth: bool| format!("alter database {name} allow_connections {truth}");
+                    cluster.run("postgres", &allow(false)).await;
+                    let end = format!(
+                        "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+                         where datname = '{name}' and pid <> pg_backend_pid()"
+                    );
+                    assert!(cluster.number("postgres", &end).await > 0);
+                    ended.send(()).expect("it waits");
+                    let refused = batch.await.expect("a task");
+                    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+                    let after = async |tx: &mut Tx<'_>| tx.instance_set("fact", "after").await;
+                    let refused = store.write_pings(after).await;
+                    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+                    cluster.run("postgres", &allow(true)).await;
+                    store.write_pings(after).await.expect("a batch");
+                    assert_eq!(get(store).await.as_deref(), Some("after"));
+                },
+            )
+            .await;
+        }
+    });
+}
+
+/// Most batches of a sweep have nothing to note of the node's own check.
+#[test]
+fn two_sweeps_that_have_nothing_to_note_do_not_wait_for_each_other() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(3),
+            async |store, _, _| {
+                let node = House::build(store).await.node();
+                let noted = async move |tx: &mut Tx<'_>| {
+                    tx.watchdog_ping(SYSTEM, node, NOW).await?;
+                    tx.watchdog_sweep(SYSTEM, node).await
+                };
+                store.write(noted).await.expect("a round");
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.watchdog_sweep(SYSTEM, node).await?;
+                    let other = async move |tx: &mut Tx<'_>| tx.watchdog_sweep(SYSTEM, node).await;
+                    beside.write(other).await
+                });
+                both.await.expect("two sweeps");
+            },
+        )
+        .await;
+    });
+}
+
+/// Who names a check of somebody else keeps nobody from it.
+#[test]
+fn a_check_is_locked_for_its_own_project_only() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(3),
+            async |store, _, _| {
+                let mut house = House::build(store).await;
+                let id = house.check(house.alice, |_| {}).await.id;
+                let (owner, stranger) = (house.alice.scope(), house.charlie.scope());
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.check_lock(stranger, id).await?;
+                    let own = async move |tx: &mut Tx<'_>| tx.check_lock(owner, id).await;
+                    beside.write(own).await
+                });
+                both.await.expect("two locks");
+                let beside = store.clone();
+                let both = store.write(async move |tx: &mut Tx<'_>| {
+                    tx.check_lock(owner, id).await?;
+                    let own = async move |tx: &mut Tx<'_>| tx.check_lock(owner, id).await;
+                    beside.write(own).await
+                });
+                assert!(
+                    matches!(both.await, Err(Error::Unavailable(_))),
+                    "its own is locked"
+                );
             },
         )
         .await;

@@ -30,7 +30,7 @@ fn meaning(error: &tokio_postgres::Error) -> Error {
     };
     match code.code().get(..2) {
         _ if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED => {
-            Error::Conflict(text)
+            Error::Collided(text)
         }
         Some("23") => Error::Conflict(text),
         _ if *code == SqlState::DISK_FULL => Error::Unavailable(format!("{DISK_FULL} ({text})")),
@@ -38,6 +38,8 @@ fn meaning(error: &tokio_postgres::Error) -> Error {
         // that took too long; 28 and 3D are wrong until somebody mends the server or the settings.
         Some("08" | "53" | "57" | "58" | "28" | "3D") => Error::Unavailable(text),
         _ if *code == SqlState::LOCK_NOT_AVAILABLE
+            // What a database answers that takes no connections for now.
+            || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
             || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
             || *code == SqlState::READ_ONLY_SQL_TRANSACTION =>
         {

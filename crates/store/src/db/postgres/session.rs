@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 /// A borrowed connection with an open transaction.
 pub(crate) struct Session {
-    /// `None` once it was given back or thrown away.
+    /// `None` once it was given back or thrown away; nothing is begun then.
     conn: Option<Object>,
     prepare: bool,
     /// The server ends a statement earlier; this is for a server that does not answer at all.
@@ -93,17 +93,18 @@ impl Session {
     }
 
     /// Puts another connection in the place of one that was dead when the transaction was to begin on it. Nothing was
-    /// done then, and nothing can have been committed: the first statement may be asked again.
+    /// done then, and nothing can have been committed: the first statement may be asked again. Where none is to be had, the
+    /// session is left without one. (The dead one goes first: its place in the pool may be the only one.)
     async fn replace_dead(&mut self) -> Result<bool> {
         let Some(pool) = self.spare.clone().filter(|_| *self.lost.get_mut()) else {
             return Ok(false);
         };
+        *self.unbegun.get_mut() = true;
         if let Some(dead) = self.conn.take() {
             drop(Object::take(dead));
         }
         self.conn = Some(pool.get().await.map_err(super::no_connection)?);
         *self.lost.get_mut() = false;
-        *self.unbegun.get_mut() = true;
         Ok(true)
     }
 
@@ -120,25 +121,27 @@ impl Session {
         Ok(session)
     }
 
-    fn conn(&self) -> &Object {
-        self.conn.as_ref().expect("a session is used before its end only")
+    fn conn(&self) -> Result<&Object> {
+        let none = || Error::Unavailable("the connection broke, and there was no other".to_owned());
+        self.conn.as_ref().ok_or_else(none)
     }
 
     /// A text without values; several statements may be in it.
     pub(crate) async fn simple(&self, text: &str) -> Result<()> {
-        self.bounded(self.conn().batch_execute(text)).await
+        self.bounded(self.conn()?.batch_execute(text)).await
     }
 
     async fn bounded<T>(
         &self,
         work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
+        let conn = self.conn()?;
         let begun = async {
             if !self.unbegun.swap(false, Ordering::Relaxed) {
                 return work.await;
             }
             // Both are sent before either is answered. Where the begin fails, so does the other.
-            let (begun, done) = tokio::join!(biased; self.conn().batch_execute(&self.begin), work);
+            let (begun, done) = tokio::join!(biased; conn.batch_execute(&self.begin), work);
             begun?;
             done
         };
@@ -191,14 +194,15 @@ impl Session {
     }
 
     async fn ask(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let conn = self.conn()?;
         let rows = if self.prepare {
             self.bounded(async {
-                let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
-                self.conn().query(&prepared, &values(params)).await
+                let prepared = conn.prepare_cached(stmt.postgres()).await?;
+                conn.query(&prepared, &values(params)).await
             })
             .await?
         } else {
-            self.bounded(self.conn().query_typed(stmt.postgres(), &typed(params)))
+            self.bounded(conn.query_typed(stmt.postgres(), &typed(params)))
                 .await?
         };
         let Some(first) = rows.first() else {
@@ -220,26 +224,27 @@ impl Session {
     }
 
     async fn change(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
+        let conn = self.conn()?;
         if self.prepare {
             self.bounded(async {
-                let prepared = self.conn().prepare_cached(stmt.postgres()).await?;
-                self.conn().execute(&prepared, &values(params)).await
+                let prepared = conn.prepare_cached(stmt.postgres()).await?;
+                conn.execute(&prepared, &values(params)).await
             })
             .await
         } else {
-            self.bounded(self.conn().execute_typed(stmt.postgres(), &typed(params)))
+            self.bounded(conn.execute_typed(stmt.postgres(), &typed(params)))
                 .await
         }
     }
 
     /// One number, of a text without values.
     pub(crate) async fn scalar(&self, text: &str) -> Result<Option<i64>> {
-        let row = self.bounded(self.conn().query_opt(text, &[])).await?;
+        let row = self.bounded(self.conn()?.query_opt(text, &[])).await?;
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
     pub(crate) async fn prepare(&self, text: &str) -> Result<()> {
-        self.bounded(self.conn().prepare(text)).await.map(drop)
+        self.bounded(self.conn()?.prepare(text)).await.map(drop)
     }
 
     /// Waits as long as a migration of a large database may take.
@@ -256,6 +261,7 @@ impl Session {
 
     /// Makes the transaction's changes last.
     pub(crate) async fn commit(mut self) -> Result<()> {
+        self.conn()?;
         if self.unbegun.load(Ordering::Relaxed) && self.nudges.is_empty() {
             drop(self.conn.take());
             return Ok(());
