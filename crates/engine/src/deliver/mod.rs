@@ -35,6 +35,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use attempt::TOLD;
+use attempt::Told;
 pub use desk::Permits;
 
 use crate::Due;
@@ -46,7 +47,7 @@ use crowd::{Cursors, Found};
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
-use result::{Answered, Bearing};
+use result::Answered;
 use results::Batch;
 use under_way::UnderWay;
 
@@ -112,7 +113,7 @@ pub struct Deliver<O> {
     cursors: Mutex<Cursors>,
     answered: Arc<Mutex<VecDeque<Answered>>>,
     /// What is judged and not yet committed, in batches of one transaction.
-    judged: Mutex<VecDeque<Arc<Batch>>>,
+    judged: Arc<Mutex<VecDeque<Arc<Batch>>>>,
     under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
@@ -157,7 +158,7 @@ impl<O: Outbound> Deliver<O> {
             },
             cursors: Mutex::default(),
             answered: Arc::default(),
-            judged: Mutex::default(),
+            judged: Arc::default(),
             under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
@@ -228,8 +229,12 @@ impl<O: Outbound> Deliver<O> {
                 }
                 Work::Line(_) if !may_tell => returned.push(facts.claimed),
                 Work::Line(line) => {
-                    self.desk.stays_inside(facts.claimed.channel);
-                    lines.push((facts.claimed, line));
+                    let (project, channel) = (facts.claimed.project, facts.claimed.channel);
+                    lines.push(Told {
+                        claimed: facts.claimed,
+                        line,
+                        place: self.desk.begin_inside(project, channel),
+                    });
                 }
                 Work::End(end, why) => {
                     let bearing = facts.bearing(end);
@@ -248,9 +253,8 @@ impl<O: Outbound> Deliver<O> {
                 }
             }
         }
-        for row in self.write_lines(lines, now).await {
-            ended.push(row, Some(Bearing::Works), None);
-        }
+        let lease_left = Duration::from_secs(LEASE.as_secs() as u64).saturating_sub(claimed_for.elapsed());
+        self.write_lines(lines, lease_left, now);
         if ended.len() > 0 {
             lock(&self.judged).push_back(Arc::new(ended));
         }
@@ -363,7 +367,7 @@ impl<O: Outbound> Step for Deliver<O> {
     /// Waits for the attempts under way, stores what they found, and gives leases back.
     async fn end(&self, clock: fn() -> Timestamp) -> Result<()> {
         let waited = Stopwatch::start();
-        while self.desk.in_flight() > 0 {
+        while self.desk.in_flight() > 0 || self.desk.lines_under_way() > 0 {
             // Only the waiting is bounded: a transaction that was begun is brought to its end.
             let left = END_WITHIN.saturating_sub(waited.elapsed());
             if tokio::time::timeout(left, self.nudge.notified()).await.is_err() {
