@@ -60,8 +60,10 @@ const LAPSED_MAX: i64 = 200;
 const OVERTAKEN_MAX: u64 = 200;
 /// How long the end waits for attempts under way (`delivery.md` section 4).
 const END_WITHIN: Duration = Duration::from_secs(35);
-/// When to look again at what is due and could not begin.
+/// When to look again at what is due and could not begin. Of a crowd, with pauses that grow up to the longer one: asking
+/// everybody costs much.
 const HELD_UP: Span = Span::from_secs(1);
+const CROWD_HELD_UP_MAX: Span = Span::from_secs(15);
 
 /// The rules of delivering.
 #[derive(Clone, Debug)]
@@ -322,9 +324,14 @@ impl<O: Outbound> Step for Deliver<O> {
         // Leases are counted from `now`, so what passes from here on is gone of them.
         let claimed_for = Stopwatch::start();
         self.reap();
+        if self.waiting() > 0 {
+            // Somebody gave a place back.
+            lock(&self.cursors).wake();
+        }
         self.record(now).await?;
         let Found {
             ready,
+            crowded,
             goes_on,
             next,
             lapse,
@@ -332,6 +339,7 @@ impl<O: Outbound> Step for Deliver<O> {
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
+            lock(&self.cursors).begun();
             let (system, node, under_way) = (SystemScope::engine(), self.node, self.under_way.all());
             self.store
                 .write(async move |tx| {
@@ -359,9 +367,18 @@ impl<O: Outbound> Step for Deliver<O> {
         if goes_on {
             return Ok(Due::Now);
         }
-        let held_up = held_up.then(|| now + HELD_UP);
+        let held_up = if crowded {
+            Some(lock(&self.cursors).rest(now))
+        } else {
+            held_up.then(|| now + HELD_UP)
+        };
         let due = [next, lapse, held_up].into_iter().flatten().min();
         Ok(due.map_or(Due::WhenNudged, Due::At))
+    }
+
+    /// Something was promised, or an attempt ended: a crowd is asked again.
+    fn nudged(&self) {
+        lock(&self.cursors).wake();
     }
 
     /// Waits for the attempts under way, stores what they found, and gives leases back.
