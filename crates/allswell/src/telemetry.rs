@@ -150,7 +150,10 @@ fn write_lines<W: Write>(waiting: &Receiver<Item>, mut out: W, lost: &AtomicU64)
                 }
             }
             Ok(Item::Finish(say)) => {
-                let _ = out.flush();
+                // What it should have brought to the disk may be gone.
+                if out.flush().is_err() {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
                 say();
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -312,6 +315,27 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// An output whose disk fails when what was written is to reach it.
+    struct Unsure;
+
+    impl Write for Unsure {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn a_flush_that_fails_counts_as_a_line_that_was_lost() {
+        let writer = spawn(Unsure);
+        writeln!(writer.make_writer(), "a").expect("a line in memory");
+        assert_eq!(writer.flushed().blocking_recv(), Ok(()));
+        assert_eq!(writer.lost().load(Ordering::Relaxed), 1);
     }
 
     #[test]

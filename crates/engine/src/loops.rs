@@ -30,6 +30,9 @@ pub trait Step {
     /// Looks what is due at `now`, acts, records. Takes no other input, so that it works the same after a crash.
     fn step(&self, now: Timestamp) -> impl Future<Output = Result<Due>> + Send;
 
+    /// Hears that the loop was nudged, before the step that follows.
+    fn nudged(&self) {}
+
     /// Finishes what runs beside the steps, after the last of them.
     fn end(&self, clock: fn() -> Timestamp) -> impl Future<Output = Result<()>> + Send {
         let _ = clock;
@@ -92,7 +95,7 @@ pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver
         };
         tokio::select! {
             () = pause(sleep) => {}
-            () = nudge.notified() => {}
+            () = nudge.notified() => step.nudged(),
             // Nobody is left who could say stop: going on would mean a loop without any sleep.
             changed = stop.changed() => if changed.is_err() { break },
         }

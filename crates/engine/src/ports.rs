@@ -41,11 +41,8 @@ impl Log {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until what was said before is written; `false` if nobody says so.
-    pub(crate) async fn is_written(&self) -> bool {
-        match &self.flush {
-            Some(flush) => flush().await.is_ok(),
-            None => true,
-        }
+    /// Asks for word that what was said before is written; `None` if it is already.
+    pub(crate) fn word(&self) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        self.flush.as_ref().map(|flush| flush())
     }
 }

@@ -99,10 +99,11 @@ impl Step for Retain {
             .write(async move |tx| {
                 let once = tx.once_prune(system, sure - ONCE, ROWS).await?;
                 // A nonce counts for as long as its call would be taken by any server, and longer by what their clocks
-                // may differ.
-                let taken_since = sure - WINDOW - WINDOW - CLOCKS_DIFFER - Span::from_secs(1);
+                // may differ. By the clock as it is, as wrong keys too: nobody wants them back, and those that pile up
+                // in doubt would have signed calls refused.
+                let taken_since = now - WINDOW - WINDOW - CLOCKS_DIFFER - Span::from_secs(1);
                 let nonces = tx.nonces_prune(system, taken_since, ROWS).await?;
-                let wrong = tx.wrong_keys_prune(system, sure.as_secs() / 60 - 1, ROWS).await?;
+                let wrong = tx.wrong_keys_prune(system, now.as_secs() / 60 - 1, ROWS).await?;
                 Ok::<_, Error>(once.max(nonces).max(wrong))
             })
             .await?;

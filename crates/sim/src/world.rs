@@ -350,6 +350,7 @@ impl World {
             turn.nudged |= nudged;
             if turn.nudged && turn.began.is_none() {
                 (turn.nudged, turn.due) = (false, Some(self.now));
+                up.deliver.nudged();
             }
         }
         heard

@@ -1,7 +1,8 @@
 //! Pages of a project's checks, in the order of their making, all or those that match.
 //!
-//! One condition is walked by its index; the others are looked at on what the walk meets. A walk ends after so many checks
-//! that a page costs little even where next to none match: then the page says how far it came.
+//! One condition is walked by its index; the others are looked at on what the walk meets, as is whether it was deleted. A
+//! walk ends after so many checks that a page costs little even where next to none match: then the page says how far it
+//! came.
 
 use allswell_core::check::{Check, Status};
 use allswell_core::scope::ProjectScope;
@@ -104,6 +105,7 @@ statements! {
     NAMED = page!(name, "indexed by checks_by_name"), on postgres page!(name, "");
     NAMED_END = end!(name, "indexed by checks_by_name"), on postgres end!(name, "");
     IN_STATUS = page!(status, "indexed by checks_not_up"), on postgres page!(status, "");
+    IN_STATUS_END = end!(status, "indexed by checks_not_up"), on postgres end!(status, "");
     TAGGED = tagged!("checks where id = check_id"),
         on postgres tagged!("lateral (select * from checks where id = t.check_id offset 0) c where true");
     TAGGED_END = concat!("select created_at, check_id as id from check_tags where ", met!(tag), "
@@ -148,26 +150,16 @@ impl Reader<'_> {
     ) -> Result<CheckPage> {
         let (tag, name) = (wanted.tag.as_deref(), wanted.name.as_deref());
         let (page, end, walked) = match (name, tag, wanted.status) {
-            // Few checks share a name.
-            (Some(name), None, None) => (&NAMED, None, name.into()),
-            (Some(name), ..) => (&NAMED, Some(&NAMED_END), name.into()),
-            (None, Some(tag), None) => (&TAGGED, None, tag.into()),
-            (None, Some(tag), Some(_)) => (&TAGGED, Some(&TAGGED_END), tag.into()),
-            (None, None, Some(Status::Up)) => (&ALL, Some(&ALL_END), Param::Null),
-            (None, None, Some(status)) => (&IN_STATUS, None, status.number().into()),
-            (None, None, None) => (&ALL, None, Param::Null),
+            (Some(name), ..) => (&NAMED, &NAMED_END, name.into()),
+            (None, Some(tag), _) => (&TAGGED, &TAGGED_END, tag.into()),
+            (None, None, None | Some(Status::Up)) => (&ALL, &ALL_END, Param::Null),
+            (None, None, Some(status)) => (&IN_STATUS, &IN_STATUS_END, status.number().into()),
         };
         let (project, at, id) = (scope.project().into(), behind.at.into(), behind.id.into());
-        let mut looked_until = None;
-        if let Some(end) = end {
-            let values = [project, walked, at, id, (WALK - 1).into()];
-            looked_until = self
-                .first(end, &values)
-                .await?
-                .as_ref()
-                .map(position)
-                .transpose()?;
-        }
+        // Also where the index holds all that is asked: it holds deleted checks too.
+        let values = [project, walked, at, id, (WALK - 1).into()];
+        let end = self.first(end, &values).await?;
+        let looked_until = end.as_ref().map(position).transpose()?;
         let until = looked_until.unwrap_or(Position::LAST);
         let values = [
             project,

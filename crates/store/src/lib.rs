@@ -31,6 +31,7 @@ pub mod people;
 pub mod ping_keys;
 pub mod pings;
 pub mod projects;
+mod ready;
 pub mod retention;
 pub mod rotation;
 mod rules;

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use allswell_core::time::{Span, Timestamp};
-use sha2::{Digest, Sha256};
 
 use crate::db::postgres::{Mode, PING_CONNECTIONS, Postgres, Server, Session};
 use crate::db::sqlite::{Sqlite, lend, run_to_end};
 use crate::db::{Conn, Reader, Stmt, Tx, migrate_postgres, migrate_sqlite};
 use crate::vault::Vault;
-use crate::{Error, Result, error};
+use crate::{Error, Result};
 
 /// Where a database is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,10 +94,6 @@ pub(crate) enum Database {
 
 /// How often an edit is tried whose transaction meets others that are in its way.
 const COLLISIONS_MAX: u32 = 5;
-/// For so long an answer stands to whether the database takes a write.
-const READY_FOR: Span = Span::from_secs(1);
-/// Bytes of a write that shows whether there is space: more than the pages that are left over have room for.
-const LARGE: usize = 256 * 1024;
 /// Free pages that a database keeps for what comes next; 4 MB.
 const FREE_PAGES_MIN: i64 = 1_000;
 /// Pages that one call gives back; 2 MB, so that pings do not wait for long.
@@ -118,8 +113,8 @@ pub struct Store {
     pub(crate) vault: Arc<Vault>,
     /// Counts the commits of this process that moved a project's change sequence.
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
-    /// When it was last tried whether the database takes a write, and whether it did.
-    pub(crate) ready: Arc<tokio::sync::Mutex<Option<(Timestamp, bool)>>>,
+    /// Whether the database takes a write, as far as is known.
+    pub(crate) ready: crate::ready::Shared,
 }
 
 impl Store {
@@ -433,31 +428,6 @@ impl Store {
         }
     }
 
-    /// Whether the database takes a write and makes it last: a small one, at most once a second however many ask. Once a
-    /// disk was full it is a large one, until that succeeds: a database has some room for small ones even then.
-    pub async fn is_ready(&self, now: Timestamp) -> bool {
-        let mut last = self.ready.lock().await;
-        if let Some((at, was_ready)) = *last
-            && at <= now
-            && now - at < READY_FOR
-        {
-            return was_ready;
-        }
-        let was_full = error::disk_was_full();
-        let text = if was_full {
-            incompressible(now)
-        } else {
-            now.to_string()
-        };
-        let write = self.write(async move |tx| tx.instance_set("ready_probe", &text).await);
-        let is_ready = write.await.is_ok();
-        if is_ready && was_full {
-            error::disk_has_space();
-        }
-        *last = Some((now, is_ready));
-        is_ready
-    }
-
     /// The version of the schema.
     pub async fn schema_version(&self) -> Result<i64> {
         self.read(async |reader| {
@@ -516,17 +486,6 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T> {
         },
     )
     .await
-}
-
-/// A text of [`LARGE`] bytes that no database makes smaller by much.
-fn incompressible(now: Timestamp) -> String {
-    let mut text = String::with_capacity(LARGE + 64);
-    let mut hash = Sha256::digest(now.as_micros().to_be_bytes());
-    while text.len() < LARGE {
-        text.extend(hash.iter().map(|byte| format!("{byte:02x}")));
-        hash = Sha256::digest(hash);
-    }
-    text
 }
 
 /// The one name of a file, also if it is not there yet: two links to one database must not be two locks.

@@ -9,7 +9,9 @@ use allswell_core::retry::FAST_TRIES;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::{Claimed, End, Found, Next, Recorded};
 
-use super::result::Answered;
+use super::desk::Inside;
+use super::result::{Answered, Bearing};
+use super::results::Batch;
 use super::{Deliver, lock};
 use crate::failpoint::failpoint;
 use crate::ports::Outbound;
@@ -18,8 +20,13 @@ use crate::ports::Outbound;
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(33);
 /// The target of lines that channels of the kind `log` tell: a log must not leave them out.
 pub const TOLD: &str = module_path!();
-/// How long a step waits for the log: a terminal that was stopped must not stop the others.
-const LOG_WITHIN: Duration = Duration::from_millis(250);
+
+/// A line that a channel of the kind `log` tells, and the place it takes while it is on its way.
+pub(super) struct Told {
+    pub(super) claimed: Claimed,
+    pub(super) line: String,
+    pub(super) place: Inside,
+}
 
 impl<O: Outbound> Deliver<O> {
     /// Begins one attempt; `false` if its origin has no room.
@@ -60,34 +67,42 @@ impl<O: Outbound> Deliver<O> {
         true
     }
 
-    /// Writes lines into the log. Gives what is to be recorded: nothing, unless all of them are known to be written. Then
-    /// they stay leased, and are written again when the lease lapses: twice is the better error.
-    pub(super) async fn write_lines(&self, lines: Vec<(Claimed, String)>, now: Timestamp) -> Vec<Recorded> {
+    /// Writes lines into the log. What is to be recorded of them is judged when the log says that all are written, however
+    /// late that is `within` the lease: a slow disk must not have them told again, nor stop the others. Lines that are not
+    /// known to be written stay leased, and are written again when the lease lapses: twice is the better error.
+    pub(super) fn write_lines(&self, lines: Vec<Told>, within: Duration, now: Timestamp) {
         if lines.is_empty() {
-            return Vec::new();
+            return;
         }
         let lost = self.log.lost();
-        for (claimed, line) in &lines {
+        let (mut batch, mut places) = (Batch::default(), Vec::with_capacity(lines.len()));
+        for Told { claimed, line, place } in lines {
             tracing::warn!(delivery.id = %claimed.id, "{line}");
+            let hold = Arc::new(self.under_way.hold(&claimed));
+            batch.push(told(claimed, now), Some(Bearing::Works), Some(hold));
+            places.push(place);
         }
-        let is_written = tokio::time::timeout(LOG_WITHIN, self.log.is_written()).await;
-        if is_written != Ok(true) || self.log.lost() != lost {
-            return Vec::new();
-        }
-        let recorded = |(claimed, _): (Claimed, String)| Recorded {
-            claimed,
-            found: Some(Found {
-                started_at: now,
-                duration: Span::ZERO,
-                outcome: "ok".to_owned(),
-                http_status: None,
-                phases: None,
-                detail: Vec::new(),
-            }),
-            next: Next::Ended(End::Delivered),
-            outcome: "written to the log".to_owned(),
+        let Some(word) = self.log.word() else {
+            // Each line was written at once.
+            if self.log.lost() == lost {
+                lock(&self.judged).push_back(Arc::new(batch));
+            }
+            return;
         };
-        lines.into_iter().map(recorded).collect()
+        let (log, judged, nudge) = (
+            self.log.clone(),
+            Arc::clone(&self.judged),
+            Arc::clone(&self.nudge),
+        );
+        lock(&self.attempts).spawn(async move {
+            let is_written = tokio::time::timeout(within, word).await;
+            if matches!(is_written, Ok(Ok(()))) && log.lost() == lost {
+                lock(&judged).push_back(Arc::new(batch));
+            }
+            // First what is to be recorded, then the places, as with attempts.
+            drop(places);
+            nudge.notify_one();
+        });
     }
 
     /// Forgets tasks that have ended. One that panicked keeps its delivery until the lease lapses.
@@ -102,6 +117,23 @@ impl<O: Outbound> Deliver<O> {
                 );
             }
         }
+    }
+}
+
+/// What is recorded of a line that was written.
+fn told(claimed: Claimed, now: Timestamp) -> Recorded {
+    Recorded {
+        claimed,
+        found: Some(Found {
+            started_at: now,
+            duration: Span::ZERO,
+            outcome: "ok".to_owned(),
+            http_status: None,
+            phases: None,
+            detail: Vec::new(),
+        }),
+        next: Next::Ended(End::Delivered),
+        outcome: "written to the log".to_owned(),
     }
 }
 

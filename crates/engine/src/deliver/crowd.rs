@@ -7,11 +7,11 @@ use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::limits;
 use allswell_core::scope::SystemScope;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::Ready;
 use allswell_store::{Error, Result};
 
-use super::{Deliver, lock};
+use super::{CROWD_HELD_UP_MAX, Deliver, HELD_UP, lock};
 use crate::ports::Outbound;
 
 /// Deliveries that are looked at to see where some are due. With more it is a crowd.
@@ -31,6 +31,9 @@ pub(super) struct Cursors {
     project: HashMap<Class, ProjectId>,
     channels: HashMap<(Class, ProjectId), ChannelId>,
     round: Round,
+    /// Everybody was asked in vain: nobody is asked before this instant, and for so long.
+    rests: Option<(Timestamp, Span)>,
+    is_awake: bool,
     /// The project that had the last turn.
     pub(super) served: Option<ProjectId>,
 }
@@ -94,12 +97,41 @@ impl Cursors {
     /// Something of a crowd began: whoever was asked before may have more.
     pub(super) fn begun(&mut self) {
         self.round = Round::default();
+        self.rests = None;
+    }
+
+    /// Has everybody asked again now. The next pause is longer all the same, unless something begins.
+    pub(super) fn wake(&mut self) {
+        self.is_awake = true;
+    }
+
+    /// Until when nobody is asked. A pause that is longer than any was set by a clock that has been set back since.
+    fn resting(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if std::mem::take(&mut self.is_awake) {
+            self.rests = self.rests.map(|(_, span)| (now, span));
+        }
+        let until = self.rests.map(|(until, _)| until);
+        until.filter(|until| *until > now && *until - now <= CROWD_HELD_UP_MAX)
+    }
+
+    /// After a round in vain: gives when the next one is.
+    pub(super) fn rest(&mut self, now: Timestamp) -> Timestamp {
+        if let Some((until, _)) = self.rests.filter(|(until, _)| *until > now) {
+            return until;
+        }
+        let span = self.rests.map_or(HELD_UP, |(_, span)| {
+            Span::from_micros(span.as_micros() * 2).min(CROWD_HELD_UP_MAX)
+        });
+        self.rests = Some((now + span, span));
+        now + span
     }
 }
 
 /// What is due, as far as a step looks.
 pub(super) struct Found {
     pub(super) ready: Vec<Ready>,
+    /// More are due than one look tells of.
+    pub(super) crowded: bool,
     /// Others of a crowd are still to be asked.
     pub(super) goes_on: bool,
     /// When the next delivery becomes due.
@@ -122,11 +154,16 @@ impl<O: Outbound> Deliver<O> {
             .await?;
         let mut found = Found {
             ready,
+            crowded,
             goes_on: false,
             next,
             lapse,
         };
-        if crowded {
+        if !crowded {
+            lock(&self.cursors).rests = None;
+        } else if lock(&self.cursors).resting(now).is_some() {
+            found.ready.clear();
+        } else {
             found.ready = self.crowd(now).await?;
             found.goes_on = !lock(&self.cursors).round.is_over();
         }

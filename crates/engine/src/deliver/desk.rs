@@ -46,6 +46,9 @@ impl Permits {
     }
 }
 
+/// The origin of what stays in this process.
+const INSIDE: &str = "inside";
+
 /// A target as it is counted: scheme, host and port.
 pub(crate) type Origin = Arc<str>;
 
@@ -73,6 +76,8 @@ struct State {
     projects: HashMap<ProjectId, u32>,
     origins: HashMap<(ProjectId, Origin), OriginDesk>,
     channels: HashMap<ChannelId, Origin>,
+    /// Lines of the log that are on their way.
+    lines: u32,
 }
 
 /// The desk. Cheap to clone; clones are the same desk.
@@ -148,9 +153,24 @@ impl Desk {
         self.lock().channels.get(&channel).cloned()
     }
 
-    /// Notes where a channel goes whose deliveries need no permit, since they stay in this process.
-    pub(crate) fn stays_inside(&self, channel: ChannelId) {
-        self.lock().learn(channel, "inside".into());
+    /// Takes a place for a line of the log, so that not too many of a project are planned while some are on their way. They
+    /// stay in this process and need no permit: a log that hangs must not take those of the others.
+    pub(crate) fn begin_inside(&self, project: ProjectId, channel: ChannelId) -> Inside {
+        let mut state = self.lock();
+        state.learn(channel, INSIDE.into());
+        let desk = state.origins.entry((project, INSIDE.into())).or_default();
+        desk.in_flight += 1;
+        state.lines += 1;
+        drop(state);
+        Inside {
+            desk: self.clone(),
+            project,
+        }
+    }
+
+    /// Lines of the log that are on their way.
+    pub(crate) fn lines_under_way(&self) -> u32 {
+        self.lock().lines
     }
 
     pub(crate) fn room(&self, project: ProjectId, origin: &Origin, now: Timestamp) -> Room {
@@ -259,6 +279,26 @@ impl Drop for Permit {
         }
         if let Some(desk) = state.origins.get_mut(&(self.project, Arc::clone(&self.origin))) {
             desk.in_flight -= 1;
+        }
+    }
+}
+
+/// The place of a line on its way into the log.
+pub(crate) struct Inside {
+    desk: Desk,
+    project: ProjectId,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut state = self.desk.lock();
+        state.lines -= 1;
+        let key = (self.project, INSIDE.into());
+        if let Some(desk) = state.origins.get_mut(&key) {
+            desk.in_flight -= 1;
+            if desk.in_flight == 0 {
+                state.origins.remove(&key);
+            }
         }
     }
 }

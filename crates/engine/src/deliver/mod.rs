@@ -35,6 +35,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use attempt::TOLD;
+use attempt::Told;
 pub use desk::Permits;
 
 use crate::Due;
@@ -46,7 +47,7 @@ use crowd::{Cursors, Found};
 use desk::Desk;
 pub(crate) use facts::TEST_UP;
 use facts::{Facts, Work};
-use result::{Answered, Bearing};
+use result::Answered;
 use results::Batch;
 use under_way::UnderWay;
 
@@ -59,8 +60,10 @@ const LAPSED_MAX: i64 = 200;
 const OVERTAKEN_MAX: u64 = 200;
 /// How long the end waits for attempts under way (`delivery.md` section 4).
 const END_WITHIN: Duration = Duration::from_secs(35);
-/// When to look again at what is due and could not begin.
+/// When to look again at what is due and could not begin. Of a crowd, with pauses that grow up to the longer one: asking
+/// everybody costs much.
 const HELD_UP: Span = Span::from_secs(1);
+const CROWD_HELD_UP_MAX: Span = Span::from_secs(15);
 
 /// The rules of delivering.
 #[derive(Clone, Debug)]
@@ -112,7 +115,7 @@ pub struct Deliver<O> {
     cursors: Mutex<Cursors>,
     answered: Arc<Mutex<VecDeque<Answered>>>,
     /// What is judged and not yet committed, in batches of one transaction.
-    judged: Mutex<VecDeque<Arc<Batch>>>,
+    judged: Arc<Mutex<VecDeque<Arc<Batch>>>>,
     under_way: UnderWay,
     attempts: Mutex<JoinSet<()>>,
     nudge: Arc<Notify>,
@@ -157,7 +160,7 @@ impl<O: Outbound> Deliver<O> {
             },
             cursors: Mutex::default(),
             answered: Arc::default(),
-            judged: Mutex::default(),
+            judged: Arc::default(),
             under_way: UnderWay::default(),
             attempts: Mutex::default(),
             nudge: parts.nudge,
@@ -228,8 +231,12 @@ impl<O: Outbound> Deliver<O> {
                 }
                 Work::Line(_) if !may_tell => returned.push(facts.claimed),
                 Work::Line(line) => {
-                    self.desk.stays_inside(facts.claimed.channel);
-                    lines.push((facts.claimed, line));
+                    let (project, channel) = (facts.claimed.project, facts.claimed.channel);
+                    lines.push(Told {
+                        claimed: facts.claimed,
+                        line,
+                        place: self.desk.begin_inside(project, channel),
+                    });
                 }
                 Work::End(end, why) => {
                     let bearing = facts.bearing(end);
@@ -248,9 +255,8 @@ impl<O: Outbound> Deliver<O> {
                 }
             }
         }
-        for row in self.write_lines(lines, now).await {
-            ended.push(row, Some(Bearing::Works), None);
-        }
+        let lease_left = Duration::from_secs(LEASE.as_secs() as u64).saturating_sub(claimed_for.elapsed());
+        self.write_lines(lines, lease_left, now);
         if ended.len() > 0 {
             lock(&self.judged).push_back(Arc::new(ended));
         }
@@ -318,9 +324,14 @@ impl<O: Outbound> Step for Deliver<O> {
         // Leases are counted from `now`, so what passes from here on is gone of them.
         let claimed_for = Stopwatch::start();
         self.reap();
+        if self.waiting() > 0 {
+            // Somebody gave a place back.
+            lock(&self.cursors).wake();
+        }
         self.record(now).await?;
         let Found {
             ready,
+            crowded,
             goes_on,
             next,
             lapse,
@@ -328,6 +339,7 @@ impl<O: Outbound> Step for Deliver<O> {
         self.meters
             .desk(self.desk.in_flight(), self.desk.breakers_open(now));
         if lapse.is_some_and(|at| at <= now) {
+            lock(&self.cursors).begun();
             let (system, node, under_way) = (SystemScope::engine(), self.node, self.under_way.all());
             self.store
                 .write(async move |tx| {
@@ -355,15 +367,24 @@ impl<O: Outbound> Step for Deliver<O> {
         if goes_on {
             return Ok(Due::Now);
         }
-        let held_up = held_up.then(|| now + HELD_UP);
+        let held_up = if crowded {
+            Some(lock(&self.cursors).rest(now))
+        } else {
+            held_up.then(|| now + HELD_UP)
+        };
         let due = [next, lapse, held_up].into_iter().flatten().min();
         Ok(due.map_or(Due::WhenNudged, Due::At))
+    }
+
+    /// Something was promised, or an attempt ended: a crowd is asked again.
+    fn nudged(&self) {
+        lock(&self.cursors).wake();
     }
 
     /// Waits for the attempts under way, stores what they found, and gives leases back.
     async fn end(&self, clock: fn() -> Timestamp) -> Result<()> {
         let waited = Stopwatch::start();
-        while self.desk.in_flight() > 0 {
+        while self.desk.in_flight() > 0 || self.desk.lines_under_way() > 0 {
             // Only the waiting is bounded: a transaction that was begun is brought to its end.
             let left = END_WITHIN.saturating_sub(waited.elapsed());
             if tokio::time::timeout(left, self.nudge.notified()).await.is_err() {

@@ -198,29 +198,75 @@ async fn more_than_a_batch_is_finished_by_several_steps() {
     assert_eq!(house.count("attempts").await, 450);
 }
 
+/// Those who wait for word of the log.
+type Askers = Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>;
+
+/// Has the log give no word until the test gives it.
+fn hold_the_log(house: &mut House) -> Askers {
+    let askers = Askers::default();
+    let kept = Arc::clone(&askers);
+    house.log.flush = Some(Arc::new(move || {
+        let (done, written) = tokio::sync::oneshot::channel();
+        kept.lock().expect("those that wait").push(done);
+        written
+    }));
+    askers
+}
+
+async fn let_tasks_run() {
+    for _ in 0..9 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets so much time pass, and those see it who wait for it.
+async fn pass(secs: i64) {
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(secs.unsigned_abs())).await;
+    let_tasks_run().await;
+    tokio::time::resume();
+}
+
 /// A terminal that was stopped, or a disk that hangs: what it was told may be lost with us.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_line_counts_as_told_when_the_log_has_written_it() {
     let mut house = House::in_memory().await;
     let id = failed(&mut house, "log").await;
-    let hangs = Arc::new(AtomicBool::new(true));
-    let asked = Arc::clone(&hangs);
-    let kept = Mutex::new(Vec::new());
-    house.log.flush = Some(Arc::new(move || {
-        let (done, written) = tokio::sync::oneshot::channel();
-        if asked.load(Ordering::Relaxed) {
-            kept.lock().expect("those that wait").push(done);
-        } else {
-            let _ = done.send(());
-        }
-        written
-    }));
+    let askers = hold_the_log(&mut house);
     let deliver = deliver(&mut house);
     assert_eq!(settle(&deliver, NOW).await.0, Due::At(after(LEASE_SECS)));
     assert_eq!(end(&house, id).await.0, "leased");
-    hangs.store(false, Ordering::Relaxed);
+    pass(LEASE_SECS).await;
+    settle(&deliver, after(LEASE_SECS)).await;
+    let again = askers
+        .lock()
+        .expect("those that wait")
+        .pop()
+        .expect("asked again");
+    again.send(()).expect("it is waited for");
+    let_tasks_run().await;
     settle(&deliver, after(LEASE_SECS)).await;
     assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
+}
+
+/// A disk that takes seconds: the word comes late, and counts.
+#[tokio::test]
+async fn a_line_on_a_slow_disk_is_told_once() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house, "log").await;
+    let askers = hold_the_log(&mut house);
+    let (log, _guard) = Log::listen();
+    let deliver = deliver(&mut house);
+    settle(&deliver, NOW).await;
+    assert_eq!(end(&house, id).await.0, "leased");
+    pass(20).await;
+    let word = askers.lock().expect("those that wait").pop().expect("asked");
+    word.send(()).expect("it is waited for");
+    let_tasks_run().await;
+    settle(&deliver, after(20)).await;
+    assert_eq!(end(&house, id).await, ended("delivered", "written to the log"));
+    settle(&deliver, after(LEASE_SECS)).await;
+    assert_eq!(log.lines_with("is DOWN").len(), 1);
 }
 
 /// A flip that a later version wrote. The others go out; it waits for somebody who can read it, and at last expires.

@@ -6,8 +6,9 @@ use allswell_core::retry::Schedule;
 use allswell_core::signal::Action;
 use allswell_engine::Due;
 use allswell_engine::deliver::{Permits, Rules};
+use allswell_engine::loops::Step;
 
-use crate::kit::{House, NOW, after};
+use crate::kit::{House, NOW, after, settle};
 use crate::script::{Script, after_secs, deliver_with, ended, quiet, status};
 
 async fn failed(house: &mut House, url: &str, checks: usize) -> Vec<CheckId> {
@@ -118,6 +119,40 @@ async fn in_a_crowd_the_next_slice_is_asked_at_once_while_something_is_due() {
             "{url}"
         );
     }
+}
+
+/// All of a crowd wait for places: everybody is asked less and less often, and at once when a place is free.
+#[tokio::test]
+async fn a_crowd_that_is_held_up_is_not_asked_again_and_again() {
+    let mut house = House::in_memory().await;
+    for n in 0..130 {
+        house.project = house.second_project().await;
+        failed(&mut house, &format!("https://slow{n}.example.com/"), 20).await;
+    }
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, permits(4_000));
+    assert_eq!(quiet(&deliver, &script, NOW).await, Due::At(after(1)));
+    // Each step asks some of a crowd; one asks nobody, and sees that it has to wait.
+    let mut rounds = Vec::new();
+    for secs in 1..=45 {
+        let (due, steps) = settle(&deliver, after(secs)).await;
+        if steps > 1 {
+            rounds.push((secs, due));
+        }
+    }
+    let due = |(secs, pause)| (secs, Due::At(after(secs + pause)));
+    assert_eq!(
+        rounds,
+        [(1, 2), (3, 4), (7, 8), (15, 15), (30, 15), (45, 15)].map(due)
+    );
+    deliver.nudged();
+    assert!(settle(&deliver, after(46)).await.1 > 1, "something was promised");
+    assert_eq!(settle(&deliver, after(47)).await.1, 1);
+    let url = "https://slow77.example.com/".to_owned();
+    script.release_to(&url, &status(200));
+    quiet(&deliver, &script, after(47)).await;
+    assert_eq!(script.held().iter().filter(|held| **held == url).count(), 4);
 }
 
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.

@@ -1,5 +1,7 @@
 //! What is no longer kept goes, a slice at a time.
 
+use allswell_core::key::KeyKind;
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
 use allswell_engine::Due;
@@ -7,6 +9,7 @@ use allswell_engine::loops::Step;
 use allswell_engine::retain::{Kept, Retain};
 use allswell_store::Error;
 use allswell_store::audit::Act;
+use allswell_store::signing_keys::NewSigningKey;
 
 use crate::kit::{House, NOW, after, settle, to};
 
@@ -106,6 +109,37 @@ async fn a_leap_of_time_ages_nothing_for_a_week() {
     // It was true: a year has passed.
     settle(&retain, after(week + 1)).await;
     assert_eq!(house.count("incidents").await, 0);
+}
+
+/// Nonces and wrong keys are windows of a protocol: kept longer, they would have signed calls refused.
+#[tokio::test]
+async fn nonces_and_wrong_keys_go_by_the_clock_also_after_a_leap() {
+    const MONTH: i64 = 30 * DAY;
+    let mut house = House::in_memory().await;
+    house.stay_awake(NOW, after(120)).await;
+    house.stay_awake(after(MONTH), after(MONTH + HOUR)).await;
+    let (scope, system, mut dice) = (house.scope(), SystemScope::engine(), house.dice.fork());
+    house
+        .store
+        .write(async move |tx| {
+            let new = NewSigningKey {
+                kind: KeyKind::ReadWrite,
+                name: "ci",
+                secret: b"secret",
+                expires_at: None,
+            };
+            let key = tx.signing_key_insert(scope, &new, &mut dice, NOW).await?;
+            for (nonce, at) in [("old", after(MONTH)), ("new", after(MONTH + HOUR))] {
+                assert!(tx.nonce_take(system, key, nonce, at).await?);
+                tx.wrong_key_count(system, "client", at.as_secs() / 60, 1).await?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await
+        .expect("nonces and wrong keys");
+    settle(&retain(&house), after(MONTH + HOUR)).await;
+    let left = (house.count("nonces").await, house.count("wrong_keys").await);
+    assert_eq!(left, (1, 1), "those of an hour ago are gone");
 }
 
 /// Set right after days on which everything was noted a year ahead: nothing is missing.

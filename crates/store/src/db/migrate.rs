@@ -341,6 +341,32 @@ mod tests {
     }
 
     #[test]
+    fn tags_of_before_get_the_time_of_their_check() {
+        let conn = database();
+        conn.execute_batch(
+            "create table checks (id blob primary key, project_id blob, name text, status integer, created_at integer);
+             create table check_tags (check_id blob not null references checks (id), tag text not null,
+                                      project_id blob not null, primary key (check_id, tag)) strict, without rowid;
+             create index check_tags_by_tag on check_tags (project_id, tag);
+             insert into checks values (x'01', x'aa', '', 0, 7), (x'02', x'aa', '', 0, 8);
+             insert into check_tags values (x'01', 'db', x'aa'), (x'02', 'db', x'aa'), (x'02', 'web', x'aa');",
+        )
+        .expect("the tables of before");
+        conn.execute_batch(MIGRATIONS[8].sqlite).expect("the migration");
+        let mut tags = conn
+            .prepare(
+                "select created_at, tag from check_tags where project_id = x'aa' order by created_at, tag",
+            )
+            .expect("a statement");
+        let tags = tags.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let tags: Vec<(i64, String)> = tags
+            .expect("rows")
+            .collect::<std::result::Result<_, _>>()
+            .expect("tags");
+        assert_eq!(tags, [(7, "db".into()), (8, "db".into()), (8, "web".into())]);
+    }
+
+    #[test]
     fn a_failing_migration_leaves_the_old_state_and_can_be_mended() {
         let conn = database();
         bring_sqlite_up(&conn, &[FIRST], Schema::Migrate, NOW).expect("the first");

@@ -94,11 +94,18 @@ async fn pages_hold_what_matches_each_once_and_in_order(store: &Store) {
     assert!(found > 100, "next to nothing was looked for: {found}");
 }
 
-/// Only the last of many is up; of those with the tag, only the last is down.
+/// Only the last of many is up. Before all of them stand as many that were deleted.
 async fn a_page_that_would_take_too_long_says_how_far_it_came(store: &Store) {
     const MANY: i64 = 1_100;
     let mut house = House::build(store).await;
     let alice = house.alice;
+    let mut deleted: Vec<Check> = (0..MANY).map(|_| house.draft(alice)).collect();
+    for (n, check) in (0..).zip(&mut deleted) {
+        check.created_at = after(n - MANY);
+        check.state.status = Status::Down;
+        check.settings.tags = "gone".to_owned();
+        check.settings.name = "gone".to_owned();
+    }
     let mut checks: Vec<Check> = (0..MANY).map(|_| house.draft(alice)).collect();
     for (n, check) in (0..).zip(&mut checks) {
         check.created_at = after(n);
@@ -108,33 +115,42 @@ async fn a_page_that_would_take_too_long_says_how_far_it_came(store: &Store) {
     last.state.status = Status::Up;
     last.settings.name = "the last".to_owned();
     let last = last.id;
+    let scope = alice.scope();
     store
         .write(async move |tx| {
-            for check in &checks {
+            for check in deleted.iter().chain(&checks) {
                 tx.check_insert(check).await?;
+            }
+            for check in &deleted {
+                tx.check_delete(scope, check.id, after(MANY)).await?;
             }
             Ok::<_, allswell_store::Error>(())
         })
         .await
         .expect("many checks");
-    let of = |tag: Option<&str>, status| Matching {
+    let of = |tag: Option<&str>, name: Option<&str>, status| Matching {
         tag: tag.map(str::to_owned),
-        name: None,
-        status: Some(status),
+        name: name.map(str::to_owned),
+        status,
     };
-    for (wanted, pages) in [
-        (of(None, Status::Up), 3),
-        (of(Some("all"), Status::Up), 3),
-        // Nothing is walked for what has its own index.
-        (of(None, Status::Down), 1),
+    for (wanted, count, pages) in [
+        (of(None, None, Some(Status::Up)), 1, 4),
+        (of(Some("all"), None, Some(Status::Up)), 1, 3),
+        // One that is full for each hundred, and behind them the one that is empty.
+        (of(None, None, None), MANY as usize, 13),
+        (of(Some("all"), None, None), MANY as usize, 12),
+        // All that is met was deleted.
+        (of(None, None, Some(Status::Down)), 0, 2),
+        (of(Some("gone"), None, None), 0, 2),
+        (of(None, Some("gone"), None), 0, 2),
+        (of(Some("gone"), Some("gone"), Some(Status::Down)), 0, 2),
+        // Nothing is met.
+        (of(None, None, Some(Status::Paused)), 0, 1),
     ] {
         let (found, took) = paged(store, alice, &wanted, 100).await;
-        let ids: Vec<_> = found.iter().map(|check| check.id).collect();
-        let right = if wanted.status == Some(Status::Up) {
-            vec![last]
-        } else {
-            Vec::new()
-        };
-        assert_eq!((ids, took), (right, pages), "{wanted:?}");
+        assert_eq!((found.len(), took), (count, pages), "{wanted:?}");
+        if count > 0 {
+            assert_eq!(found.last().map(|check| check.id), Some(last), "{wanted:?}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! A database in a file of SQLite: what "stored" rests on, and who may share it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use allswell_store::{Durability, Error, Place, Store, Tx};
 
-use crate::kit::{House, NOW, OnDisk, run};
+use crate::kit::{House, NOW, OnDisk, after, run};
 
 async fn set(store: &Store, name: &'static str, value: &'static str) {
     let write = store.write(async move |tx: &mut Tx<'_>| tx.instance_set(name, value).await);
@@ -83,6 +86,43 @@ fn a_write_waits_for_the_other_program() {
         .await;
         assert_eq!(get(&store, "theirs").await.as_deref(), Some("x"));
         assert_eq!(get(&store, "ours").await.as_deref(), Some("y"));
+    });
+}
+
+/// However many ask while the database hangs, none waits for long, and there is one write for all of them.
+#[test]
+fn whether_a_database_is_ready_is_found_out_by_one_write_at_a_time() {
+    run(async {
+        let disk = OnDisk::new();
+        let store = disk.open().await;
+        let raw = disk.raw();
+        raw.execute_batch(
+            "create table probes (at text);
+             create trigger probed after insert on instance begin insert into probes values (new.value); end;
+             create trigger probed_again after update on instance begin insert into probes values (new.value); end;
+             begin immediate",
+        )
+        .expect("a transaction");
+        let time = Arc::new(AtomicI64::new(0));
+        // Time passes while the write hangs.
+        let clock = || {
+            let time = Arc::clone(&time);
+            move || after(time.fetch_add(10, Ordering::Relaxed))
+        };
+        tokio::time::pause();
+        for _ in 0..5 {
+            assert!(!store.is_ready(clock()).await, "it hangs");
+        }
+        tokio::time::resume();
+        raw.execute_batch("commit").expect("a commit");
+        // It takes the answer of the write that hung.
+        assert!(store.is_ready(clock()).await);
+        let ended_at = after(time.load(Ordering::Relaxed) - 10);
+        assert!(store.is_ready(move || ended_at).await, "that answer stands");
+        let probes: i64 = raw
+            .query_row("select count(*) from probes", [], |row| row.get(0))
+            .expect("a count");
+        assert_eq!(probes, 1);
     });
 }
 

@@ -64,7 +64,7 @@ async fn root_keys_are_counted_by_what_they_wrap(store: &Store) {
         }],
         "three projects and the instance"
     );
-    assert!(store.is_ready(NOW).await);
+    assert!(store.is_ready(|| NOW).await);
     assert!(
         store.flush_time(|| NOW).await.expect("nine writes").as_micros() == 0,
         "the clock is the caller's"

@@ -23,6 +23,39 @@ fn schema(disk: &OnDisk) -> Vec<(String, Option<String>)> {
     rows.collect::<Result<_, _>>().expect("a schema")
 }
 
+/// As a server of an earlier version writes them while servers are updated one by one.
+const TAG_WITHOUT_ITS_TIME: &str = "insert into check_tags (check_id, tag, project_id)
+    select id, 'old', project_id from checks";
+
+#[test]
+fn a_tag_without_the_time_that_pages_go_by_is_refused() {
+    run(async {
+        let disk = OnDisk::new();
+        let store = disk.open().await;
+        let mut house = House::build(&store).await;
+        house.check(house.alice, |_| {}).await;
+        let refused = disk.raw().execute(TAG_WITHOUT_ITS_TIME, []);
+        let why = refused.expect_err("a refusal").to_string();
+        assert!(why.contains("check_tags.created_at"), "{why}");
+    });
+    run(async {
+        let cluster = allswell_testkit::Cluster::shared();
+        let name = cluster.database().await;
+        let store = Store::open(&crate::kit::postgres_place(cluster, &name), NOW)
+            .await
+            .expect("a store");
+        crate::kit::unlock(&store).await;
+        let mut house = House::build(&store).await;
+        house.check(house.alice, |_| {}).await;
+        let refused = cluster.try_run(&name, TAG_WITHOUT_ITS_TIME).await;
+        let refused = refused.expect_err("a refusal");
+        let why = refused.as_db_error().expect("of the database").message();
+        assert!(why.contains("\"created_at\""), "{why}");
+        drop(store);
+        cluster.remove(&name).await;
+    });
+}
+
 #[test]
 fn opening_a_database_again_changes_nothing() {
     run(async {

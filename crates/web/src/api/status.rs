@@ -9,7 +9,8 @@ use crate::state::App;
 
 /// GET `status/` and GET `/readyz`: asks the database to write something down.
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    if app.store().is_ready(app.now()).await {
+    let clock = app.clone();
+    if app.store().is_ready(move || clock.now()).await {
         (StatusCode::OK, "OK").into_response()
     } else {
         error::try_again()

@@ -1,7 +1,10 @@
 -- Pages of checks by tag, name or status, each in the order of making, from an index: also of a million checks.
 
-alter table check_tags add column created_at bigint not null default 0;
+-- No default: a server of an earlier version, which does not know the column, is refused its tags aloud. It would put
+-- them in front of all others.
+alter table check_tags add column created_at bigint;
 update check_tags t set created_at = c.created_at from checks c where c.id = t.check_id;
+alter table check_tags alter column created_at set not null;
 drop index check_tags_by_tag;
 create index check_tags_by_tag on check_tags (project_id, tag, created_at, check_id);
 
