@@ -1,10 +1,12 @@
 """Plants each bug of this directory in a copy of the sources and asks the simulated world to find it.
 
-    python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [--apply-only] [NAME ...]
+    python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [--apply-only | --build-only] [NAME ...]
 
 Each bug is a patch whose first line says what is wrong. It must apply, the copy must build, and a story of one of the
 first seeds must break a rule; otherwise this ends with status 1. Before that, the sources as they are must keep every
 rule. The copy and what is built of it stay in target/mutations.
+
+--apply-only asks in an instant whether each patch fits the sources, --build-only in a minute or two whether each builds.
 """
 
 import argparse
@@ -66,6 +68,38 @@ def build() -> str | None:
     return None if built.returncode == 0 else built.stderr
 
 
+def take_back(patches: list[pathlib.Path]) -> None:
+    for patch in reversed(patches):
+        run("git", "apply", "-R", str(patch), check=True)
+
+
+def build_only(patches: list[pathlib.Path]) -> int:
+    """Whether the sources build with each patch: as many at once as fit beside each other, and one by one only if the
+    compiler finds fault with them together."""
+    copy_sources()
+    bad, rest = 0, list(patches)
+    while rest:
+        together = [patch for patch in rest if run("git", "apply", str(patch)).returncode == 0]
+        if not together:
+            bad += len(rest)
+            print("\n".join(f"{patch.stem}: does not apply any more" for patch in rest))
+            break
+        rest = [patch for patch in rest if patch not in together]
+        trouble = build()
+        take_back(together)
+        if trouble is None:
+            continue
+        for patch in together:
+            run("git", "apply", str(patch), check=True)
+            trouble = build()
+            take_back([patch])
+            if trouble is not None:
+                bad += 1
+                print(f"{patch.stem}: does not build\n{trouble}", flush=True)
+    print(f"{len(patches) - bad} of {len(patches)} planted bugs build")
+    return 1 if bad or not patches else 0
+
+
 def tell(seeds: int, happenings: int) -> tuple[str, str] | None:
     """Tells stories; seed and rule of the first that breaks one."""
     told = run(str(WORK / "target" / "debug" / "allswell-sim"), "--seed", "1", "--seeds", str(seeds), "--secs", "100000",
@@ -80,7 +114,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--happenings", type=int, default=1500)
-    parser.add_argument("--apply-only", action="store_true")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--apply-only", action="store_true")
+    only.add_argument("--build-only", action="store_true")
     parser.add_argument("names", nargs="*")
     wanted = parser.parse_args()
     patches = sorted(HERE.glob("*.patch"))
@@ -88,6 +124,8 @@ def main() -> int:
         patches = [patch for patch in patches if patch.stem in wanted.names]
     if wanted.apply_only:
         return apply_only(patches)
+    if wanted.build_only:
+        return build_only(patches)
     copy_sources()
     if (trouble := build()) is not None:
         sys.exit(trouble)
@@ -103,14 +141,13 @@ def main() -> int:
             missed.append(patch.stem)
             continue
         trouble = build()
-        if trouble is not None:
-            print(f"{patch.stem}: does not build\n{trouble}", flush=True)
-            found = None
-        else:
-            found = tell(wanted.seeds, wanted.happenings)
-        run("git", "apply", "-R", str(patch), check=True)
+        found = tell(wanted.seeds, wanted.happenings) if trouble is None else None
+        take_back([patch])
         seconds = time.monotonic() - begun
-        if found is None:
+        if trouble is not None:
+            missed.append(patch.stem)
+            print(f"{patch.stem}: does not build\n{trouble}", flush=True)
+        elif found is None:
             missed.append(patch.stem)
             print(f"{patch.stem}: NOT FOUND within {wanted.seeds} seeds ({seconds:.0f} s)", flush=True)
         else:

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// What may pass from an alert's promise to its first byte at a healthy receiver.
 const PROMPTLY: Span = Span::from_secs(2);
+/// Attempts that an origin may have in flight, however long they hang.
+const HANGING_MAX: u32 = 16;
 /// How late a try of the fast phase may be: one look, and those that its origin takes before it.
 const TRIED_WITHIN: Span = Span::from_secs(5);
 
@@ -25,11 +27,14 @@ impl World {
                 self.starts(place)?;
             }
         }
-        // All hang, and may hold all permits. Or those of one origin refuse: one that hangs would take the other's turns.
+        // All hang, and may hold all permits. Or those of one origin refuse: one that hangs would take the other's turns,
+        // and where there are few permits also those of its project's other origins.
         let moods = if self.roll(2) == 0 {
             [Mood::Silent; 3]
-        } else {
+        } else if self.temper.permits.0 > HANGING_MAX {
             [Mood::Refusing, Mood::Refusing, Mood::Silent]
+        } else {
+            [Mood::Refusing; 3]
         };
         for (receiver, mood) in moods.into_iter().enumerate() {
             self.outside.set_mood(receiver, mood);

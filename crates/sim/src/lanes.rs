@@ -49,6 +49,7 @@ impl World {
         check.settings.timing.kind = TimingKind::Period;
         check.settings.timing.period = Span::from_days(30);
         check.settings.filters = Default::default();
+        check.settings.rules = Default::default();
         let channels: Vec<_> = self
             .channels
             .iter()

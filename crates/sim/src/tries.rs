@@ -62,6 +62,15 @@ impl Tries {
         }
     }
 
+    /// One of those that its node made under one number has the row of that number: there is none for the others, which
+    /// another lease was for.
+    fn lose_others(&mut self, id: DeliveryId, recorded: &Try) {
+        for one in self.of.get_mut(&id).into_iter().flatten() {
+            let same = (one.call.node, one.call.n) == (recorded.call.node, recorded.call.n);
+            one.lost |= same && one.call.number != recorded.call.number;
+        }
+    }
+
     fn ended(&mut self, call: u64) {
         let tries = self.by_call.get(&call).and_then(|id| self.of.get_mut(id));
         let mut same = tries.into_iter().flatten().filter(|one| one.call.number == call);
@@ -150,13 +159,15 @@ impl World {
         let Some(promise) = promise.cloned() else {
             return broken(IDS, format!("{call:?} is of a delivery that is gone"));
         };
-        self.may_be_tried(&call, &promise)?;
-        self.tells_its_flips(&call, &promise)?;
-        self.in_order(id, (check, channel, seq))?;
-        self.tries.by_call.insert(call.number, id);
-        // By a clock that was set another may have taken its lease before it began.
+        // By a clock that was set another may have taken its lease before it began, and have gone on since.
         let owner = self.names.get(&call.node).copied();
         let lost = promise.lease.map(|(who, _)| who) != owner;
+        if !lost || self.clocks_right() {
+            self.may_be_tried(&call, &promise)?;
+            self.tells_its_flips(&call, &promise)?;
+        }
+        self.in_order(id, (check, channel, seq))?;
+        self.tries.by_call.insert(call.number, id);
         let one = Try {
             call,
             began: self.now,
@@ -250,6 +261,7 @@ impl World {
         };
         one.recorded = true;
         let (one, n) = (one.clone(), now.attempts);
+        self.tries.lose_others(now.id, &one);
         let outcome = &one.call.outcome;
         let tell = || format!("{} after {:?}", tell(), one.call);
         if arrived(outcome) {

@@ -172,7 +172,9 @@ impl World {
         }
         let mut check = world.new_check("bobs");
         check.project = bob.project;
+        // It goes down by one failure, and comes up by one success.
         check.settings.filters = Default::default();
+        check.settings.rules = Default::default();
         world.bobs_check = world.add_check(check, world.bobs.clone());
         for _ in 0..world.temper.nodes {
             world.nodes.push(Node {

@@ -218,6 +218,11 @@ impl<O: Outbound> Deliver<O> {
         let mut ended = Batch::default();
         let (mut returned, mut lines) = (Vec::new(), Vec::new());
         for facts in facts {
+            // Its lease was given back by a node whose clock differs, and is ours again: what its attempt finds is stored
+            // by this one.
+            if self.under_way.has(&facts.claimed) {
+                continue;
+            }
             // Of a claim that waited long for its commit, or for its facts, too little may be left: what is told then could
             // be told behind something newer. Monotonic: the clock may jump.
             let lease_left =

@@ -300,6 +300,27 @@ async fn a_clock_that_jumps_ahead_does_not_send_again_what_is_under_way() {
     );
 }
 
+/// So a node whose clock is set back by hours gives back what others have leased.
+#[tokio::test]
+async fn a_lease_that_another_clock_gave_back_does_not_send_again_what_is_under_way() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, NOW).await;
+    let given_back = house
+        .store
+        .write(async |tx| tx.deliveries_release(SYSTEM, after(60), 10).await);
+    assert_eq!(given_back.await.expect("a lease"), 1);
+    quiet(&deliver, &script, after(1)).await;
+    assert_eq!((script.sent().len(), script.held().len()), (1, 1));
+    script.release(status(200));
+    quiet(&deliver, &script, after(2)).await;
+    let (state, attempts, ..) = state(&house, id).await;
+    assert_eq!((state.as_str(), attempts, script.sent().len()), ("delivered", 1, 1));
+}
+
 #[tokio::test]
 async fn the_end_waits_for_what_is_under_way_and_stores_it() {
     let mut house = House::in_memory().await;
