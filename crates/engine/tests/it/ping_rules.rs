@@ -244,7 +244,7 @@ async fn a_receipt_tells_what_was_stored() {
     let running = tokio::spawn(ingest.run(|| NOW));
     let told = inbox.put_and_hear(saying(Action::Fail, 1, to(id))).await;
     let receipt = Receipt {
-        check: id,
+        check: Some(id),
         n: 1,
         kind: allswell_core::signal::Kind::Fail,
         status: Status::Down,
