@@ -1,11 +1,12 @@
 //! From a decision to rows: state, flip, incident, deliveries, all in the transaction of the caller.
 
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event, Plan, decide};
+use allswell_core::check::{Check, Event, Plan, Status, decide};
 use allswell_core::delivery;
 use allswell_core::flip::Flip;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::{Schedule, Zones};
+use allswell_core::scope::ProjectScope;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::news::{News, Promise};
 use allswell_store::{Error, Result, Tx};
@@ -114,6 +115,7 @@ pub async fn apply_and_save(
     zones: &Zones,
 ) -> Result<Applied> {
     let plan = plan_or_postpone(check, zones);
+    let paused_until = check.state.paused_until;
     let decision = decide(&plan, &check.state, event, now);
     check.state = decision.state;
     if !tx.check_save_state_and_deadline(check, decision.deadline).await? {
@@ -124,7 +126,14 @@ pub async fn apply_and_save(
     }
     let promised = match &decision.flip {
         Some(flip) => write_flip(tx, check, flip, now, dice).await?,
-        None => 0,
+        None => {
+            // No flip tells those who listen that a pause ends at another time.
+            if check.state.status == Status::Paused && check.state.paused_until != paused_until {
+                let seq = tx.change_next(ProjectScope::granted(check.project)).await?;
+                tx.check_mark_changed(check, seq).await?;
+            }
+            0
+        }
     };
     Ok(Applied {
         deadline: decision.deadline,

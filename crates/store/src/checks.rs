@@ -11,17 +11,28 @@ use crate::db::{Columns, FromColumns, Param, Reader, Row, Tx, in_scope, statemen
 use crate::rules::with_rules;
 use crate::{Error, Result};
 
-/// The columns that [`from_row`] wants.
-macro_rules! columns {
+/// The columns of a check's own row that [`from_row`] wants.
+macro_rules! own_columns {
     () => {
         "id, project_id, badge_id, created_at, version, deadline, status, status_since, last_ping_at, last_start_at, \
          last_start_rid, last_duration, excused_until, ping_count, flip_count, timing_kind, period, grace, expression, zone, \
          post_only, manual_resume, filter_http_body, filter_subject, filter_body, filter_default_fail, \
          start_keywords, success_keywords, failure_keywords, name, slug, tags, description, \
-         rules, rules_state, pings_not_kept, last_success_at, paused_until, last_alive_at, needs_key"
+         rules, rules_state, pings_not_kept, last_success_at, paused_until, last_alive_at"
     };
 }
-pub(crate) use columns;
+
+/// The columns that [`from_row`] wants. Whether a ping by id needs its project's key is asked of the project: a copy beside
+/// each check would have to be written for all of them at once, and their pings would wait for that.
+macro_rules! columns {
+    () => {
+        concat!(
+            crate::checks::own_columns!(),
+            ", (select require_ping_key from projects where projects.id = project_id) as needs_key"
+        )
+    };
+}
+pub(crate) use {columns, own_columns};
 
 statements! {
     BY_ID = concat!("select ", columns!(), " from checks where id = $1 and deleted_at is null");
@@ -52,10 +63,9 @@ statements! {
     WAITING_FROM = concat!("select ", columns!(), " from checks where deadline is not null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
-    INSERT = concat!("insert into checks (", columns!(), ", change_seq)
+    INSERT = concat!("insert into checks (", own_columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39,
-                (select require_ping_key from projects where id = $2), $40)");
+                $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)");
     // The indexed column is left out where it may stay as it is: naming it would rewrite its index entry.
     SAVE_STATE = "update checks set version = version + 1, status = $3, status_since = $4, last_ping_at = $5,
             last_start_at = $6, last_start_rid = $7, last_duration = $8, ping_count = $9, flip_count = $10,

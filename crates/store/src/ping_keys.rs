@@ -8,9 +8,6 @@ use crate::db::{Reader, Tx, statements};
 statements! {
     REQUIRE = "update projects set require_ping_key = $2 where id = $1 and deleted_at is null";
     REQUIRED = "select require_ping_key from projects where id = $1";
-    // The switch lies beside each check too, where a ping finds it. Only what changes is written.
-    REQUIRE_OF_CHECKS = "update checks set needs_key = $2, version = version + 1
-                         where project_id = $1 and needs_key <> $2 and deleted_at is null";
 }
 
 impl Reader<'_> {
@@ -22,11 +19,9 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Says whether it does from now on. Nobody makes a check of the project until the transaction ends.
+    /// Says whether it does from the end of the transaction on. One row, however many checks there are.
     pub async fn project_require_ping_key(&mut self, scope: ProjectScope, required: bool) -> Result<()> {
-        self.project_lock(scope).await?;
         let values = [scope.project().into(), required.into()];
-        self.run(&REQUIRE, &values).await?;
-        self.run(&REQUIRE_OF_CHECKS, &values).await.map(drop)
+        self.run(&REQUIRE, &values).await.map(drop)
     }
 }

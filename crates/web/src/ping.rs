@@ -11,15 +11,15 @@ use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Action;
-use allswell_engine::ingest::{Address, Arrival, Refusal, Told, Wished, cut_user_agent};
+use allswell_engine::ingest::{Address, Answer, Arrival, Refusal, Told, Wished, cut_user_agent};
 use allswell_store::checks::Found;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{HeaderName, USER_AGENT};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderName, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body as _;
 
 use crate::client::Client;
@@ -39,6 +39,7 @@ const PING_KEY_CHARS_MAX: usize = 100;
 pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
     let (parts, body, client) = opened(request, &app);
     let form = Form::asked(&parts.headers);
+    let is_preflight = is_preflight(&parts);
     // Read before anything is decided: a client in the middle of sending hears no answer.
     let body = if body.is_end_stream() {
         Bytes::new()
@@ -56,7 +57,16 @@ pub(crate) async fn ping(State(app): State<App>, request: Request) -> Response {
         Err(away) => return Box::pin(turned_away(&app, *away, form, client)).await,
     };
     let told = waiting.await;
+    if is_preflight && matches!(&told, Ok(told) if told.answer == Answer::KeyMissing) {
+        return ping_answer::preflight();
+    }
     answered(&app, told, fault, form, client)
+}
+
+/// Whether a browser asks what it may send. That is a ping like any other, as Healthchecks has it, unless it was refused
+/// for want of the key, which no browser sends before it has its answer.
+fn is_preflight(parts: &Parts) -> bool {
+    parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// A ping that is on its way.

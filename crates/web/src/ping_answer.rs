@@ -1,13 +1,16 @@
-//! How a ping is answered: in Healthchecks' words, or in JSON to who asks for that and nothing else.
+//! How a ping is answered: in Healthchecks' words, or in JSON to who asks for that before anything else.
 //!
-//! Only `Accept: application/json` by name asks for it. `*/*` is what clients send that do not care, and they get what
-//! they always got.
+//! Only `Accept: application/json` by name asks for it, and no text beside it that is as welcome. `*/*` is what clients
+//! send that do not care, and many name JSON before it by themselves: they get what they always got.
 
 use allswell_core::check::Fault;
 use allswell_core::signal::Kind;
 use allswell_engine::ingest::{Answer, Receipt, Refusal, Told};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -25,23 +28,32 @@ pub(crate) enum Form {
 impl Form {
     /// What the headers of a request ask for.
     pub(crate) fn asked(headers: &HeaderMap) -> Self {
-        let named = |range: &str| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_json = parts
-                .next()
-                .is_some_and(|name| name.eq_ignore_ascii_case("application/json"));
-            let refused = parts.any(|part| {
-                let quality = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
-                quality.is_some_and(|quality| quality.trim().parse() == Ok(0.0))
-            });
-            is_json && !refused
-        };
-        let ranges = headers.get_all(ACCEPT).iter();
-        let asked = ranges
+        let (mut json, mut text) = (0.0_f32, 0.0_f32);
+        let values = headers.get_all(ACCEPT).iter();
+        for range in values
             .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(named));
-        if asked { Form::Json } else { Form::Text }
+            .flat_map(|value| value.split(','))
+        {
+            let (name, quality) = name_and_quality(range);
+            if matches!(&*name, "application/json" | "application/problem+json") {
+                json = json.max(quality.unwrap_or(0.0));
+            } else if name == "*/*" || name.starts_with("text/") {
+                text = text.max(quality.unwrap_or(1.0));
+            }
+        }
+        if json > text { Form::Json } else { Form::Text }
     }
+}
+
+/// One range of an `Accept` header in small letters, and how welcome it is, 0 to 1; `None` if that cannot be read.
+fn name_and_quality(range: &str) -> (String, Option<f32>) {
+    let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let name = parts.next().unwrap_or_default();
+    let quality = parts
+        .find_map(|part| part.strip_prefix("q=").map(str::to_owned))
+        .map_or(Some(1.0), |quality| quality.trim().parse().ok())
+        .filter(|quality| (0.0..=1.0).contains(quality));
+    (name, quality)
 }
 
 /// Why a request is no ping that counts.
@@ -176,10 +188,24 @@ pub(crate) fn of(told: Told, form: Form, body_limit: usize) -> Result<Response, 
     Ok(response)
 }
 
+/// What a browser hears that asks whether it may send a ping key.
+pub(crate) fn preflight() -> Response {
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            ACCESS_CONTROL_ALLOW_METHODS,
+            "HEAD, GET, POST, PUT, PATCH, DELETE",
+        ),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "X-Ping-Key, Content-Type"),
+        (ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
 fn shown(receipt: &Receipt, status: StatusCode) -> String {
     let body = json!({
         "status": "ok",
-        "check": receipt.check.to_string(),
+        "check": receipt.check.map(|id| id.to_string()),
         "n": receipt.n,
         "kind": receipt.kind.word(),
         "ignored": receipt.kind == Kind::Ignored,
@@ -195,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_json_by_name_asks_for_json() {
+    fn only_json_by_name_and_before_all_text_asks_for_json() {
         for (accept, form) in [
             (&[][..], Form::Text),
             (&["*/*"], Form::Text),
@@ -203,8 +229,20 @@ mod tests {
             (&["text/html,application/xhtml+xml,*/*;q=0.8"], Form::Text),
             (&["application/json"], Form::Json),
             (&["Application/JSON; charset=utf-8"], Form::Json),
-            (&["text/plain, application/json;q=0.5"], Form::Json),
-            (&["text/plain", "application/json"], Form::Json),
+            (&["application/json;q=0.5"], Form::Json),
+            (&["application/problem+json"], Form::Json),
+            (&["application/json, text/plain;q=0.9, */*;q=0.8"], Form::Json),
+            (&["application/json", "*/*; Q=0.1"], Form::Json),
+            (&["text/plain;q=0, application/json"], Form::Json),
+            // What clients for JavaScript send by themselves.
+            (&["application/json, text/plain, */*"], Form::Text),
+            (&["application/json, */*"], Form::Text),
+            (&["text/plain, application/json;q=0.5"], Form::Text),
+            (&["text/html;q=0.5, application/json;q=0.5"], Form::Text),
+            (&["text/plain", "application/json"], Form::Text),
+            (&["application/json;q=2"], Form::Text),
+            (&["application/json;q=NaN"], Form::Text),
+            (&["application/json;q=0.9, */*;q=x"], Form::Text),
             (&["application/json;q=0"], Form::Text),
             (&["application/json; q=0.000"], Form::Text),
             (&["application/jsonp"], Form::Text),

@@ -60,9 +60,9 @@ pub struct EditCheck {
     /// Cron or OnCalendar expression, instead of a period
     #[arg(long, value_name = "EXPRESSION")]
     pub schedule: Option<String>,
-    /// Time zone of the schedule
-    #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "schedule")]
-    pub tz: String,
+    /// Time zone of the schedule; the zone that the check has, unless told
+    #[arg(long, value_name = "ZONE", requires = "schedule")]
+    pub tz: Option<String>,
     /// Seconds that a ping may be late, 60 to 31536000
     #[arg(long, value_name = "SECONDS", value_parser = secs())]
     pub grace: Option<i64>,

@@ -70,6 +70,8 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
         .store
         .write(async move |tx| {
             let scope = scope_of(tx, project).await?;
+            // Whether one more is allowed is asked and acted upon alone.
+            tx.project_lock(scope).await?;
             let (count, limit) = tx.check_quota(scope).await?;
             if count >= limit {
                 bail!("the owner of the project has {count} checks, and {limit} are allowed");

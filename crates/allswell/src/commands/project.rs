@@ -3,6 +3,7 @@
 use allswell_core::id::ProjectId;
 use allswell_core::key::KeyKind;
 use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_store::keys::Key;
 use allswell_store::projects::Project;
 use anyhow::{Result, anyhow, bail};
 use serde_json::json;
@@ -107,14 +108,19 @@ pub async fn require_ping_key(
     required: bool,
 ) -> Result<()> {
     let mut house = house::open(config).await?;
-    let (now, mut dice) = (house.now, house.dice.fork());
+    let now = house.now;
+    let audit = house.dice.id_at(now);
     house
         .store
-        .write(async move |tx| {
+        .write_again(async move |tx| {
             let scope = scope_of(tx, project).await?;
+            let good = |key: &Key| key.kind == KeyKind::Ping && key.is_good(now);
+            if required && !tx.keys(scope).await?.iter().any(good) {
+                bail!("the project has no ping key: every ping by id would be refused");
+            }
             tx.project_require_ping_key(scope, required).await?;
             let act = operators_act(now, Some(project), "project.update", format!("project:{project}"));
-            tx.audit(dice.id_at(now), &act).await?;
+            tx.audit(audit, &act).await?;
             Ok::<_, anyhow::Error>(())
         })
         .await?;

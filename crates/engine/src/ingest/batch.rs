@@ -465,8 +465,9 @@ impl<'a> Touched<'a> {
         // What changes the status is kept all the same: it is the reason that people look for.
         let kept = !is_over || decision.flip.is_some();
         self.flips.extend(decision.flip.map(|flip| (flip, arrival.at)));
+        let by_id = matches!(arrival.address, Address::Check(_) | Address::CheckWithKey(..));
         let receipt = Receipt {
-            check: self.check.id,
+            check: by_id.then_some(self.check.id),
             n: self.check.state.ping_count,
             kind,
             status: self.check.state.status,

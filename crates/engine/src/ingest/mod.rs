@@ -137,8 +137,8 @@ pub enum Answer {
 /// What is known of a ping that was stored.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its check.
-    pub check: CheckId,
+    /// Its check, if it was named by its id. That is a password, and who came by slug may not know it.
+    pub check: Option<CheckId>,
     /// Its number there.
     pub n: u64,
     /// What it said.

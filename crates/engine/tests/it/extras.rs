@@ -10,6 +10,7 @@ use allswell_engine::Due;
 use allswell_engine::pending::Pending;
 use allswell_engine::record;
 use allswell_engine::sweep::Sweep;
+use allswell_store::feed::What;
 use allswell_store::{Error, Tx};
 
 use crate::kit::{House, NOW, SYSTEM, after, settle};
@@ -43,6 +44,41 @@ async fn happen(house: &mut House, id: CheckId, event: Event, now: Timestamp) {
 async fn look(house: &mut House, sweep: &Sweep, from: i64, to: i64) -> Due {
     house.stay_awake(after(from), after(to)).await;
     settle(sweep, after(to)).await.0
+}
+
+/// The number of the project's last change of a check that no flip tells of, behind this one.
+async fn edits_behind(house: &House, seen: i64) -> Vec<i64> {
+    let scope = house.scope();
+    let (changes, _) = house
+        .store
+        .read(async move |reader| reader.changes(scope, seen, 100).await)
+        .await
+        .expect("changes");
+    let edits = changes
+        .iter()
+        .filter(|change| matches!(change.what, What::Check(_)));
+    edits.map(|change| change.seq).collect()
+}
+
+#[tokio::test]
+async fn a_pause_that_ends_at_another_time_is_told_to_those_who_listen() {
+    let mut house = House::in_memory().await;
+    let id = timed(&mut house).await;
+    let until = |secs| Event::PauseUntil(after(secs));
+    let mut seen = edits_behind(&house, 0).await.into_iter().max().unwrap_or(0);
+    for (event, told, why) in [
+        (until(5_000), 0, "the flip tells"),
+        (until(6_000), 1, "another end"),
+        (until(6_000), 0, "the same end"),
+        (Event::Pause, 1, "no end"),
+        (Event::Pause, 0, "as it was"),
+        (Event::Resume, 0, "the flip tells"),
+    ] {
+        happen(&mut house, id, event, after(10)).await;
+        let edits = edits_behind(&house, seen).await;
+        assert_eq!(edits.len(), told, "{why}");
+        seen = edits.into_iter().max().unwrap_or(seen);
+    }
 }
 
 async fn timed(house: &mut House) -> CheckId {

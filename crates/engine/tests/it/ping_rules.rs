@@ -11,7 +11,7 @@ use allswell_engine::ingest::{Address, Answer, Arrival, Inbox, Over, PingRules, 
 use allswell_store::Tx;
 use bytes::Bytes;
 
-use crate::kit::{House, NOW, Taken, after, gather, to};
+use crate::kit::{House, NOW, SYSTEM, Taken, after, gather, to};
 
 const THREE: Quota = Quota::new(3, Span::from_secs(3_600));
 
@@ -185,7 +185,19 @@ async fn pings_by_id_need_the_key_where_the_project_asks_for_it() {
             .await
             .expect("a switch");
     };
+    let row = async || {
+        let check = house
+            .store
+            .read(async move |reader| reader.check_any(SYSTEM, before).await)
+            .await;
+        let check = check.expect("a look").expect("the check");
+        (check.version, check.settings.filters.needs_key)
+    };
+    let (version, asked) = row().await;
+    assert!(!asked);
     require(true).await;
+    // Nobody's row is written, so no ping waits for a project with very many of them.
+    assert_eq!(row().await, (version, true));
     let key = house.ping_key.reveal().clone();
     let after_it = house.check(|_| {}).await;
     let (inbox, ingest) = house.ingest(9, 9);
@@ -244,7 +256,7 @@ async fn a_receipt_tells_what_was_stored() {
     let running = tokio::spawn(ingest.run(|| NOW));
     let told = inbox.put_and_hear(saying(Action::Fail, 1, to(id))).await;
     let receipt = Receipt {
-        check: id,
+        check: Some(id),
         n: 1,
         kind: allswell_core::signal::Kind::Fail,
         status: Status::Down,

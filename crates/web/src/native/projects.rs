@@ -1,8 +1,10 @@
 //! `/v1/projects`: the project that the key opens.
 
 use allswell_core::id::ProjectId;
+use allswell_core::key::KeyKind;
 use allswell_core::limits;
 use allswell_core::scope::SystemScope;
+use allswell_store::keys::Key;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -98,6 +100,13 @@ pub(crate) async fn update(
                 tx.project_require_hmac(scope, required).await?;
             }
             if let Some(required) = require_ping_key {
+                let good = |key: &Key| key.kind == KeyKind::Ping && key.is_good(errand.now);
+                if required && !tx.keys(scope).await?.iter().any(good) {
+                    return Err(Problem::field(
+                        "require_ping_key",
+                        "make a ping key first (POST /v1/keys): without one every ping by id would be refused",
+                    ));
+                }
                 tx.project_require_ping_key(scope, required).await?;
             }
             if let Some(name) = new_name {

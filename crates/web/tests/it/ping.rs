@@ -22,7 +22,10 @@ const JSON: (&str, &str) = ("accept", "application/json");
 async fn who_asks_for_json_by_name_is_told_what_was_stored() {
     let house = House::new().await;
     let id = house.check_id().await;
-    for (headers, n) in [(&[][..], 1), (&[("accept", "*/*")], 2)] {
+    for (headers, n) in [
+        (&[][..], 1),
+        (&[("accept", "application/json, text/plain, */*")], 2),
+    ] {
         let answer = ping(&house, &id, headers).await;
         assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "OK"));
         assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{n}");
@@ -40,6 +43,16 @@ async fn who_asks_for_json_by_name_is_told_what_was_stored() {
         (made.status, made.json()["created"].as_bool()),
         (StatusCode::CREATED, Some(true))
     );
+    // The id is a password, and a ping key opens none.
+    let by_slug = ping(&house, &format!("{}/nightly", house.alice.ping), &[JSON]).await;
+    for answer in [made, by_slug] {
+        assert_eq!(
+            answer.json()["check"],
+            serde_json::Value::Null,
+            "{}",
+            answer.text()
+        );
+    }
 }
 
 #[tokio::test]
@@ -158,9 +171,44 @@ async fn a_project_may_ask_for_its_ping_key() {
     }
     let problem = ping(&house, &id, &[JSON]).await;
     assert_eq!(problem.json()["type"], "urn:allswell:problem:ping-key");
+    // A browser asks first, and brings no key before it has its answer.
+    let asks = [("access-control-request-method", "POST")];
+    let preflight = house
+        .ask("OPTIONS", &format!("/ping/{id}"))
+        .header(asks[0].0, asks[0].1)
+        .send()
+        .await;
+    assert_eq!(preflight.status, StatusCode::NO_CONTENT, "{}", preflight.text());
+    assert_eq!(preflight.header("access-control-allow-origin"), "*");
+    assert!(
+        preflight
+            .header("access-control-allow-headers")
+            .contains("X-Ping-Key")
+    );
+    let plain = house.ask("OPTIONS", &format!("/ping/{id}")).send().await;
+    assert_eq!(plain.status, StatusCode::FORBIDDEN, "it asks for nothing");
     assert_eq!(ping(&house, &id, &with_key).await.text(), "OK");
     assert_eq!(ping(&house, &format!("{own}/nightly"), &[]).await.text(), "OK");
     set(false).await;
+    assert_eq!(ping(&house, &id, &[]).await.text(), "OK");
+    // As Healthchecks has it, where nobody asks for a key.
+    let preflight = house
+        .ask("OPTIONS", &format!("/ping/{id}"))
+        .header(asks[0].0, asks[0].1);
+    assert_eq!(preflight.send().await.text(), "OK");
+
+    // Not without a key that could be brought.
+    let write = &house.alice.write;
+    let keys = house.ask("GET", "/v1/keys").key(write).send().await.json();
+    let all = keys["items"].as_array().unwrap().iter();
+    for key in all.filter(|key| key["kind"] == "ping") {
+        let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+        let gone = house.ask("DELETE", &path).key(write).send().await;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    }
+    let on = json!({ "require_ping_key": true });
+    let refused = house.ask("PATCH", &path).key(write).json(&on).send().await;
+    assert_eq!(refused.json()["field"], "require_ping_key", "{}", refused.text());
     assert_eq!(ping(&house, &id, &[]).await.text(), "OK");
 }
 

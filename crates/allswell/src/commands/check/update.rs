@@ -1,6 +1,6 @@
 //! `allswell check update`
 
-use allswell_core::check::{Event, Settings};
+use allswell_core::check::{Event, Settings, TimingKind};
 use allswell_core::id::ChannelId;
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
@@ -70,14 +70,65 @@ fn change(settings: &mut Settings, edit: &EditCheck, zones: &Zones) -> Result<()
             limits::DESCRIPTION_BYTES_MAX,
         )?;
     }
-    if edit.period.is_some() || edit.schedule.is_some() {
-        let period = edit.period.unwrap_or(settings.timing.period.as_secs());
-        let wanted = timing(period, edit.schedule.clone(), &edit.tz, zones)?;
-        settings.timing = wanted;
+    let before = &mut settings.timing;
+    if let Some(expression) = &edit.schedule {
+        let zone = edit.tz.as_deref().unwrap_or(&before.zone);
+        *before = timing(before.period.as_secs(), Some(expression.clone()), zone, zones)?;
+    } else if let Some(period) = edit.period {
+        // The expression and its zone stay for the day when somebody wants them back.
+        before.kind = TimingKind::Period;
+        before.period = Span::from_secs(period);
     }
     if let Some(grace) = edit.grace {
         settings.grace = Span::from_secs(grace);
     }
     edit.rules.apply(&mut settings.rules);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, CheckCommand, Command};
+
+    const ID: &str = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70";
+
+    fn changed(settings: &mut Settings, flags: &[&str]) {
+        let words = ["allswell", "check", "update", "--project", ID, ID];
+        let typed = words.iter().chain(flags);
+        let Command::Check(CheckCommand::Update(edit)) = Arguments::parse_from(typed).command else {
+            panic!("it is no update");
+        };
+        change(settings, &edit, &Zones::Bundled).expect("good flags");
+    }
+
+    #[test]
+    fn a_schedule_keeps_its_zone_and_a_period_keeps_both_for_later() {
+        let mut settings = Settings::default();
+        changed(&mut settings, &["--schedule", "5 3 * * *", "--tz", "Europe/Riga"]);
+        changed(&mut settings, &["--schedule", "7 4 * * *"]);
+        let timing = settings.timing.clone();
+        assert_eq!(
+            (timing.kind, timing.zone.as_str()),
+            (TimingKind::Expression, "Europe/Riga")
+        );
+        assert_eq!(timing.expression, "7 4 * * *");
+        changed(&mut settings, &["--period", "600"]);
+        let timing = settings.timing.clone();
+        assert_eq!(
+            (timing.kind, timing.period),
+            (TimingKind::Period, Span::from_secs(600))
+        );
+        assert_eq!(
+            (timing.expression.as_str(), timing.zone.as_str()),
+            ("7 4 * * *", "Europe/Riga")
+        );
+        changed(&mut settings, &["--schedule", "5 3 * * *", "--tz", "UTC"]);
+        assert_eq!(
+            (settings.timing.zone.as_str(), settings.timing.period),
+            ("UTC", Span::from_secs(600))
+        );
+    }
 }

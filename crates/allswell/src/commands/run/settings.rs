@@ -215,7 +215,7 @@ impl Layer {
 pub struct Settings {
     /// The check's ping address.
     pub address: Url,
-    /// For a check that is named by its id.
+    /// For a check that is not named by its slug.
     pub ping_key: Option<Secret<String>>,
     pub create: bool,
     /// What such a check is to be.
@@ -242,7 +242,7 @@ impl Settings {
             Err(problem) => return (Err(problem), complaints),
         };
         let layers = Layers([flags, environment, file.unwrap_or_default()]);
-        (layers.settings(), complaints)
+        (layers.settings(&mut complaints), complaints)
     }
 }
 
@@ -320,10 +320,16 @@ impl Layers {
             .map_err(|problem| format!("{place} {problem}"))
     }
 
-    fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self, complaints: &mut Vec<String>) -> Result<Settings, String> {
+        let address = self.address()?;
+        // The key is for servers that ask for it: without a good one the job is reported all the same.
+        let ping_key = self.key_beside_id().unwrap_or_else(|problem| {
+            complaints.push(format!("{problem}; no key goes along with the pings"));
+            None
+        });
         Ok(Settings {
-            address: self.address()?,
-            ping_key: self.key_beside_id()?,
+            address,
+            ping_key,
             create: self.switch("create", false)?,
             wish: WISHES
                 .into_iter()
@@ -396,20 +402,25 @@ impl Layers {
         Ok(server.below(&check))
     }
 
-    /// The ping key, where a check is named by its id and there is a key: servers may ask for it.
+    /// The ping key that goes beside an address, if there is one: servers may ask for it where a check is named by its id.
+    ///
+    /// A whole address may be on any server. A key from a weaker layer was not meant for it, and stays here.
     fn key_beside_id(&self) -> Result<Option<Secret<String>>, String> {
-        let named_by_id = |layer: &Layer| layer.values.contains_key("uuid");
-        let named = |layer: &&Layer| {
-            ["url", "uuid", "slug"]
-                .iter()
-                .any(|kind| layer.values.contains_key(kind))
+        let layer_of = |names: &[&str]| {
+            let says = |layer: &Layer| names.iter().any(|name| layer.values.contains_key(name));
+            self.0.iter().position(says)
         };
-        let by_id = self.0.iter().find(named).is_some_and(named_by_id);
-        let has_key = self.find("ping_key").is_some() || self.find("ping_key_file").is_some();
-        if by_id && has_key {
-            return Ok(Some(Secret::new(self.ping_key()?)));
+        // In the order in which the key is looked for.
+        let key = layer_of(&["ping_key"]).or_else(|| layer_of(&["ping_key_file"]));
+        let (Some(key), Some(address)) = (key, layer_of(&["url", "uuid", "slug"])) else {
+            return Ok(None);
+        };
+        let named = &self.0[address].values;
+        let is_for_it = named.contains_key("uuid") || named.contains_key("url") && key <= address;
+        if !is_for_it {
+            return Ok(None);
         }
-        Ok(None)
+        self.ping_key().map(Secret::new).map(Some)
     }
 
     fn ping_key(&self) -> Result<String, String> {

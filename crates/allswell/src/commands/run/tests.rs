@@ -158,6 +158,56 @@ fn what_cannot_be_meant_is_told_without_repeating_a_key() {
     );
 }
 
+/// The key that goes beside the address, and what is said about it.
+fn key_beside(typed: &str, given: &[(&str, &str)]) -> (Option<String>, Vec<String>) {
+    let (settings, complaints) = read(typed, given, None);
+    let key = settings.unwrap().ping_key;
+    (key.map(|key| key.reveal().clone()), complaints)
+}
+
+#[test]
+fn a_key_goes_beside_an_id_and_beside_an_address_that_it_was_meant_for() {
+    let server = ("ALLSWELL_RUN_SERVER", "http://a/ping");
+    let key = ("ALLSWELL_RUN_PING_KEY", "mine");
+    let by_id = format!("--uuid {ID}");
+    let whole = ("ALLSWELL_RUN_URL", "http://a/ping/x");
+    for (typed, given, sent) in [
+        (by_id.as_str(), vec![server], None),
+        (&by_id, vec![server, key], Some("mine")),
+        ("--slug a", vec![server, key], None),
+        ("--url http://a/ping/x --ping-key k", vec![], Some("k")),
+        ("", vec![whole, key], Some("mine")),
+        ("--ping-key k", vec![whole], Some("k")),
+        // Typed for this job, and on whatever server: the key that lies about is for another.
+        ("--url http://a/ping/x", vec![key], None),
+        ("--url http://a/ping/x --ping-key-file /nowhere", vec![key], None),
+    ] {
+        let (key, complaints) = key_beside(typed, &given);
+        assert_eq!(key.as_deref(), sent, "{typed} {given:?}");
+        assert_eq!(complaints, [""; 0], "{typed} {given:?}");
+    }
+}
+
+#[test]
+fn a_bad_key_beside_an_id_is_told_and_keeps_no_report_back() {
+    let server = ("ALLSWELL_RUN_SERVER", "http://a/ping");
+    for (typed, given, why) in [
+        ("--ping-key-file /nowhere/key", vec![server], "--ping-key-file: "),
+        (
+            "",
+            vec![server, ("ALLSWELL_RUN_PING_KEY", "hunter2/../x")],
+            "ALLSWELL_RUN_PING_KEY is not a ping key; no key goes along",
+        ),
+    ] {
+        let (key, complaints) = key_beside(&format!("--uuid {ID} {typed}"), &given);
+        assert_eq!(key, None, "{typed}");
+        let [told] = complaints.as_slice() else {
+            panic!("{typed}: {complaints:?}");
+        };
+        assert!(told.contains(why) && !told.contains("hunter2"), "{told}");
+    }
+}
+
 #[test]
 fn a_server_beside_it_knows_the_variables() {
     let given = VARIABLES.iter().map(|name| ((*name).into(), "x".into()));
