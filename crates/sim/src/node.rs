@@ -69,7 +69,7 @@ pub(crate) struct Up {
     pub(crate) tasks: Vec<Task<Done>>,
     pub(crate) turns: [Turn; 4],
     sweep: Arc<Sweep>,
-    deliver: Arc<Deliver<Door>>,
+    pub(crate) deliver: Arc<Deliver<Door>>,
     retain: Arc<Retain>,
     replan: Arc<Replan>,
     nudge: Arc<Notify>,

@@ -11,6 +11,7 @@ use allswell_core::secret::Secret;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
 use allswell_engine::ingest::Answer;
+use allswell_engine::loops::Step as _;
 use allswell_store::simulated::{Fate, Simulated, Waiting};
 use allswell_store::{Error, Store};
 

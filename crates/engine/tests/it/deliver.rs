@@ -1,6 +1,5 @@
 //! Promises that are kept.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use allswell_core::delivery::Class;
