@@ -438,14 +438,6 @@ impl<'a> Touched<'a> {
 
     /// Decides about a ping. The error: it is refused.
     fn take(&mut self, arrival: &'a Arrival) -> std::result::Result<Receipt, Answer> {
-        let verdict = self.allowance.as_mut().map(|allowance| {
-            let verdict = allowance.quota.take(&mut allowance.until, arrival.at);
-            (allowance.over, verdict)
-        });
-        let is_over = verdict.is_some_and(|(_, verdict)| !verdict.allowed);
-        if let Some((Over::Reject, verdict)) = verdict.filter(|_| is_over) {
-            return Err(Answer::Limited(verdict.retry));
-        }
         let state = &self.check.state;
         let signal = signal::read(
             arrival.action,
@@ -460,10 +452,19 @@ impl<'a> Touched<'a> {
             rid: arrival.rid,
         };
         let decision = decide(&self.plan, state, event, arrival.at);
+        let verdict = self.allowance.as_mut().map(|allowance| {
+            let verdict = allowance.quota.take(&mut allowance.until, arrival.at);
+            (allowance.over, verdict)
+        });
+        // What changes the status is taken and kept all the same: a status must not go wrong for want of room, and it is the
+        // reason that people look for.
+        let over = verdict.filter(|(_, verdict)| !verdict.allowed && decision.flip.is_none());
+        if let Some((Over::Reject, verdict)) = over {
+            return Err(Answer::Limited(verdict.retry));
+        }
+        let kept = over.is_none();
         self.check.state = decision.state;
         self.deadline = decision.deadline;
-        // What changes the status is kept all the same: it is the reason that people look for.
-        let kept = !is_over || decision.flip.is_some();
         self.flips.extend(decision.flip.map(|flip| (flip, arrival.at)));
         let receipt = Receipt {
             check: self.check.id,

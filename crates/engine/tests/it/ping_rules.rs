@@ -122,6 +122,31 @@ async fn pings_that_are_refused_count_for_nothing_and_hear_when_to_come_again() 
     assert_eq!(house.metric("pings_total{outcome=\"limited\"}"), 2.0);
 }
 
+#[tokio::test]
+async fn a_ping_that_changes_the_status_is_never_refused() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let actions = [
+        Action::Success,
+        Action::Success,
+        Action::Success,
+        Action::Success,
+        Action::Fail,
+        Action::Fail,
+        Action::Success,
+        Action::Start,
+    ];
+    let pings = actions.iter().map(|action| saying(*action, 1, to(id))).collect();
+    let taken = put_all(&mut house, kept_at_most(THREE, Over::Reject), vec![pings]).await;
+    let is_stored: Vec<bool> = taken.iter().map(|answer| *answer == Ok(Answer::Stored)).collect();
+    assert_eq!(is_stored, [true, true, true, false, true, false, true, false]);
+    assert_eq!(numbers(&house, id).await, [1, 2, 3, 4, 5]);
+    let state = house.read(id).await.state;
+    assert_eq!((state.status, state.not_kept), (Status::Up, 0));
+    assert_eq!(state.last_start, None, "what is refused changes nothing");
+    assert_eq!(house.flips(id).await.len(), 3);
+}
+
 /// A batch that fails and is stored ping by ping has used what its pings have, and no more.
 #[tokio::test]
 async fn what_is_decided_again_is_counted_once() {
