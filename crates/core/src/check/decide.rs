@@ -549,6 +549,49 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_never_end_after_a_pause_are_told_without_a_last_ping() {
+        let plan = Plan {
+            rules: Rules {
+                max_run_secs: Some(100),
+                ..Rules::OFF
+            },
+            ..PLAN
+        };
+        let told = |first: Event| {
+            let events = [
+                (10, first),
+                (20, Event::PauseUntil(at(1_000))),
+                (1_000, swept()),
+                (1_010, signal(Kind::Start)),
+                (1_100, signal(Kind::Start)),
+                (1_190, swept()),
+            ];
+            let mut state = State::new(at(0));
+            let mut flip = None;
+            for (secs, event) in events {
+                let decision = decide(&plan, &state, event, at(secs));
+                (state, flip) = (decision.state, decision.flip);
+            }
+            flip.expect("a flip").reason
+        };
+        let reason = told(signal(Kind::Success));
+        let never = Reason::NoEnd {
+            last_ping: None,
+            grace: 30,
+            max_run: 100,
+            moved_from: None,
+        };
+        assert_eq!(reason, never);
+        assert_eq!(
+            reason.sentence(),
+            "runs started and none succeeded: none has ended since the check was paused, the grace of 30 s is over, and so \
+             is the limit of 1 min 40 s for a run"
+        );
+        let (code, data) = reason.to_parts();
+        assert_eq!(Reason::from_parts(&code, &data), Some(never));
+    }
+
+    #[test]
     fn a_pause_by_hand_or_a_resume_takes_the_end_of_a_pause_away() {
         let until = play(&[(10, Event::PauseUntil(at(1_000)))]);
         for event in [Event::Pause, Event::Resume, signal(Kind::Success)] {
