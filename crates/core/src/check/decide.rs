@@ -12,6 +12,9 @@ use crate::flip::{Flip, Reason};
 use crate::signal::{Cause, Kind, Signal};
 use crate::time::{Span, Timestamp};
 
+/// Signs of life that come sooner after each other change nothing: each that does is a write.
+const ALIVE_EVERY_MIN: Span = Span::from_millis(500);
+
 /// What happened to a check.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -136,14 +139,13 @@ fn heard(
     rid: Option<Uuid>,
     now: Timestamp,
 ) -> Option<Change> {
-    state.ping_count += 1;
+    // Of signs of life only the first of a run is numbered: they come as often as their sender likes.
+    let is_numbered = signal.kind != Kind::Alive || speaks(state, rid) && state.last_alive.is_none();
+    state.ping_count += u64::from(is_numbered);
     let change = match signal.kind {
         Kind::Log | Kind::Ignored => return None,
         Kind::Alive => {
-            // It speaks for its own run; without an id it speaks for whichever is open.
-            if state.last_start.is_some() && (rid.is_none() || rid == state.last_start_rid) {
-                state.last_alive = Some(now);
-            }
+            alive(state, rid, now);
             return None;
         }
         Kind::Start => {
@@ -176,6 +178,18 @@ fn heard(
         expected_at: None,
         reason,
     })
+}
+
+/// Whether a sign of life is of the open run: it speaks for its own; without an id it speaks for whichever is open.
+fn speaks(state: &State, rid: Option<Uuid>) -> bool {
+    state.last_start.is_some() && (rid.is_none() || rid == state.last_start_rid)
+}
+
+fn alive(state: &mut State, rid: Option<Uuid>, now: Timestamp) {
+    let is_fresh = |last| (Span::ZERO..ALIVE_EVERY_MIN).contains(&(now - last));
+    if speaks(state, rid) && !state.last_alive.is_some_and(is_fresh) {
+        state.last_alive = Some(now);
+    }
 }
 
 /// A failure: what it changes. One that is tolerated is a sign of life, so that a check that was new or paused is expected
@@ -653,9 +667,31 @@ mod tests {
                 moved_from: None,
             }
         );
-        // Where nothing runs it is a line in the log.
-        let idle = play(&[(10, signal(Kind::Success)), (20, signal(Kind::Alive))]);
-        assert_eq!((idle.state.last_alive, idle.deadline), (None, Some(at(100))));
+        // Where nothing runs it changes nothing.
+        let before = play(&[(10, signal(Kind::Success))]);
+        assert_eq!(
+            decide(&PLAN, &before.state, signal(Kind::Alive), at(20)).state,
+            before.state
+        );
+    }
+
+    #[test]
+    fn of_a_run_only_its_first_sign_of_life_is_numbered() {
+        let mut state = play(&[(10, signal_of(Kind::Start, Some(1)))]).state;
+        for (millis, rid, numbered, heard) in [
+            (20_000, Some(2), 1, None),
+            (20_000, Some(1), 2, Some(20_000)),
+            // Too soon to be worth a write.
+            (20_499, None, 2, Some(20_000)),
+            (20_500, Some(1), 2, Some(20_500)),
+            // The clock was set back.
+            (15_000, Some(1), 2, Some(15_000)),
+        ] {
+            let now = Timestamp::from_micros(millis * 1_000);
+            state = decide(&PLAN, &state, signal_of(Kind::Alive, rid), now).state;
+            let last = state.last_alive.map(|at| at.as_micros() / 1_000);
+            assert_eq!((state.ping_count, last), (numbered, heard), "{millis}");
+        }
     }
 
     #[test]
