@@ -246,6 +246,22 @@ def test_a_long_job_says_that_it_lives():
         assert server.paths() == ["start", "alive", "0"], "who takes none is asked once"
         assert b"still ran" in done.stderr
 
+    def refusing_at_first(handler, number):
+        ok(handler, 0, 404 if number == 1 else 200)
+
+    with Server(refusing_at_first) as server:
+        done = run("--url", server.url(), "--alive-every", "1", "sleep", "3.6")
+        assert server.paths() == ["start", "start", "alive", "alive", "0"], "no word of a run that is not known"
+        assert len({path.split("rid=")[1] for _, path, _ in server.seen}) == 1 and done.stderr == b"", done.stderr
+
+
+def test_what_is_not_started_cannot_say_that_it_lives():
+    with Server() as server:
+        done = run("--url", server.url(), "--no-start", "--alive-every", "1", "sh", "-c", "echo ran; exit 3")
+        assert (done.returncode, done.stdout) == (3, b"ran\n")
+        assert b"needs the start" in done.stderr and b"unreported" in done.stderr, done.stderr
+        assert server.seen == []
+
 
 def test_what_is_to_be_made_is_said_in_the_address_and_a_refusal_is_told():
     def refusing(handler, _number):

@@ -141,8 +141,9 @@ pub enum Reason {
     },
     /// Runs started, and no success came while grace and limit for runs lasted.
     NoEnd {
-        /// The last success or failure, in microseconds since 1970.
-        last_ping: i64,
+        /// The last success or failure, in microseconds since 1970. None came since a pause was over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_ping: Option<i64>,
         /// The grace in seconds.
         grace: i64,
         /// The limit for runs, in seconds.
@@ -250,9 +251,14 @@ impl Reason {
                 max_run,
                 moved_from,
             } => format!(
-                "runs started and none succeeded: the last ping was at {}, the grace of {} is over, and so is the limit of {} \
-                 for a run{}",
-                Timestamp::from_micros(*last_ping).floor_secs(),
+                "runs started and none succeeded: {}, the grace of {} is over, and so is the limit of {} for a run{}",
+                match last_ping {
+                    Some(at) => format!(
+                        "the last ping was at {}",
+                        Timestamp::from_micros(*at).floor_secs()
+                    ),
+                    None => "none has ended since the check was paused".to_owned(),
+                },
                 Span::from_secs(*grace),
                 Span::from_secs(*max_run),
                 excused(*moved_from)
@@ -430,7 +436,7 @@ mod tests {
                 moved_from: None,
             },
             Reason::NoEnd {
-                last_ping: 1_769_860_800_000_000,
+                last_ping: Some(1_769_860_800_000_000),
                 grace: 60,
                 max_run: 600,
                 moved_from: None,

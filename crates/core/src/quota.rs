@@ -31,6 +31,10 @@ pub struct Verdict {
     pub retry: Span,
 }
 
+/// How much later than `now` others may have been that were looked at before: their instants are taken on arrival, and
+/// some are looked at again after a failure.
+const DISORDER: Span = Span::from_secs(60);
+
 /// What a rate may be told in.
 const UNITS: [(&str, i64); 4] = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400)];
 
@@ -72,8 +76,14 @@ impl Quota {
 
     /// Takes one, if there is one to take. `used_until` is the subject's instant.
     pub fn take(self, used_until: &mut Timestamp, now: Timestamp) -> Verdict {
-        // A clock that was set back must not lock anybody out for longer than a whole burst takes.
-        *used_until = (*used_until).min(now + Span::from_micros(self.step() * i64::from(self.burst.max(1))));
+        // Nobody can have used more than a whole burst: what says so was noted by a clock that was set back since, and tells
+        // nothing. A little more is those who come in another order than they are looked at.
+        let whole = now + Span::from_micros(self.step() * i64::from(self.burst.max(1)));
+        *used_until = if *used_until > whole + DISORDER {
+            now
+        } else {
+            (*used_until).min(whole)
+        };
         let verdict = self.look(*used_until, now);
         if !verdict.allowed {
             return verdict;
@@ -188,9 +198,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_locks_nobody_out_for_long() {
-        let mut used = at(1_000_000);
+    fn a_clock_that_was_set_back_locks_nobody_out() {
+        for ahead in [64, 3_600, 1_000_000] {
+            let mut used = at(ahead);
+            let taken = [0, 0, 0, 0].map(|secs| MINUTE.take(&mut used, at(secs)).allowed);
+            assert_eq!(taken, [true, true, true, false], "{ahead}");
+        }
+        // By less than that nobody is locked out for longer than one takes.
+        let mut used = at(63);
         assert!(!MINUTE.take(&mut used, at(0)).allowed);
         assert!(MINUTE.take(&mut used, at(1)).allowed);
+    }
+
+    #[test]
+    fn who_comes_out_of_order_has_no_second_burst() {
+        let mut used = Timestamp::from_micros(0);
+        let all = [100, 100, 100, 99, 70, 41];
+        assert_eq!(
+            all.map(|secs| MINUTE.take(&mut used, at(secs)).allowed),
+            [true, true, true, false, false, false]
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Event, Status, decide};
+use allswell_core::check::{Check, Event, State, Status, decide};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
@@ -300,6 +300,22 @@ impl Step for Sweep {
     }
 }
 
+/// Ends the pause of a check whose schedule cannot be computed, if it is over: for that no schedule is needed.
+fn end_pause(check: &mut Check, absences: &Arc<[Absence]>, now: Timestamp, zones: &Zones) -> Option<Flip> {
+    let State {
+        status, paused_until, ..
+    } = check.state;
+    if status != Status::Paused || paused_until.is_none_or(|until| until > now) {
+        return None;
+    }
+    let event = Event::Deadline {
+        absences: Arc::clone(absences),
+    };
+    let decision = decide(&record::plan_or_postpone(check, zones), &check.state, event, now);
+    check.state = decision.state;
+    decision.flip
+}
+
 async fn sweep(
     tx: &mut Tx<'_>,
     mut due: Vec<Check>,
@@ -328,7 +344,11 @@ async fn sweep(
             }
             Err(error) => {
                 swept.postponed.push((check.id, error.to_string()));
-                (Some(now + record::POSTPONED), None)
+                let flip = end_pause(&mut check, &absences, now, zones);
+                let paused = check.state.status == Status::Paused;
+                let pause_ends = check.state.paused_until.filter(|until| paused && *until > now);
+                let later = now + record::POSTPONED;
+                (Some(pause_ends.map_or(later, |until| until.min(later))), flip)
             }
         };
         decided.push((check, deadline, flip));

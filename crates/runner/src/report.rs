@@ -107,7 +107,7 @@ impl Reporter {
         }
         let (end, alive_lost) = match ended {
             Some(end) => (Some(end), None),
-            None => self.wait(ends),
+            None => self.wait(ends, &mut start_lost, &mut limit),
         };
         let Some(end) = end else {
             return;
@@ -123,10 +123,16 @@ impl Reporter {
     }
 
     /// Waits for the end, and says meanwhile that the job still runs. One such word that does not arrive is followed by the next;
-    /// a server that takes none is left alone, and why is told.
-    fn wait(&mut self, ends: &Receiver<End>) -> (Option<End>, Option<String>) {
+    /// a server that takes none is left alone, and why is told. Of a run that did not begin there no word is taken for one:
+    /// as long as the start is lost, it is told in its place.
+    fn wait(
+        &mut self,
+        ends: &Receiver<End>,
+        start_lost: &mut Option<String>,
+        limit: &mut usize,
+    ) -> (Option<End>, Option<String>) {
         let mut lost = None;
-        let url = self.address("alive");
+        let (start, alive) = (self.address("start"), self.address("alive"));
         loop {
             let every = self.report.alive_every.filter(|_| lost.is_none());
             let Some(every) = every else {
@@ -138,11 +144,15 @@ impl Reporter {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // Short, since the end may come while it is under way.
-            if let Told::No {
-                why, may_pass: false, ..
-            } = self.tell(&url, &[], Deadline::after(START_TRY))
-            {
-                lost = Some(why);
+            let url = if start_lost.is_some() { &start } else { &alive };
+            match self.tell(url, &[], Deadline::after(START_TRY)) {
+                Told::Yes { body_limit } if start_lost.take().is_some() => {
+                    *limit = body_limit.unwrap_or(usize::MAX);
+                }
+                Told::No {
+                    why, may_pass: false, ..
+                } => lost = Some(why),
+                Told::Yes { .. } | Told::No { .. } => {}
             }
         }
     }

@@ -325,7 +325,7 @@ impl Model {
             (true, Some(max_run), _) => Waits {
                 until: plain.until + secs(max_run),
                 reason: Reason::NoEnd {
-                    last_ping,
+                    last_ping: last.map(Timestamp::as_micros),
                     grace: grace_secs,
                     max_run: i64::from(max_run),
                     moved_from,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use allswell_core::absence::{ABSENCE_MIN, Absence};
 use allswell_core::check::Status;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
+use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
 use allswell_store::simulated::{Ended, Seen, Version};
@@ -15,6 +16,7 @@ use crate::rules::{
     ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, REMEMBERED, STATE, WAITING,
     WAKE_UP, broken, holds,
 };
+use crate::users::Ticket;
 use crate::world::World;
 
 /// What was seen so far that belongs to no check.
@@ -172,15 +174,44 @@ impl World {
         let model = self.models.get_mut(&check.id).expect("just seen");
         // Only where a clock was set does a check remember anything of time to come.
         let replanned = committed.iter().filter_map(|number| self.replans.get(number));
-        let back_to = replanned.filter(|_| self.clocks_set).find(|at| {
-            let (ping, start) = (check.state.last_ping, check.state.last_start);
-            ping == Some(**at) || start == Some(**at)
-        });
+        let state = &check.state;
+        let resumed = state.paused_until.filter(|_| state.status != Status::Paused);
+        let noted = [
+            state.last_ping,
+            state.last_start,
+            state.last_alive,
+            state.last_success,
+            resumed,
+        ];
+        let back_to = replanned
+            .filter(|_| self.clocks_set)
+            .find(|at| noted.contains(&Some(**at)));
         if let Some(at) = back_to
             && model.lies_ahead(*at)
         {
             model.set_back(*at);
         }
+        // Of a run only its first sign of life has a row: what came since is known by who sent it.
+        let unknown = state.last_alive.filter(|at| model.alive() != Some(*at));
+        let renewed = unknown.filter(|at| {
+            let said = |ticket: &Ticket| {
+                let for_it = ticket.check.is_none_or(|id| id == check.id);
+                let of_it = ticket.errand.rid.is_none() || ticket.errand.rid == state.last_start_rid;
+                ticket.kind == Kind::Alive && ticket.at == *at && for_it && of_it
+            };
+            tickets.values().any(said)
+        });
+        let run = state.last_start.map(|at| (at, state.last_start_rid));
+        let renew = |model: &mut Model| {
+            if let Some(at) = renewed
+                && model.open_run() == run
+                && model.alive().is_some_and(|last| last != at)
+            {
+                model.heard_alive(at);
+            }
+        };
+        // Before what is made of its silence.
+        renew(model);
         model.follow(
             pings,
             flips,
@@ -191,8 +222,9 @@ impl World {
             },
             &around,
         )?;
+        renew(model);
         if let Some(at) = back_to
-            && model.last_ping() != check.state.last_ping
+            && (model.last_ping(), model.alive()) != (check.state.last_ping, check.state.last_alive)
         {
             // What came in between lay ahead too.
             model.set_back(*at);
@@ -261,6 +293,16 @@ impl World {
             stored == true_state && check.settings == model.settings,
             || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
         )?;
+        let stored = (
+            state.last_success,
+            state.last_alive,
+            state.paused_until,
+            state.not_kept,
+        );
+        let true_state = (model.last_success(), model.alive(), model.pause_end(), 0);
+        holds(STATE, stored == true_state, || {
+            format!("check {}: {stored:?}, and not {true_state:?}", check.id)
+        })?;
         let recent = (&state.recent.outcomes, &state.recent.runs);
         let remembered = (model.outcomes(), model.runs());
         holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {

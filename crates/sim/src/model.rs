@@ -169,6 +169,37 @@ impl Model {
             })?
     }
 
+    /// The last success, whatever was paused or resumed since.
+    pub(crate) fn last_success(&self) -> Option<Timestamp> {
+        let facts = self.history.iter().enumerate().rev();
+        let mut successes = facts.filter_map(|(place, fact)| match fact {
+            Fact::Ping {
+                at,
+                kind: Kind::Success,
+                outcome,
+                ..
+            } if outcome.is_some_and(|outcome| !outcome.failed) => Some(self.known(place, *at)),
+            _ => None,
+        });
+        successes.next()
+    }
+
+    /// From when the check is expected whose pause has ended by itself.
+    pub(crate) fn pause_over(&self) -> Option<Timestamp> {
+        self.pause_end().filter(|_| self.status() != Status::Paused)
+    }
+
+    /// A sign of life of the open run that left no row, since it was not the first.
+    pub(crate) fn heard_alive(&mut self, at: Timestamp) {
+        let rid = self.open_run().and_then(|(_, rid)| rid);
+        self.history.push(Fact::Ping {
+            at,
+            kind: Kind::Alive,
+            rid,
+            outcome: None,
+        });
+    }
+
     /// An instant that was noted at this place of the history, as it is known now.
     fn known(&self, place: usize, noted: Timestamp) -> Timestamp {
         self.history[place..]
@@ -182,7 +213,13 @@ impl Model {
     /// Whether something that counts was noted for later than clocks differ by.
     pub(crate) fn lies_ahead(&self, at: Timestamp) -> bool {
         let run = self.open_run().map(|(started, _)| started);
-        let noted = [self.last_ping(), run];
+        let noted = [
+            self.last_ping(),
+            run,
+            self.alive(),
+            self.last_success(),
+            self.pause_over(),
+        ];
         noted
             .into_iter()
             .flatten()

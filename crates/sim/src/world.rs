@@ -8,6 +8,7 @@ use allswell_core::id::{CheckId, NodeId, ProjectId};
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_core::secret::Secret;
+use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
 use allswell_engine::ingest::Answer;
@@ -417,7 +418,9 @@ impl World {
         let asked = asked.clone();
         match answer {
             Ok(Answer::Stored | Answer::Created) => {
-                let stored = self.blind || self.sights.stored.contains_key(&ticket);
+                // Of a run the first sign of life alone has a row; of the others the state tells.
+                let stored =
+                    self.blind || asked.kind == Kind::Alive || self.sights.stored.contains_key(&ticket);
                 holds(ANSWERED, stored, || {
                     format!("t{ticket} is answered, and not stored: {asked:?}")
                 })

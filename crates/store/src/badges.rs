@@ -12,11 +12,11 @@ use crate::db::{Param, Reader, Stmt, statements};
 use crate::{Result, Store};
 
 /// A check that is not stored as down and may be late or down at `$2`. Its stored deadline is never after the true one,
-/// so before that less its grace it cannot be late, unless the deadline was moved for an absence of ours. The deadline
-/// may be long outdated, though, so a check with a plain period also has its last ping looked at.
+/// so before that less its grace it cannot be late, unless the deadline was moved for an absence of ours, or rules give a
+/// run or a start a limit of its own. The deadline may be long outdated, though, so a check with a plain period also has its last ping looked at.
 macro_rules! suspect {
     () => {
-        "status <> 2 and deadline is not null and (excused_until is not null or deadline - grace <= $2)
+        "status <> 2 and deadline is not null and (excused_until is not null or rules is not null or deadline - grace <= $2)
          and (status <> 1 or timing_kind <> 0 or last_start_at is not null or last_ping_at + period <= $2)"
     };
 }

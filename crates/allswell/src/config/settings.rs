@@ -474,8 +474,9 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Word(&["count", "reject"]),
         default: r#""count""#,
         doc: &[
-            "What becomes of more. count: they move the check and its counter as all do, and their rows and bodies are not",
-            "kept, but for those that change its status. reject: they count for nothing, and are answered 429 with Retry-After.",
+            "What becomes of more, but for those that change the status of the check, which are kept all the same. count: they",
+            "move the check and its counter as all do, and their rows and bodies are not kept. reject: they count for nothing,",
+            "and are answered 429 with Retry-After.",
         ],
     },
     Setting {

@@ -67,7 +67,7 @@ impl Awaited {
                 },
             },
             What::PingOfRun(max_run) => Reason::NoEnd {
-                last_ping,
+                last_ping: state.last_ping.map(Timestamp::as_micros),
                 grace,
                 max_run: max_run.as_secs(),
                 moved_from,

@@ -12,6 +12,9 @@ use crate::flip::{Flip, Reason};
 use crate::signal::{Cause, Kind, Signal};
 use crate::time::{Span, Timestamp};
 
+/// Signs of life that come sooner after each other change nothing: each that does is a write.
+const ALIVE_EVERY_MIN: Span = Span::from_millis(500);
+
 /// What happened to a check.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -136,14 +139,13 @@ fn heard(
     rid: Option<Uuid>,
     now: Timestamp,
 ) -> Option<Change> {
-    state.ping_count += 1;
+    // Of signs of life only the first of a run is numbered: they come as often as their sender likes.
+    let is_numbered = signal.kind != Kind::Alive || speaks(state, rid) && state.last_alive.is_none();
+    state.ping_count += u64::from(is_numbered);
     let change = match signal.kind {
         Kind::Log | Kind::Ignored => return None,
         Kind::Alive => {
-            // It speaks for its own run; without an id it speaks for whichever is open.
-            if state.last_start.is_some() && (rid.is_none() || rid == state.last_start_rid) {
-                state.last_alive = Some(now);
-            }
+            alive(state, rid, now);
             return None;
         }
         Kind::Start => {
@@ -176,6 +178,18 @@ fn heard(
         expected_at: None,
         reason,
     })
+}
+
+/// Whether a sign of life is of the open run: it speaks for its own; without an id it speaks for whichever is open.
+fn speaks(state: &State, rid: Option<Uuid>) -> bool {
+    state.last_start.is_some() && (rid.is_none() || rid == state.last_start_rid)
+}
+
+fn alive(state: &mut State, rid: Option<Uuid>, now: Timestamp) {
+    let is_fresh = |last| (Span::ZERO..ALIVE_EVERY_MIN).contains(&(now - last));
+    if speaks(state, rid) && !state.last_alive.is_some_and(is_fresh) {
+        state.last_alive = Some(now);
+    }
 }
 
 /// A failure: what it changes. One that is tolerated is a sign of life, so that a check that was new or paused is expected
@@ -549,6 +563,49 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_never_end_after_a_pause_are_told_without_a_last_ping() {
+        let plan = Plan {
+            rules: Rules {
+                max_run_secs: Some(100),
+                ..Rules::OFF
+            },
+            ..PLAN
+        };
+        let told = |first: Event| {
+            let events = [
+                (10, first),
+                (20, Event::PauseUntil(at(1_000))),
+                (1_000, swept()),
+                (1_010, signal(Kind::Start)),
+                (1_100, signal(Kind::Start)),
+                (1_190, swept()),
+            ];
+            let mut state = State::new(at(0));
+            let mut flip = None;
+            for (secs, event) in events {
+                let decision = decide(&plan, &state, event, at(secs));
+                (state, flip) = (decision.state, decision.flip);
+            }
+            flip.expect("a flip").reason
+        };
+        let reason = told(signal(Kind::Success));
+        let never = Reason::NoEnd {
+            last_ping: None,
+            grace: 30,
+            max_run: 100,
+            moved_from: None,
+        };
+        assert_eq!(reason, never);
+        assert_eq!(
+            reason.sentence(),
+            "runs started and none succeeded: none has ended since the check was paused, the grace of 30 s is over, and so \
+             is the limit of 1 min 40 s for a run"
+        );
+        let (code, data) = reason.to_parts();
+        assert_eq!(Reason::from_parts(&code, &data), Some(never));
+    }
+
+    #[test]
     fn a_pause_by_hand_or_a_resume_takes_the_end_of_a_pause_away() {
         let until = play(&[(10, Event::PauseUntil(at(1_000)))]);
         for event in [Event::Pause, Event::Resume, signal(Kind::Success)] {
@@ -610,9 +667,31 @@ mod tests {
                 moved_from: None,
             }
         );
-        // Where nothing runs it is a line in the log.
-        let idle = play(&[(10, signal(Kind::Success)), (20, signal(Kind::Alive))]);
-        assert_eq!((idle.state.last_alive, idle.deadline), (None, Some(at(100))));
+        // Where nothing runs it changes nothing.
+        let before = play(&[(10, signal(Kind::Success))]);
+        assert_eq!(
+            decide(&PLAN, &before.state, signal(Kind::Alive), at(20)).state,
+            before.state
+        );
+    }
+
+    #[test]
+    fn of_a_run_only_its_first_sign_of_life_is_numbered() {
+        let mut state = play(&[(10, signal_of(Kind::Start, Some(1)))]).state;
+        for (millis, rid, numbered, heard) in [
+            (20_000, Some(2), 1, None),
+            (20_000, Some(1), 2, Some(20_000)),
+            // Too soon to be worth a write.
+            (20_499, None, 2, Some(20_000)),
+            (20_500, Some(1), 2, Some(20_500)),
+            // The clock was set back.
+            (15_000, Some(1), 2, Some(15_000)),
+        ] {
+            let now = Timestamp::from_micros(millis * 1_000);
+            state = decide(&PLAN, &state, signal_of(Kind::Alive, rid), now).state;
+            let last = state.last_alive.map(|at| at.as_micros() / 1_000);
+            assert_eq!((state.ping_count, last), (numbered, heard), "{millis}");
+        }
     }
 
     #[test]

@@ -238,7 +238,7 @@ pub struct State {
     pub last_duration: Option<Span>,
     /// The deadline that it was given after an absence of ours; `None` unless the one in force is such a one.
     pub excused_until: Option<Timestamp>,
-    /// Pings so far, ignored ones included. The number of the last ping.
+    /// Pings so far, ignored ones included, and of the signs of life of a run the first alone. The number of the last ping.
     pub ping_count: u64,
     /// Flips so far. The number of the last flip.
     pub flip_count: u64,

@@ -78,6 +78,17 @@ fn pause_end(history: &[What]) -> Option<i64> {
     (history[index] == What::PauseFor).then(|| time_of(index) + PAUSE)
 }
 
+/// The same, as it is kept: whoever goes down has nothing of it left.
+fn pause_end_known(history: &[What]) -> Option<i64> {
+    let missed = (0..history.len()).rev().find(|i| {
+        history[*i] == What::Sweep
+            && status(&history[..*i]) != Status::Down
+            && status(&history[..=*i]) == Status::Down
+    });
+    let paused = history.iter().rposition(|what| *what == What::PauseFor);
+    pause_end(history).filter(|_| missed.is_none() || missed < paused)
+}
+
 /// Whether a sweep found the pause over, and nothing overdue before that.
 fn was_end_of_pause(history: &[What], index: usize) -> bool {
     let before = &history[..index];
@@ -229,11 +240,34 @@ fn agrees(history: &[What], before: &State, decision: &Decision) {
         wake_up(history),
         "wake-up of {history:?}"
     );
-    let pings = history
-        .iter()
-        .filter(|w| !matches!(w, What::Pause | What::PauseFor | What::Resume | What::Sweep))
+    let pings = (0..history.len())
+        .filter(|i| match history[*i] {
+            What::Pause | What::PauseFor | What::Resume | What::Sweep => false,
+            // Of a run the first alone.
+            What::Alive(_) => alive(&history[..*i]).is_none() && alive(&history[..=*i]).is_some(),
+            _ => true,
+        })
         .count();
     assert_eq!(state.ping_count, pings as u64);
+    assert_eq!(
+        secs(state.last_alive),
+        alive(history),
+        "sign of life of {history:?}"
+    );
+    let success = (0..history.len())
+        .rev()
+        .find(|i| matches!(history[*i], What::Success(_)));
+    assert_eq!(
+        secs(state.last_success),
+        success.map(time_of),
+        "last success of {history:?}"
+    );
+    assert_eq!(
+        secs(state.paused_until),
+        pause_end_known(history),
+        "end of the pause of {history:?}"
+    );
+    assert_eq!(state.not_kept, 0);
 
     let now = time_of(history.len() - 1);
     match &decision.flip {

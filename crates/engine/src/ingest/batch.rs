@@ -14,7 +14,7 @@ use allswell_core::id::{ChannelId, CheckId, ProjectId};
 use allswell_core::quota::Quota;
 use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
-use allswell_core::signal;
+use allswell_core::signal::{self, Kind};
 use allswell_core::time::Timestamp;
 use allswell_store::batch::{Changed, Logged};
 use allswell_store::checks::Found;
@@ -401,6 +401,8 @@ struct Touched<'a> {
     flips: Vec<(Flip, Timestamp)>,
     /// Pings before this batch.
     pings_before: u64,
+    /// The last sign of life before it.
+    alive_before: Option<Timestamp>,
     /// What it may still have kept; `None`: everything.
     allowance: Option<Allowance>,
 }
@@ -419,6 +421,7 @@ impl<'a> Touched<'a> {
         Touched {
             deadline: check.state.wake_up(&plan),
             pings_before: check.state.ping_count,
+            alive_before: check.state.last_alive,
             allowance: None,
             check,
             plan,
@@ -428,7 +431,8 @@ impl<'a> Touched<'a> {
     }
 
     fn is_moved(&self) -> bool {
-        self.check.state.ping_count > self.pings_before
+        let state = &self.check.state;
+        state.ping_count > self.pings_before || state.last_alive != self.alive_before
     }
 
     /// A page of its log is full, counted by the pings that came: marking too often is cheap.
@@ -438,14 +442,6 @@ impl<'a> Touched<'a> {
 
     /// Decides about a ping. The error: it is refused.
     fn take(&mut self, arrival: &'a Arrival) -> std::result::Result<Receipt, Answer> {
-        let verdict = self.allowance.as_mut().map(|allowance| {
-            let verdict = allowance.quota.take(&mut allowance.until, arrival.at);
-            (allowance.over, verdict)
-        });
-        let is_over = verdict.is_some_and(|(_, verdict)| !verdict.allowed);
-        if let Some((Over::Reject, verdict)) = verdict.filter(|_| is_over) {
-            return Err(Answer::Limited(verdict.retry));
-        }
         let state = &self.check.state;
         let signal = signal::read(
             arrival.action,
@@ -460,10 +456,23 @@ impl<'a> Touched<'a> {
             rid: arrival.rid,
         };
         let decision = decide(&self.plan, state, event, arrival.at);
+        let is_numbered = decision.state.ping_count > state.ping_count;
+        // A sign of life that only renews leaves nothing to keep.
+        let verdict = self.allowance.as_mut().filter(|_| is_numbered).map(|allowance| {
+            let verdict = allowance.quota.take(&mut allowance.until, arrival.at);
+            (allowance.over, verdict)
+        });
+        // What changes the status is taken and kept all the same: a status must not go wrong for want of room, and it is the
+        // reason that people look for.
+        let over = verdict.filter(|(_, verdict)| !verdict.allowed && decision.flip.is_none());
+        if let Some((Over::Reject, verdict)) = over
+            && kind != Kind::Alive
+        {
+            return Err(Answer::Limited(verdict.retry));
+        }
+        let kept = is_numbered && over.is_none();
         self.check.state = decision.state;
         self.deadline = decision.deadline;
-        // What changes the status is kept all the same: it is the reason that people look for.
-        let kept = !is_over || decision.flip.is_some();
         self.flips.extend(decision.flip.map(|flip| (flip, arrival.at)));
         let by_id = matches!(arrival.address, Address::Check(_) | Address::CheckWithKey(..));
         let receipt = Receipt {
@@ -474,7 +483,7 @@ impl<'a> Touched<'a> {
             kept,
         };
         if !kept {
-            self.check.state.not_kept += 1;
+            self.check.state.not_kept += u64::from(is_numbered);
             return Ok(receipt);
         }
         let ping = Ping {

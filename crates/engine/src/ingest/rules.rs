@@ -13,7 +13,7 @@ use allswell_core::time::Timestamp;
 pub enum Over {
     /// They move the check and its counter; their rows and bodies are not kept.
     Count,
-    /// They are refused.
+    /// They are refused, but for those that change the status of the check.
     Reject,
 }
 

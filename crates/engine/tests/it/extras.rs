@@ -1,6 +1,6 @@
 //! Pauses that end by themselves, and runs that say that they still run.
 
-use allswell_core::check::{Event, Status};
+use allswell_core::check::{Event, Status, TimingKind};
 use allswell_core::flip::Reason;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
@@ -127,6 +127,28 @@ async fn a_pause_ends_at_its_instant_and_a_silent_morning_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_pause_ends_also_where_the_zone_is_not_known_any_more() {
+    let mut house = House::in_memory().await;
+    let id = house
+        .check(|check| {
+            check.settings.timing.kind = TimingKind::Expression;
+            check.settings.timing.expression = "0 12 * * *".to_owned();
+            check.settings.timing.zone = "Nowhere/Lost".to_owned();
+        })
+        .await;
+    happen(&mut house, id, Event::PauseUntil(after(5_000)), after(10)).await;
+    let sweep = sweep(&mut house);
+    look(&mut house, &sweep, 0, 5_000).await;
+    let over = vec![(Status::New, after(5_000)), (Status::Paused, after(10))];
+    assert_eq!(path(&house, id).await, over);
+    let check = house.read(id).await;
+    assert_eq!(check.deadline, Some(after(5_000) + record::POSTPONED));
+    // What it is expected by cannot be known: it is looked at again, and nothing is held against it.
+    look(&mut house, &sweep, 5_000, 20_000).await;
+    assert_eq!(path(&house, id).await, over);
+}
+
+#[tokio::test]
 async fn a_ping_ends_a_pause_before_its_instant() {
     let mut house = House::in_memory().await;
     let id = timed(&mut house).await;
@@ -179,5 +201,5 @@ async fn a_run_that_says_that_it_lives_stays_up_and_one_that_falls_silent_does_n
         "{down:?}"
     );
     let kinds: Vec<Kind> = house.log(id).await.iter().map(|(ping, _)| ping.kind).collect();
-    assert_eq!(&kinds[..3], [Kind::Success, Kind::Start, Kind::Alive]);
+    assert_eq!(kinds, [Kind::Success, Kind::Start, Kind::Alive]);
 }

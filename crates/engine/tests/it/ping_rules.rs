@@ -122,6 +122,63 @@ async fn pings_that_are_refused_count_for_nothing_and_hear_when_to_come_again() 
     assert_eq!(house.metric("pings_total{outcome=\"limited\"}"), 2.0);
 }
 
+#[tokio::test]
+async fn a_ping_that_changes_the_status_is_never_refused() {
+    let mut house = House::in_memory().await;
+    let id = house.check(|_| {}).await;
+    let actions = [
+        Action::Success,
+        Action::Success,
+        Action::Success,
+        Action::Success,
+        Action::Fail,
+        Action::Fail,
+        Action::Success,
+        Action::Start,
+    ];
+    let pings = actions.iter().map(|action| saying(*action, 1, to(id))).collect();
+    let taken = put_all(&mut house, kept_at_most(THREE, Over::Reject), vec![pings]).await;
+    let is_stored: Vec<bool> = taken.iter().map(|answer| *answer == Ok(Answer::Stored)).collect();
+    assert_eq!(is_stored, [true, true, true, false, true, false, true, false]);
+    assert_eq!(numbers(&house, id).await, [1, 2, 3, 4, 5]);
+    let state = house.read(id).await.state;
+    assert_eq!((state.status, state.not_kept), (Status::Up, 0));
+    assert_eq!(state.last_start, None, "what is refused changes nothing");
+    assert_eq!(house.flips(id).await.len(), 3);
+}
+
+#[tokio::test]
+async fn signs_of_life_fill_neither_the_log_nor_the_quota() {
+    for over in [Over::Count, Over::Reject] {
+        let mut house = House::in_memory().await;
+        let id = house.check(|_| {}).await;
+        let mut pings = vec![vec![saying(Action::Start, 0, to(id))]];
+        pings.extend((1..=50).map(|n| vec![saying(Action::Alive, n, to(id))]));
+        pings.push(vec![saying(Action::Success, 51, to(id))]);
+        let taken = put_all(&mut house, kept_at_most(THREE, over), pings).await;
+        assert_eq!(taken, [Ok(Answer::Stored); 52], "{over:?}");
+        assert_eq!(numbers(&house, id).await, [1, 2, 3]);
+        let state = house.read(id).await.state;
+        assert_eq!((state.ping_count, state.not_kept), (3, 0), "nothing is lost");
+        assert_eq!(state.last_duration, Some(Span::from_secs(51)));
+    }
+}
+
+#[tokio::test]
+async fn a_sign_of_life_is_heard_however_many_pings_came() {
+    for (over, counts) in [(Over::Count, (5, 2)), (Over::Reject, (4, 1))] {
+        let mut house = House::in_memory().await;
+        let id = house.check(|_| {}).await;
+        let [log, start, alive] = [Action::Log, Action::Start, Action::Alive]
+            .map(|action| move |secs| saying(action, secs, to(id)));
+        let pings = vec![log(0), log(0), start(0), log(1), alive(1), alive(2)];
+        put_all(&mut house, kept_at_most(THREE, over), vec![pings]).await;
+        let state = house.read(id).await.state;
+        assert_eq!(state.last_alive, Some(after(2)), "{over:?}");
+        assert_eq!((state.ping_count, state.not_kept), counts, "{over:?}");
+    }
+}
+
 /// A batch that fails and is stored ping by ping has used what its pings have, and no more.
 #[tokio::test]
 async fn what_is_decided_again_is_counted_once() {

@@ -12,6 +12,7 @@ on_each_database!(
     a_tag_counts_its_checks_and_names_those_that_may_be_late,
     a_tag_lists_its_checks_in_the_order_of_their_making,
     a_deleted_check_is_on_no_badge,
+    a_check_with_rules_is_looked_at_however_far_its_deadline_is,
 );
 
 fn up(tags: &str, deadline_in: i64) -> impl FnOnce(&mut Check) {
@@ -67,6 +68,27 @@ async fn a_tag_counts_its_checks_and_names_those_that_may_be_late(store: &Store)
     assert_eq!((db.total, db.down, ids(&db.suspects)), (2, 0, vec![due.id]));
     let none = counted(store, alice, "nowhere").await;
     assert_eq!((none.total, none.down, none.suspects), (0, 0, Vec::new()));
+}
+
+/// Late within the limit of its run, which the deadline has in it.
+async fn a_check_with_rules_is_looked_at_however_far_its_deadline_is(store: &Store) {
+    let mut house = House::build(store).await;
+    let alice = house.alice;
+    let running = |check: &mut Check| {
+        up("prod", 30)(check);
+        check.settings.rules.max_run_secs = Some(7_200);
+        check.state.last_start = Some(after(-10));
+        check.deadline = Some(after(30 + 7_200));
+    };
+    let late = house.check(alice, running).await;
+    house.check(alice, up("prod", 30 + 7_200)).await;
+    let scope = alice.scope();
+    let of_project = store
+        .read(async move |reader| reader.checks_counted(scope, NOW).await)
+        .await
+        .expect("a count");
+    assert_eq!(ids(&of_project.suspects), [late.id]);
+    assert_eq!(ids(&counted(store, alice, "prod").await.suspects), [late.id]);
 }
 
 async fn a_tag_lists_its_checks_in_the_order_of_their_making(store: &Store) {

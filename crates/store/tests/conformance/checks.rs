@@ -6,6 +6,7 @@ use allswell_core::check::{
 use allswell_core::id::CheckId;
 use allswell_core::signal::{Filters, Kind};
 use allswell_core::time::{Span, Timestamp};
+use allswell_store::batch::Changed;
 use allswell_store::checks::Found;
 use allswell_store::{Error, Store};
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::kit::{House, NOW, Person, SYSTEM, after, on_each_database, rows};
 
 on_each_database!(
     a_check_comes_back_as_it_was_written,
+    a_batch_writes_every_part_of_each_state,
     charlie_does_not_see_the_checks_of_alice,
     a_write_that_names_an_old_version_loses,
     the_stored_wake_up_only_moves_earlier_with_a_ping,
@@ -136,6 +138,77 @@ async fn a_check_comes_back_as_it_was_written(store: &Store) {
     assert_eq!(listed_ids, [plain.id, check.id]);
     assert_eq!(with_slug, std::slice::from_ref(&check));
     assert_eq!(due, [check]);
+}
+
+/// Of one check and of several, which PostgreSQL writes from arrays; where the stored wake-up moves, and where it stays.
+async fn a_batch_writes_every_part_of_each_state(store: &Store) {
+    let mut house = House::build(store).await;
+    for (count, exact) in [(1, false), (1, true), (4, false), (4, true)] {
+        let mut wanted = Vec::new();
+        for n in 0..count {
+            let check = house
+                .check(house.alice, |check| {
+                    odd(check);
+                    odd(check);
+                    check.state = State::new(NOW);
+                })
+                .await;
+            wanted.push(oddly_moved(&check, n));
+        }
+        let mut new = wanted.clone();
+        let mut dice = house.dice.fork();
+        let saved = store
+            .write(async move |tx| {
+                let mut changed: Vec<Changed<'_>> = new
+                    .iter_mut()
+                    .map(|check| Changed {
+                        check,
+                        deadline: Some(after(500)),
+                        pings: Vec::new(),
+                        exact,
+                    })
+                    .collect();
+                tx.batch_save(&mut changed, &mut dice).await
+            })
+            .await
+            .expect("a batch");
+        assert_eq!(saved.len(), wanted.len());
+        for check in &wanted {
+            let read = house.read(check).await.expect("it is there");
+            assert_eq!(read.state, check.state, "{count} {exact}");
+            let deadline = if exact { Some(after(500)) } else { check.deadline };
+            assert_eq!((read.deadline, read.version), (deadline, check.version + 1));
+        }
+    }
+}
+
+/// The odd state with each of its values another one, so that no two can be mistaken for each other.
+fn oddly_moved(check: &Check, n: u64) -> Check {
+    let mut odd_one = check.clone();
+    odd(&mut odd_one);
+    let mut state = odd_one.state;
+    let by = Span::from_secs(i64::try_from(n).expect("few") * 1_000);
+    state.status_since = after(-10) + by;
+    for at in [
+        &mut state.excused_until,
+        &mut state.last_ping,
+        &mut state.last_start,
+        &mut state.last_success,
+        &mut state.paused_until,
+        &mut state.last_alive,
+    ] {
+        *at = at.map(|at| at + by);
+    }
+    state.last_start_rid = Some(Uuid::from_u128(5 + u128::from(n)));
+    state.last_duration = Some(Span::from_micros(i64::try_from(n + 1).expect("few")));
+    state.ping_count += n;
+    state.flip_count += n * 2;
+    state.not_kept += n;
+    state.recent.runs.push(by);
+    Check {
+        state,
+        ..check.clone()
+    }
 }
 
 async fn charlie_does_not_see_the_checks_of_alice(store: &Store) {

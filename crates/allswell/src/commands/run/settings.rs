@@ -95,7 +95,11 @@ enum Place {
 impl Place {
     fn of(&self, name: &str) -> String {
         match self {
-            Place::Flags => format!("--{}", name.replace('_', "-")),
+            Place::Flags => match name {
+                "alive_secs" => "--alive-every".to_owned(),
+                "start" | "output" => format!("--no-{name}"),
+                _ => format!("--{}", name.replace('_', "-")),
+            },
             Place::Environment => format!("{PREFIX}{}", name.to_uppercase()),
             Place::File(path) => format!("{name} in {}", path.display()),
         }
@@ -321,6 +325,15 @@ impl Layers {
     }
 
     fn settings(&self, complaints: &mut Vec<String>) -> Result<Settings, String> {
+        let start = self.switch("start", true)?;
+        if let (false, Some((_, alive)), Some((_, no_start))) =
+            (start, self.find("alive_secs"), self.find("start"))
+        {
+            return Err(format!(
+                "{alive} needs the start to be reported, which {no_start} keeps back: of what is not known to run nobody \
+                 can say that it still runs"
+            ));
+        }
         let address = self.address()?;
         // The key is for servers that ask for it: without a good one the job is reported all the same.
         let ping_key = self.key_beside_id().unwrap_or_else(|problem| {
@@ -335,7 +348,7 @@ impl Layers {
                 .into_iter()
                 .filter_map(|name| Some((name, self.find(name)?.0.to_owned())))
                 .collect(),
-            start: self.switch("start", true)?,
+            start,
             output: self.switch("output", true)?,
             tail_bytes: self.parsed(
                 "tail_bytes",

@@ -12,6 +12,4 @@ alter table checks add column last_success_at bigint;
 alter table checks add column paused_until bigint;
 alter table checks add column last_alive_at bigint
     constraint only_runs_are_alive check (last_alive_at is null or last_start_at is not null);
--- Its project's switch, once more beside each check, so that a ping reads one row.
-alter table checks add column needs_key boolean not null default false;
 alter table projects add column require_ping_key boolean not null default false;

@@ -15,8 +15,5 @@ alter table checks add column last_success_at integer;
 alter table checks add column paused_until integer;
 alter table checks add column last_alive_at integer
     constraint only_runs_are_alive check (last_alive_at is null or last_start_at is not null);
--- Its project's switch, once more beside each check, so that a ping reads one row.
-alter table checks add column needs_key integer not null default 0
-    constraint needs_key_is_boolean check (needs_key in (0, 1));
 alter table projects add column require_ping_key integer not null default 0
     constraint require_ping_key_is_boolean check (require_ping_key in (0, 1));
