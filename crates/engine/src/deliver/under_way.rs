@@ -40,7 +40,10 @@ impl UnderWay {
 
     /// Shard and id of each, in one order, so that no two nodes wait for each other.
     pub(super) fn all(&self) -> Vec<(Uuid, DeliveryId)> {
-        lock(&self.0).iter().map(|(id, (shard, _))| (*shard, *id)).collect()
+        lock(&self.0)
+            .iter()
+            .map(|(id, (shard, _))| (*shard, *id))
+            .collect()
     }
 }
 
@@ -48,7 +51,10 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut all = lock(&self.all.0);
         // A later attempt may be under way by now: somebody else has stored this one's number.
-        if all.get(&self.id).is_some_and(|(_, attempts)| *attempts == self.attempts) {
+        if all
+            .get(&self.id)
+            .is_some_and(|(_, attempts)| *attempts == self.attempts)
+        {
             all.remove(&self.id);
         }
     }

@@ -318,7 +318,10 @@ async fn a_lease_that_another_clock_gave_back_does_not_send_again_what_is_under_
     script.release(status(200));
     quiet(&deliver, &script, after(2)).await;
     let (state, attempts, ..) = state(&house, id).await;
-    assert_eq!((state.as_str(), attempts, script.sent().len()), ("delivered", 1, 1));
+    assert_eq!(
+        (state.as_str(), attempts, script.sent().len()),
+        ("delivered", 1, 1)
+    );
 }
 
 #[tokio::test]
