@@ -374,7 +374,9 @@ impl Model {
             let here = (self.pings, self.flips.len() as u64);
             if let Some(note) = notes.next_if(|note| (note.pings, note.flips) == here) {
                 self.done(note, &mut flips)?;
-            } else if flips.peek().is_some_and(|next| self.could_be_missed(&next.flip)) {
+            } else if !pings.peek().is_some_and(|ping| self.is_ignored(ping, &asked))
+                && flips.peek().is_some_and(|next| self.could_be_missed(&next.flip))
+            {
                 self.missed(flips.next().expect("just seen"), around)?;
             } else if let Some(ping) = pings.next() {
                 self.pinged(&ping, asked(&ping), &mut flips)?;
@@ -506,6 +508,12 @@ impl Model {
             outcome,
         });
         Ok(())
+    }
+
+    /// Whether a ping was ignored since the check is paused: then it came before the end of that pause.
+    fn is_ignored(&self, ping: &Stored, asked: impl Fn(&Stored) -> Option<Kind>) -> bool {
+        let kind = asked(ping).map(|kind| self.means(kind));
+        (ping.kind, kind) == (Kind::Ignored, Some(Kind::Ignored))
     }
 
     fn could_be_missed(&self, flip: &Flip) -> bool {
