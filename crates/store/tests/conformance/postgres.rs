@@ -273,7 +273,10 @@ fn two_edits_that_wait_for_each_other_are_both_done() {
                 }
                 // Begun again, one may be quicker than the other wakes up, and they wait for each other once more.
                 let tries = tries.load(Ordering::SeqCst);
-                assert!((3..=8).contains(&tries), "they waited for each other: {tries} tries");
+                assert!(
+                    (3..=8).contains(&tries),
+                    "they waited for each other: {tries} tries"
+                );
                 let read = async |reader: &mut Reader<'_>| {
                     Ok::<_, Error>((
                         reader.instance_get("one").await?,
