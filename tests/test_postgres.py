@@ -182,7 +182,8 @@ def test_no_answered_ping_is_lost_when_the_database_goes_away_and_comes_back(sig
                     load.wait_for(200, 100)
                     cluster.stop(sig)
                     load.wait_for(503, 20)
-                    assert house.get("/readyz")[0] == 503
+                    # What was found stands for a second.
+                    until(lambda: house.get("/readyz")[0] == 503, "no word that it is not ready")
                     cluster.start()
                     load.wait_for(200, 100)
             assert set(load.statuses) == {200, 503}, load.statuses
