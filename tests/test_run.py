@@ -341,6 +341,16 @@ def test_signals_are_handed_on(sig):
         until(lambda: server.paths() == ["start", "9"], "the report")
 
 
+def test_a_hangup_is_handed_on_in_a_container_whose_session_began_outside():
+    job = "trap 'echo caught; exit 9' HUP; kill -HUP $PPID; while :; do sleep 0.05; done"
+    with Server() as server:
+        inside = ["unshare", "--pid", "--fork", "sh", "-c", '"$@"; exit $?', "sh"]
+        command = [*inside, *allswell("--url", server.url(), "--", "sh", "-c", job)]
+        done = subprocess.run(command, env=env(), capture_output=True, timeout=WAIT)
+        assert (done.returncode, done.stdout) == (9, b"caught\n"), done.stderr
+        assert server.paths() == ["start", "9"]
+
+
 def test_what_is_ignored_stays_ignored_as_by_nohup():
     with Server() as server:
         job = "import signal, sys; sys.exit(signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)"

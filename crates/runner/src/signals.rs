@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::unistd;
 
 use crate::job::Event;
 
@@ -167,13 +168,15 @@ fn listen_without_origin(set: &SigSet, events: &Sender<Event>) {
     }
 }
 
+/// `nix` asks, here and below: for a session or group whose leader is outside our namespace of processes, as in a
+/// container entered from outside, the kernel answers 0, which `rustix` holds to be impossible.
 fn leads_session() -> bool {
-    rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
+    unistd::getsid(None).is_ok_and(|session| session == unistd::getpid())
 }
 
 /// Whether a terminal's keyboard speaks to our process group.
 pub(crate) fn has_terminal() -> bool {
-    let ours = rustix::process::getpgrp();
+    let ours = unistd::getpgrp();
     let streams = [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
@@ -181,7 +184,7 @@ pub(crate) fn has_terminal() -> bool {
     ];
     streams
         .iter()
-        .any(|stream| rustix::termios::tcgetpgrp(stream).is_ok_and(|group| group == ours))
+        .any(|stream| unistd::tcgetpgrp(stream).is_ok_and(|group| group == ours && group.as_raw() != 0))
 }
 
 /// The name of a signal, or its number.
