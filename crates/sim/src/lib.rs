@@ -9,6 +9,7 @@
 mod absent;
 mod alerting;
 mod calm;
+mod close;
 mod crashes;
 mod follow;
 mod house;
@@ -29,6 +30,7 @@ mod told;
 mod tries;
 mod troubles;
 mod users;
+mod wishes;
 mod world;
 
 pub use absent::{restarting_for_a_day, two_hours_away};

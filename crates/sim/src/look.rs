@@ -140,8 +140,9 @@ impl World {
             holds(MADE, asked, || {
                 format!("a second check is called {:?}", check.settings.slug)
             })?;
-            self.models
-                .insert(check.id, Model::new(check, self.channels.clone()));
+            let pings = self.db.pings(check.id, 0).expect("readable");
+            let channels = self.is_as_wished(check, &pings)?;
+            self.models.insert(check.id, Model::new(check, channels));
         }
         let model = &self.models[&check.id];
         let (had_pings, had_flips, was_deleted) = (model.pings, model.flips.len() as u64, model.deleted);

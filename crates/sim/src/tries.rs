@@ -19,7 +19,7 @@ use crate::world::World;
 /// Seconds after the first, second, … failure; the last one repeats (`delivery.md` section 3).
 const WAITS: [i64; 7] = [2, 10, 60, 300, 1_800, 7_200, 21_600];
 /// What an attempt may take: its lease must last for longer.
-const ATTEMPT: Span = Span::from_secs(33);
+pub(crate) const ATTEMPT: Span = Span::from_secs(33);
 /// What an attempt's begin and its length, both in whole seconds, leave out.
 const STALE: Span = Span::from_secs(2);
 /// No receiver is given more patience.
