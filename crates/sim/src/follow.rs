@@ -100,12 +100,14 @@ impl Model {
                     channel.up
                 }
             };
-            let owed = self
-                .channels
-                .iter()
-                .filter(wants)
-                .map(|channel| (flip.seq, channel.id));
-            self.owed.extend(owed);
+            for channel in self.channels.iter().filter(wants) {
+                let owed = (flip.seq, channel.id);
+                if self.switched.contains(&channel.id) {
+                    self.perhaps_owed.push(owed);
+                } else if !self.off.contains(&channel.id) {
+                    self.owed.push(owed);
+                }
+            }
         }
         self.flips.push(flip);
     }

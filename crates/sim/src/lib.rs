@@ -2,9 +2,12 @@
 //!
 //! Everything that can come in any order comes here in the order that a seed gives: pings and edits, the steps of one to
 //! three nodes, their transactions and who comes in between, commits that fail or are not heard of, crashes, restarts,
-//! absences, clocks that are set, receivers of webhooks that lie, hang, refuse or ask for patience. After each commit the [`rules`] are asked. The same seed tells the same story again.
+//! absences, clocks that are set, pings that come in the last moment or wish for a check, receivers of webhooks that lie,
+//! hang, refuse, are gone or ask for patience, channels that are switched off and on again. After each commit the [`rules`]
+//! are asked. The same seed tells the same story again.
 //!
-//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py).
+//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py), tests and
+//! redeliveries by hand, the quota of pings.
 
 mod absent;
 mod alerting;
@@ -24,6 +27,7 @@ mod rest;
 pub mod rules;
 mod runtime;
 mod silence;
+mod switches;
 mod task;
 mod temper;
 mod told;

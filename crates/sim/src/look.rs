@@ -46,6 +46,7 @@ impl World {
         }
         self.sights.commits += committed.len() as u64;
         self.look_at_absences()?;
+        self.look_at_switches()?;
         let versions = self.db.versions().expect("the database can be read");
         let mut rows: Option<BTreeMap<CheckId, Seen>> = None;
         for version in &versions {
@@ -179,6 +180,7 @@ impl World {
         };
         let tickets = &self.tickets;
         let model = self.models.get_mut(&check.id).expect("just seen");
+        (model.off, model.switched) = self.switches.known();
         // Only where a clock was set does a check remember anything of time to come.
         let replanned = committed.iter().filter_map(|number| self.replans.get(number));
         let state = &check.state;

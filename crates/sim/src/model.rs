@@ -3,7 +3,7 @@
 //! It keeps no state but the history: each question searches it backwards, as the oracle of `core` does, and shares no
 //! code with `decide`. How a schedule goes on is taken from `core`, which has its own tests for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::absence::{Absence, CLOCKS_DIFFER};
 use allswell_core::check::{Check, Rules, Settings, Status};
@@ -88,6 +88,11 @@ pub(crate) struct Model {
     pub(crate) pings: u64,
     pub(crate) channels: Vec<Channel>,
     pub(crate) owed: Vec<(u64, ChannelId)>,
+    /// Channels that are switched off, and those that are being switched.
+    pub(crate) off: BTreeSet<ChannelId>,
+    pub(crate) switched: BTreeSet<ChannelId>,
+    /// Owed if the channel was on just then.
+    pub(crate) perhaps_owed: Vec<(u64, ChannelId)>,
     pub(crate) promises: BTreeMap<DeliveryId, Promise>,
     /// By which a change of them is noticed.
     pub(crate) promise_stamp: Option<[i64; 4]>,
@@ -134,6 +139,9 @@ impl Model {
             pings: 0,
             channels,
             owed: Vec::new(),
+            off: BTreeSet::new(),
+            switched: BTreeSet::new(),
+            perhaps_owed: Vec::new(),
             promises: BTreeMap::new(),
             promise_stamp: None,
             version: 0,

@@ -113,7 +113,8 @@ impl World {
                     .find(of_it)
                     .is_some_and(|channel| channel.silent);
                 let deleted = self.models[&now.check].deleted;
-                holds(ENDED, tried == 0 && (silent || deleted), tell)
+                let off = self.switches.was_ever_off(now.channel);
+                holds(ENDED, tried == 0 && (silent || deleted || off), tell)
             }
             _ => broken(ENDED, tell()),
         }
@@ -176,6 +177,10 @@ fn are_owed(model: &mut Model, stored: &[Promise]) -> Held {
         keys.push((promise.seq, promise.channel));
     }
     keys.sort();
+    let perhaps = std::mem::take(&mut model.perhaps_owed);
+    model
+        .owed
+        .extend(perhaps.into_iter().filter(|owed| keys.contains(owed)));
     model.owed.sort();
     let id = model.id;
     holds(OWED, keys == model.owed, || {

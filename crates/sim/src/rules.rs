@@ -77,6 +77,8 @@ pub(crate) const FAST: &str =
     "whatever a receiver did before, no breaker holds an alert back that is in its fast phase";
 pub(crate) const MADE: &str =
     "a ping that asks for a check gets the one of its name, made as it wished if there was none";
+pub(crate) const GONE: &str =
+    "a channel whose receiver is gone for good is off at once, and on again only when somebody says so";
 pub(crate) const STEPS: &str = "a step fails only when the database does";
 pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";
 pub(crate) const REST: &str = "a world that is left alone comes to rest";

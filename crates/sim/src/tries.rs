@@ -14,6 +14,7 @@ use crate::rules::{
     ALONE, COVERED, CUT_OFF, EARLY_TRY, ENDED, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED, TELLS, TOLD,
     broken, holds,
 };
+use crate::switches::is_gone;
 use crate::world::World;
 
 /// Seconds after the first, second, … failure; the last one repeats (`delivery.md` section 3).
@@ -53,6 +54,10 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn of(&self, id: DeliveryId) -> &[Try] {
         self.of.get(&id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Try> {
+        self.of.values().flatten()
     }
 
     /// A process has crashed: what came of its attempts may never be stored.
@@ -263,6 +268,7 @@ impl World {
         let (one, n) = (one.clone(), now.attempts);
         self.tries.lose_others(now.id, &one);
         let outcome = &one.call.outcome;
+        self.is_off_if_gone(outcome, now)?;
         let tell = || format!("{} after {:?}", tell(), one.call);
         if arrived(outcome) {
             self.sights.told.insert(now.id);
@@ -278,7 +284,7 @@ impl World {
                 holds(PATIENCE, (patient && soon) || !self.clocks_right(), tell)
             }
             "exhausted" => {
-                let gone = matches!(&outcome.end, End::Answered(answer) if answer.status == 410);
+                let gone = is_gone(outcome);
                 let late = self.latest_clock + most.max(wish) >= now.expires_at;
                 holds(ENDED, gone || late || (refuses(outcome) && n >= 3), tell)
             }

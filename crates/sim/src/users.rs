@@ -196,12 +196,14 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(42) {
-            38..=41 => {
+        match self.roll(48) {
+            46..=47 => self.somebody_switches_on(),
+            38..=45 => {
                 let deadline = self.models[&id].nominal();
                 if let Some(deadline) = deadline.filter(|at| *at > self.now) {
                     let before = Span::from_millis(1 + i64::from(self.roll(900)));
-                    self.close_call = Some(((deadline - before).max(self.now), id));
+                    let call = ((deadline - before).max(self.now), id);
+                    self.close_call = Some(self.close_call.map_or(call, |other| other.min(call)));
                 }
             }
             30..=33 => {

@@ -26,6 +26,7 @@ use crate::outside::{Mood, Outside};
 use crate::report::Report;
 use crate::rules::{ANSWERED, Held, MADE, STEPS, broken, holds};
 use crate::runtime::Runtime;
+use crate::switches::Switches;
 use crate::temper::Temper;
 use crate::told::Told;
 use crate::tries::Tries;
@@ -72,6 +73,7 @@ pub(crate) struct World {
     pub(crate) bobs_check: CheckId,
     pub(crate) outside: Outside,
     pub(crate) tries: Tries,
+    pub(crate) switches: Switches,
     pub(crate) models: BTreeMap<CheckId, Model>,
     pub(crate) tickets: BTreeMap<u64, Ticket>,
     pub(crate) next_ticket: u64,
@@ -145,6 +147,7 @@ impl World {
             bobs_check: CheckId::from(uuid::Uuid::nil()),
             outside,
             tries: Tries::default(),
+            switches: Switches::default(),
             models: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 1,
