@@ -27,6 +27,8 @@ pub(crate) struct Switches {
     ever_off: BTreeSet<ChannelId>,
     /// Those that somebody wants on.
     wanted_on: BTreeSet<ChannelId>,
+    /// Receivers that said it of themselves, to an alert or to a note of ours.
+    said_gone: BTreeSet<usize>,
 }
 
 impl Switches {
@@ -35,6 +37,13 @@ impl Switches {
     pub(crate) fn known(&self) -> (BTreeSet<ChannelId>, BTreeSet<ChannelId>) {
         let off = self.off.difference(&self.changed).copied().collect();
         (off, self.changed.clone())
+    }
+
+    /// A receiver answers a call so.
+    pub(crate) fn heard(&mut self, receiver: usize, outcome: &Outcome) {
+        if is_gone(outcome) {
+            self.said_gone.insert(receiver);
+        }
     }
 
     pub(crate) fn was_ever_off(&self, channel: ChannelId) -> bool {
@@ -54,8 +63,7 @@ impl World {
         for channel in off.difference(&before) {
             let hook = self.all_channels().find(|of| of.id == *channel);
             let hook = hook.and_then(|of| of.hook);
-            let mut said = self.tries.all();
-            let gone = said.any(|one| Some(one.call.receiver) == hook && is_gone(&one.call.outcome));
+            let gone = hook.is_some_and(|hook| self.switches.said_gone.contains(&hook));
             holds(GONE, gone || self.lasted() >= FAILS_FOR, || {
                 format!("channel {channel} was switched off, and why?")
             })?;

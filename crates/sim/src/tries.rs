@@ -56,10 +56,6 @@ impl Tries {
         self.of.get(&id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Try> {
-        self.of.values().flatten()
-    }
-
     /// A process has crashed: what came of its attempts may never be stored.
     pub(crate) fn lose(&mut self, node: usize) {
         for one in self.of.values_mut().flatten() {
@@ -143,6 +139,7 @@ impl World {
             let how = &call.outcome.end;
             format!("node {node} calls {receiver} of flip {seq}, try {n}: call {number}, {how:?}")
         });
+        self.switches.heard(call.receiver, &call.outcome);
         if self.blind {
             return Ok(());
         }
