@@ -5,16 +5,17 @@ use allswell_core::signal::Action;
 use allswell_core::time::Span;
 
 use crate::node::Loop;
+use crate::rules::Held;
 use crate::users::{Errand, To};
 use crate::world::World;
 
 impl World {
     /// A check reports in just before its deadline, behind others. Then nothing moves until that has passed, and all nodes
     /// look who is late before they look who has come.
-    pub(crate) fn a_close_call(&mut self, id: CheckId) {
+    pub(crate) fn a_close_call(&mut self, id: CheckId) -> Held {
         let up = self.nodes_up();
         if up.is_empty() || !self.models.contains_key(&id) {
-            return;
+            return Ok(());
         }
         let place = up[self.roll(up.len() as u32) as usize];
         let others: Vec<CheckId> = self.models.keys().copied().collect();
@@ -32,11 +33,21 @@ impl World {
         let secs = Span::from_millis(1_000 + i64::from(self.roll(20_000)));
         self.say(|| format!("nothing moves for {secs}"));
         self.now = self.now + secs;
+        if self.temper.nodes > 1 {
+            // Not even when its node goes on.
+            self.poll()?;
+            let number = self.nodes[place].up.as_ref().map(|up| up.number);
+            let until = self.now + Span::from_secs(1 + i64::from(self.roll(20)));
+            let mut waiting = self.db.waiting();
+            waiting.retain(|one| one.writes && Some(one.node) == number);
+            self.held.extend(waiting.into_iter().map(|one| (one.id, until)));
+        }
         for place in up {
             let up = self.nodes[place].up.as_mut().expect("it is up");
             if up.turn(Loop::Sweep).began.is_none() {
                 self.begins(place, Loop::Sweep);
             }
         }
+        Ok(())
     }
 }

@@ -232,7 +232,9 @@ impl World {
             14..=16 => {
                 let slug = format!("made-{}", self.roll(3));
                 let create = self.roll(4) > 0;
-                for _ in 0..=self.roll(2) {
+                // To different nodes: each may be about to make it.
+                let up = self.nodes_up();
+                for n in 0..=self.roll(2) as usize {
                     let to = if create && self.roll(2) == 0 {
                         To::Wished(Box::new(self.a_wish(&slug)))
                     } else {
@@ -241,12 +243,16 @@ impl World {
                             create,
                         }
                     };
-                    self.send(Errand {
+                    let errand = Errand {
                         to,
                         action: Action::Success,
                         rid: None,
                         tries: 3,
-                    });
+                    };
+                    match up.len() {
+                        0 => self.send(errand),
+                        nodes => self.send_by(up[n % nodes], errand),
+                    }
                 }
             }
             17..=19 => self.deed(id, Wanted::Pause),

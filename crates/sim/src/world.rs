@@ -574,7 +574,7 @@ impl World {
             Next::Job(id) => self.job_runs(id),
             Next::CloseCall(id) => {
                 self.close_call = None;
-                self.a_close_call(id);
+                return self.a_close_call(id);
             }
             Next::Start(place) => return self.starts(place),
             Next::Step(place, which) => self.begins(place, which),
