@@ -98,6 +98,16 @@ fn table() -> Vec<Entry> {
             &[("GET", ReadOnlyKey)],
             || get(prometheus::of_project),
         ),
+        // Where Healthchecks had them before; scrapers stay configured for years.
+        entry(
+            "/projects/{project}/checks/metrics/{key}",
+            &[("GET", ReadOnlyKey)],
+            || get(prometheus::of_project),
+        ),
+        entry("/projects/{project}/metrics/", &[("GET", ReadOnlyKey)], || {
+            get(prometheus::of_project_by_bearer)
+        }),
+        entry("/projects/{project}/metrics", &[("*", Anyone)], to_slash),
         entry("/checks/metrics/{key}", &[("GET", ReadOnlyKey)], || {
             get(prometheus::of_key)
         }),
