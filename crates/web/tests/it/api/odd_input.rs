@@ -182,7 +182,10 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         for wrong in [json!(null), json!(5), json!(true), json!([]), json!({})] {
             cases.push((json!({ name: wrong }), format!("{name} is not a string")));
         }
-        cases.push((json!({ name: "a\0b" }), format!("{name} holds a zero byte")));
+        // What has a rule of its own is refused by that, further down.
+        if !["slug", "schedule", "tz"].contains(&name) {
+            cases.push((json!({ name: "a\0b" }), format!("{name} holds a zero byte")));
+        }
     }
     for name in [
         "filter_body",
@@ -232,7 +235,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
     ] {
         cases.push((json!({ name: long(chars) }), format!("{name} is too long")));
     }
-    for slug in ["A", "ü", "a b", "a.b", "a/b", "a\n", "日本"] {
+    for slug in ["A", "ü", "a b", "a.b", "a/b", "a\n", "a\0", "日本"] {
         cases.push((json!({ "slug": slug }), "slug does not match pattern".into()));
     }
     for zone in [
@@ -242,6 +245,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         "Europe/Nowhere",
         "../../etc/passwd",
         "UTC\n",
+        "UTC\0",
     ] {
         cases.push((json!({ "tz": zone }), "tz is not a valid timezone".into()));
     }
@@ -252,6 +256,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         "@daily",
         "1999-01-01",
         "x x x x x",
+        "* * * * *\0",
         "\u{660} * * * *",
     ] {
         let sentence = "schedule is not a valid cron or OnCalendar expression";
