@@ -193,10 +193,12 @@ impl Wanted {
                 place.clone_from(wanted);
             }
         }
-        set(&mut settings.name, &self.name);
-        if version < Version::V3 {
-            set(&mut settings.slug, &self.name.as_deref().map(slug::from_name));
+        // A name that is sent as it is, as clients do that write back what they read, is no reason for another slug.
+        let renamed = self.name.as_ref().filter(|name| **name != settings.name);
+        if let Some(name) = renamed.filter(|_| version < Version::V3) {
+            settings.slug = slug::from_name(name);
         }
+        set(&mut settings.name, &self.name);
         set(&mut settings.slug, &self.slug);
         set(&mut settings.tags, &self.tags);
         set(&mut settings.description, &self.desc);

@@ -191,3 +191,26 @@ async fn what_is_not_there_is_not_found() {
         assert!(!answer.text().contains("Nightly"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_name_that_stays_as_it_is_leaves_the_slug_alone() {
+    let house = House::new().await;
+    let made = house.check(json!({ "name": "Backup", "slug": "nightly" })).await;
+    let id = made["uuid"].as_str().unwrap();
+    for version in 1..=2 {
+        let path = format!("/api/v{version}/checks/{id}");
+        let upsert = format!("/api/v{version}/checks/");
+        for (path, fields) in [
+            (&path, json!({ "name": "Backup", "desc": "x" })),
+            (&upsert, json!({ "name": "Backup", "unique": ["name"] })),
+        ] {
+            let ask = house.ask("POST", path).key(&house.alice.write);
+            let answer = ask.json(&fields).send().await;
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(answer.json()["slug"], json!("nightly"), "{path}");
+        }
+    }
+    let ask = house.ask("POST", &format!("/api/v1/checks/{id}"));
+    let renamed = ask.key(&house.alice.write).json(&json!({ "name": "Back up" }));
+    assert_eq!(renamed.send().await.json()["slug"], json!("back-up"));
+}
