@@ -235,3 +235,44 @@ async fn the_label_of_a_check_without_a_name_is_its_id() {
     let shown: Value = house.ask("GET", &path).send().await.json();
     assert_eq!(shown["label"], made["uuid"]);
 }
+
+#[tokio::test]
+async fn a_window_of_flips_is_read_as_healthchecks_reads_it() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    house.ping(&id, "").await;
+    let now = super::house::now().as_micros() / 1_000_000;
+    for (query, expected) in [
+        (format!("start={now}"), Some(1)),
+        (format!("start={}", now + 1), Some(0)),
+        (format!("end={now}"), Some(0)),
+        (format!("end=%20{}%20", now + 1), Some(1)),
+        (format!("start=x&start={now}"), Some(1)),
+        ("seconds=".to_owned(), Some(1)),
+        // No seconds are no bound.
+        ("seconds=0".to_owned(), Some(1)),
+        ("seconds=60.0".to_owned(), Some(1)),
+        ("seconds=+60%20".to_owned(), Some(1)),
+        ("seconds=60.5".to_owned(), None),
+        ("seconds=-1".to_owned(), None),
+        ("seconds=31536001".to_owned(), None),
+        // An instant that is given must be one.
+        ("start=".to_owned(), None),
+        ("end=".to_owned(), None),
+        ("start=60.0".to_owned(), None),
+        ("end=10000000001".to_owned(), None),
+        ("start=1e3".to_owned(), None),
+    ] {
+        let answer = house
+            .api("GET", &format!("checks/{id}/flips/?{query}"))
+            .send()
+            .await;
+        let found =
+            (answer.status == StatusCode::OK).then(|| answer.json()["flips"].as_array().unwrap().len());
+        assert_eq!(found, expected, "{query}: {}", answer.status);
+        assert!(
+            found.is_some() || answer.status == StatusCode::BAD_REQUEST,
+            "{query}"
+        );
+    }
+}
