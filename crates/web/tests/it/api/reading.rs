@@ -237,6 +237,33 @@ async fn the_label_of_a_check_without_a_name_is_its_id() {
 }
 
 #[tokio::test]
+async fn bodies_are_shown_of_the_pings_that_are_listed_and_no_others() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    for n in 1..=103 {
+        house.ping(&id, &format!("run {n}")).await;
+    }
+    let listed = house.api("GET", &format!("checks/{id}/pings/")).send().await;
+    assert_eq!(listed.json()["pings"].as_array().unwrap().len(), 100);
+    for (n, status) in [
+        ("1", 404),
+        ("3", 404),
+        ("4", 200),
+        ("04", 200),
+        ("103", 200),
+        ("104", 404),
+        ("+103", 404),
+        ("-1", 404),
+        ("103.0", 404),
+        ("", 404),
+    ] {
+        let path = format!("checks/{id}/pings/{n}/body");
+        let answer = house.api("GET", &path).send().await;
+        assert_eq!(answer.status.as_u16(), status, "{n}");
+    }
+}
+
+#[tokio::test]
 async fn a_window_of_flips_is_read_as_healthchecks_reads_it() {
     let house = House::new().await;
     let id = house.check_id().await;
