@@ -222,12 +222,12 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
                     return Ok((StatusCode::OK, check, channels));
                 }
             }
-            let channels =
-                resolve_channels(tx, scope, wanted.channels.as_deref().unwrap_or_default()).await?;
             let (count, limit) = tx.check_quota(scope).await?;
             if count >= limit {
                 return Err(Error::FORBIDDEN);
             }
+            let channels =
+                resolve_channels(tx, scope, wanted.channels.as_deref().unwrap_or_default()).await?;
             let mut settings = Settings::default();
             wanted.apply(&mut settings, version);
             let check = Check {
