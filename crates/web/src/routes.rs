@@ -4,7 +4,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
-use crate::api::resource::{resource, to_slash};
+use crate::api::resource::{check, resource, to_slash};
 use crate::api::{Version, badges, channels, checks, flips, instance, notifications, openapi, pings, status};
 use crate::state::App;
 use crate::{badge, headers, native, pages, ping, prometheus};
@@ -272,10 +272,7 @@ fn api() -> Vec<Entry> {
         entry(
             "checks/{code}",
             &[("GET", ReadKey), ("POST", WriteKey), ("DELETE", WriteKey)],
-            || {
-                let all = get(checks::show).post(checks::update).delete(checks::delete);
-                resource("GET, POST, DELETE, OPTIONS", all)
-            },
+            || check(get(checks::show).post(checks::update).delete(checks::delete)),
         ),
         entry("checks/{code}/pause", &[("POST", WriteKey)], || {
             resource("POST, OPTIONS", post(checks::pause))

@@ -159,7 +159,7 @@ pub(crate) async fn find(reader: &mut Reader<'_>, scope: ProjectScope, code: &st
             Err(Error::FORBIDDEN)
         };
     }
-    if code.len() == 40 && code.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if compat::is_unique_key(code) {
         for id in reader.check_ids(scope).await? {
             if compat::unique_key(id) == code {
                 return reader.check(scope, id).await?.ok_or(Error::NOT_FOUND);

@@ -214,3 +214,30 @@ async fn a_name_that_stays_as_it_is_leaves_the_slug_alone() {
     let renamed = ask.key(&house.alice.write).json(&json!({ "name": "Back up" }));
     assert_eq!(renamed.send().await.json()["slug"], json!("back-up"));
 }
+
+#[tokio::test]
+async fn a_unique_key_is_for_looking_whatever_the_key() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    let ask = house.ask("GET", &format!("/api/v3/checks/{id}"));
+    let shown = ask.key(&house.alice.read).send().await.json();
+    let path = format!("/api/v3/checks/{}", shown["unique_key"].as_str().unwrap());
+    for method in ALL_METHODS {
+        for key in [Some(&house.alice.write), None] {
+            let mut ask = house.ask(method, &path).json(&json!({ "name": "changed" }));
+            if let Some(key) = key {
+                ask = ask.key(key);
+            }
+            let answer = ask.send().await;
+            let expected = match (method, key) {
+                ("GET", Some(_)) => StatusCode::OK,
+                ("GET", None) => StatusCode::UNAUTHORIZED,
+                ("OPTIONS", _) => StatusCode::NO_CONTENT,
+                _ => StatusCode::METHOD_NOT_ALLOWED,
+            };
+            assert_eq!(answer.status, expected, "{method} {}", key.is_some());
+            assert_eq!(answer.header("access-control-allow-methods"), "GET, OPTIONS");
+            assert_eq!(answer.header("access-control-allow-origin"), "*");
+        }
+    }
+}

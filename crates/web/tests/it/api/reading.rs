@@ -77,12 +77,7 @@ async fn bobs_read_only_key_sees_checks_by_their_unique_key_without_ids_and_addr
     let path = format!("/api/v3/checks/{unique_key}");
     let theirs = house.ask("GET", &path).key(&house.charlie.write).send().await;
     assert_eq!(theirs.status, StatusCode::NOT_FOUND);
-    for (method, suffix) in [
-        ("POST", ""),
-        ("DELETE", ""),
-        ("POST", "/pause"),
-        ("GET", "/pings/"),
-    ] {
+    for (method, suffix) in [("POST", "/pause"), ("GET", "/pings/")] {
         let answer = house
             .ask(method, &format!("{path}{suffix}"))
             .key(&house.alice.write)
