@@ -303,6 +303,8 @@ fn api() -> Vec<Entry> {
         entry("checks", &[("*", Anyone)], to_slash),
         entry("channels", &[("*", Anyone)], to_slash),
         entry("badges", &[("*", Anyone)], to_slash),
+        entry("metrics", &[("*", Anyone)], to_slash),
+        entry("status", &[("*", Anyone)], to_slash),
         entry("checks/{code}/pings", &[("*", Anyone)], to_slash),
         entry("checks/{code}/flips", &[("*", Anyone)], to_slash),
     ]

@@ -137,6 +137,8 @@ const API: &[Case] = &[
     open("*", "checks", 301),
     open("*", "channels", 301),
     open("*", "badges", 301),
+    open("*", "metrics", 301),
+    open("*", "status", 301),
     open("*", "checks/{code}/pings", 301),
     open("*", "checks/{code}/flips", 301),
 ];

@@ -29,6 +29,8 @@ async fn an_address_without_its_slash_leads_to_the_one_with_it_for_every_method(
             "checks",
             "channels",
             "badges",
+            "metrics",
+            "status",
             "checks/{code}/pings",
             "checks/{code}/flips",
         ] {
