@@ -310,3 +310,21 @@ async fn a_test_delivery_is_about_no_check() {
         (&Value::Null, &delivery["class"])
     );
 }
+
+#[tokio::test]
+async fn a_project_tests_its_channels_thirty_times_a_minute() {
+    let mut house = House::new().await;
+    let channel = house.channel("hook").await;
+    let path = format!("/v1/channels/{channel}/test");
+    let mut statuses = Vec::new();
+    for _ in 0..31 {
+        let ask = house.ask("POST", &path).key(&house.alice.write);
+        statuses.push(ask.json(&json!({})).send().await);
+    }
+    let refused = statuses.pop().expect("an answer");
+    assert!(statuses.iter().all(|answer| answer.status == 202));
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(refused.json()["type"], "urn:allswell:problem:too-many");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(items(&house, "deliveries").await.len(), 30);
+}
