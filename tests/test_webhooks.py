@@ -301,6 +301,16 @@ def test_a_call_without_a_url_is_none(house, receiver):
     assert (made["tells_down"], made["tells_up"]) == (False, True)
 
 
+def test_what_is_shown_of_a_url_is_what_is_called(house, receiver):
+    path = f"/{unique(house)}"
+    made = channel(house, down={"url": f"HTTP://0x7f.1:{receiver.port}{path}/$TAG1#$NAME"})
+    assert made["down"]["url"] == receiver.url("/***")
+    ping(house, check(house, made), "/fail")
+    (request,) = receiver.wait(path)
+    assert request.target == f"{path}/prod"
+    assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+
+
 def test_a_url_alone_posts_the_event(house, receiver):
     path = f"/{unique(house)}"
     made = channel(house, down={"url": receiver.url(path)})

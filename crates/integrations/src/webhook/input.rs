@@ -87,8 +87,9 @@ impl Warning {
     }
 }
 
-/// Judges a URL, whose placeholders are filled, as the policy of this server does.
-pub type Judge<'j> = &'j dyn Fn(&str) -> Result<(), Refusal>;
+/// Judges a URL, whose placeholders are filled, as the policy of this server does. Gives its scheme, host and port in
+/// their normal form, as `http://127.0.0.1:8080`.
+pub type Judge<'j> = &'j dyn Fn(&str) -> Result<String, Refusal>;
 
 /// What is needed to judge an input.
 pub struct Court<'c> {
@@ -276,11 +277,11 @@ impl Reader<'_> {
             self.refuse(&field("url"), "required", "there is no URL");
             return None;
         }
-        self.url(&field("url"), &url);
+        let url = self.url(&field("url"), &url);
         self.template(&field("body"), &body);
         let mut call = Call {
             method,
-            url,
+            url: url.unwrap_or_default(),
             headers,
             body,
         };
@@ -311,8 +312,9 @@ impl Reader<'_> {
         })
     }
 
-    /// The text before the path, where no placeholder may stand, then the whole as the policy sees it.
-    fn url(&mut self, field: &str, url: &str) {
+    /// The text before the path, where no placeholder may stand, then the whole as the policy sees it. Gives what is kept:
+    /// that text in its normal form, so that what is shown is what is called.
+    fn url(&mut self, field: &str, url: &str) -> Option<String> {
         let authority_end = match url.find("://") {
             Some(at) => url[at + 3..]
                 .find(['/', '?', '#'])
@@ -325,18 +327,22 @@ impl Reader<'_> {
                 "placeholder",
                 "placeholders may stand in the path and the query, not before them",
             );
-            return;
+            return None;
         }
         if !self.template(field, url) {
-            return;
+            return None;
         }
         // What is filled in is percent-encoded and stands behind the host: it cannot change this verdict but by the
         // length, and the door judges each call again.
-        if let Err(refusal) = (self.court.judge)(&plain(url)) {
-            self.faults.push(Fault {
-                for_administrators: Some(refusal.for_administrators()),
-                ..fault(field, refusal.rule.code(), refusal.to_string())
-            });
+        match (self.court.judge)(&plain(url)) {
+            Ok(origin) => Some(format!("{origin}{}", &url[authority_end..])),
+            Err(refusal) => {
+                self.faults.push(Fault {
+                    for_administrators: Some(refusal.for_administrators()),
+                    ..fault(field, refusal.rule.code(), refusal.to_string())
+                });
+                None
+            }
         }
     }
 
