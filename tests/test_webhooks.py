@@ -350,12 +350,13 @@ def test_the_guardian_forms_sign_method_and_url(house, receiver, form, lines):
     made = channel(
         house,
         down={"method": "GET", "url": receiver.url(f"{path}/$TAG1?n=$NAME")},
-        signing={"form": form, "secret": "0123456789abcdef é", "key_id": "k-1", "header_prefix": "X-My"},
+        signing={"form": form, "secret": "0123456789abcdef é\n", "key_id": "k-1", "header_prefix": "X-My"},
     )
+    assert ("signing.secret", "secret_space") in {(w["field"], w["rule"]) for w in made["warnings"]}
     ping(house, check(house, made), "/fail")
     (request,) = receiver.wait(path)
-    assert guardian_verify("0123456789abcdef é", request, "X-My", lines)
-    assert not guardian_verify("0123456789abcdef é", request, "X-My", 13 - lines)
+    assert guardian_verify("0123456789abcdef é\n", request, "X-My", lines)
+    assert not guardian_verify("0123456789abcdef é\n", request, "X-My", 13 - lines)
     assert request.headers["x-my-key-id"] == "k-1" and len(request.headers["x-my-nonce"]) == 32
     assert "webhook-signature" not in request.headers
 

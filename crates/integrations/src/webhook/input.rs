@@ -55,6 +55,8 @@ pub enum Warning {
     BodyNotSent,
     /// The body of the last ping is damaged in the database, or the key to it is gone.
     BodyUnreadable,
+    /// The secret of a Guardian signature begins or ends with white space, which is part of it.
+    SecretSpace,
 }
 
 impl Warning {
@@ -65,6 +67,7 @@ impl Warning {
             Warning::UrlNotSigned => "url_not_signed",
             Warning::BodyNotSent => "body_not_sent",
             Warning::BodyUnreadable => "body_unreadable",
+            Warning::SecretSpace => "secret_space",
         }
     }
 
@@ -82,6 +85,9 @@ impl Warning {
             Warning::BodyNotSent => "The body is not sent with GET.",
             Warning::BodyUnreadable => {
                 "The body of the last ping cannot be read, and the request says so in its place."
+            }
+            Warning::SecretSpace => {
+                "The secret begins or ends with white space, such as the line end of a file. It signs as it is."
             }
         }
     }
@@ -158,6 +164,11 @@ impl Webhook {
     /// What its owner should know of this configuration without a message at hand.
     pub(super) fn warnings(&self) -> Vec<(&'static str, Warning)> {
         let mut warnings = Vec::new();
+        let is_guardian = matches!(self.signing.form, Form::GuardianV1 | Form::GuardianV2);
+        let spaced = |key: &&SigningKey| key.until.is_none() && key.secret.trim() != key.secret;
+        if is_guardian && self.signing.keys.iter().any(|key| spaced(&key)) {
+            warnings.push(("signing.secret", Warning::SecretSpace));
+        }
         for (name, call) in self.calls() {
             if self.signing.form == Form::StandardWebhooks && !call.sends_body() {
                 warnings.push((name, Warning::UrlNotSigned));
@@ -522,9 +533,6 @@ pub fn signing_secret_fits(form: Form, secret: &str) -> Result<(), String> {
             let bounds = GUARDIAN_SECRET_BYTES_MIN..=GUARDIAN_SECRET_BYTES_MAX;
             if !bounds.contains(&secret.len()) {
                 return Err(format!("must have {} to {} bytes", bounds.start(), bounds.end()));
-            }
-            if secret.trim() != secret {
-                return Err("begins or ends with white space".to_owned());
             }
             Ok(())
         }

@@ -706,11 +706,6 @@ fn each_refusal_names_the_field_and_the_rule() {
             "secret",
         ),
         (
-            signing(json!({ "form": "guardian-v2", "secret": " 0123456789abcdef" })),
-            "signing.secret",
-            "secret",
-        ),
-        (
             signing(json!({ "form": "guardian-v1", "key_id": "a b" })),
             "signing.key_id",
             "token",
@@ -785,6 +780,20 @@ fn what_is_kept_of_a_url_begins_as_it_is_called() {
         assert_eq!(down.url, format!("http://127.0.0.1:8080{rest}"));
         assert_eq!(webhook.shown(NOW)["down"]["url"], "http://127.0.0.1:8080/***");
     }
+}
+
+#[test]
+fn a_guardian_secret_signs_as_it_is_also_with_a_line_end() {
+    let with = |secret: &str| {
+        let signing = json!({ "form": "guardian-v1", "secret": secret });
+        read(&json!({ "down": { "url": "https://h.example.com/" }, "signing": signing })).expect("taken")
+    };
+    let space = ("signing.secret", Warning::SecretSpace);
+    let webhook = with("correct horse battery staple\n");
+    assert!(webhook.try_out().contains(&space));
+    assert!(!with("correct horse battery staple").try_out().contains(&space));
+    let secret = webhook.signing.current().expect("a secret");
+    assert_eq!(secret.reveal(), "correct horse battery staple\n");
 }
 
 #[test]
