@@ -531,14 +531,33 @@ def test_a_refusal_names_the_field_and_the_rule_and_leaves_nothing(house, fields
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "field"),
-    [("a b", "x", "name"), ("x" * 65, "x", "name"), ("empty", "", "value"), ("long", "x" * 4097, "value")],
-)
-def test_a_refused_secret_leaves_nothing(house, name, value, field):
+    ("name", "value", "field", "rule"),
+    [
+        ("a b", "x", "name", "secret_name"), ("x" * 65, "x", "name", "secret_name"), ("empty", "", "value", "required"),
+        ("long", "x" * 4097, "value", "length"), ("number", 5, "value", "type"), ("zero", "a\0b", "value", "characters"),
+    ],
+)  # fmt: skip
+def test_a_refused_secret_leaves_nothing(house, name, value, field, rule):
     before = api(house, "GET", "/v1/secrets")[1]
     status, refused = api(house, "PUT", f"/v1/secrets/{quoted(name)}", {"value": value})
     assert (status, refused["field"]) == (422, field)
+    assert [(e["field"], e["rule"]) for e in refused["errors"]] == [(field, rule)]
     assert api(house, "GET", "/v1/secrets")[1] == before
+
+
+def test_refusals_of_a_test_and_of_a_new_secret_name_the_field_and_the_rule(house, receiver):
+    made = channel(house, down={"url": receiver.url("/never")})
+    for path, body, field, rule in [
+        ("test", {"status": "blue"}, "status", "word"),
+        ("test", {"status": "up"}, "status", "status"),
+        ("test", {"more": 1}, "more", "unknown"),
+        ("rotate-secret", {"overlap_hours": 169}, "overlap_hours", "range"),
+        ("rotate-secret", {"secret": "short"}, "secret", "secret"),
+    ]:
+        status, refused = api(house, "POST", f"/v1/channels/{made['id']}/{path}", body)
+        assert (status, [(e["field"], e["rule"]) for e in refused["errors"]]) == (422, [(field, rule)]), refused
+    shown = api(house, "GET", f"/v1/channels/{made['id']}")[1]
+    assert shown["signing"] == made["signing"]
 
 
 def test_the_command_line_names_the_setting_that_would_allow_a_target(house):
