@@ -9,6 +9,7 @@ import hmac
 import itertools
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -478,6 +479,17 @@ def test_a_test_is_tried_once_and_its_result_shown(house, receiver):
     done = house.run("channel", "test", "--project", house.project_id, made["id"])
     assert done.returncode != 0 and "503" in done.stdout, done.stdout + done.stderr
     assert len(receiver.wait(path, 2)) == 2
+
+
+def test_the_command_line_says_why_a_test_did_not_arrive(house):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    made = channel(house, down={"url": f"http://127.0.0.1:{port}/"})
+    done = house.run("channel", "test", "--project", house.project_id, made["id"])
+    assert done.returncode != 0 and "connect" in done.stdout and "refused" in done.stdout, done.stdout
+    done = house.run("channel", "test", "--project", house.project_id, made["id"], "--json")
+    (attempt,) = json.loads(done.stdout)["tries"]
+    assert attempt["outcome"] == "connect" and "refused" in attempt["detail"]["detail"], attempt
 
 
 def test_what_will_break_is_said_when_it_is_saved(house, receiver):
