@@ -765,15 +765,7 @@ fn all_faults_are_told_at_once_and_administrators_learn_more() {
 #[test]
 fn what_is_kept_of_a_url_begins_as_it_is_called() {
     let normal = |_: &str| Ok("http://127.0.0.1:8080".to_owned());
-    for (rest, kept) in [
-        (
-            "/a/../$NAME?x=${secret:token}#frag",
-            "/a/../$NAME?x=${secret:token}",
-        ),
-        ("?x=$CODE", "?x=$CODE"),
-        ("#$NAME", ""),
-        ("", ""),
-    ] {
+    for rest in ["/a/../$NAME?x=${secret:token}#frag", "?x=$CODE", "#$NAME", ""] {
         let input = json!({ "down": { "url": format!("HTTP://0x7F.1:8080{rest}") } });
         let webhook = Webhook::read(&input, None, &court(&normal)).expect("taken");
         let down = webhook.down.as_ref().expect("a call");
