@@ -2,9 +2,10 @@
 
     python3 crates/sim/mutations/run.py [--seeds 100] [--happenings 1500] [--apply-only | --build-only] [NAME ...]
 
-Each bug is a patch whose first line says what is wrong. It must apply, the copy must build, and a story of one of the
-first seeds must break a rule; otherwise this ends with status 1. Before that, the sources as they are must keep every
-rule. The copy and what is built of it stay in target/mutations.
+Each bug is a patch whose first line says what is wrong, and whose third names the rules that it breaks, as rules.rs does:
+"Breaks: CHAIN, STATE". It must apply, the copy must build, and a story of one of the first seeds must break one of these
+rules; otherwise this ends with status 1. A story that breaks another rule finds nothing: it may be a false alarm. Before
+that, the sources as they are must keep every rule. The copy and what is built of it stay in target/mutations.
 
 --apply-only asks in an instant whether each patch fits the sources, --build-only in a minute or two whether each builds.
 """
@@ -23,6 +24,8 @@ ROOT = HERE.parents[2]
 WORK = ROOT / "target" / "mutations"
 COPY = WORK / "sources"
 FOUND = re.compile(r"^seed (\d+) breaks the rule: (.*)$", re.MULTILINE)
+RULE = re.compile(r'^pub\(crate\) const (\w+): &str =\s*"([^"]*)";', re.MULTILINE)
+RULES = dict(RULE.findall((HERE.parent / "src" / "rules.rs").read_text()))
 
 
 def run(*command: str, cwd: pathlib.Path = COPY, **more) -> subprocess.CompletedProcess:
@@ -45,15 +48,23 @@ def copy_sources() -> None:
         run("git", *command, check=True)
 
 
+def breaks(patch: pathlib.Path) -> list[str]:
+    """The names of the rules that a planted bug breaks; empty if its third line does not name them."""
+    lines = patch.read_text().split("\n", 3)
+    if len(lines) < 4 or not lines[0].strip() or lines[1] or not lines[2].startswith("Breaks: "):
+        return []
+    names = [name.strip() for name in lines[2].removeprefix("Breaks: ").split(",")]
+    return names if all(name in RULES for name in names) else []
+
+
 def apply_only(patches: list[pathlib.Path]) -> int:
     """Whether each patch fits the sources as they are; nothing is written."""
     unfit = 0
     for patch in patches:
-        first, _, rest = patch.read_text().partition("\n")
         tried = run("git", "apply", "--check", str(patch), cwd=ROOT)
         trouble = tried.stderr.strip() if tried.returncode else ""
-        if not trouble and (not first.strip() or rest[:1] != "\n"):
-            trouble = "its first line must say what is wrong, and the second be empty"
+        if not trouble and not breaks(patch):
+            trouble = "its first line must say what is wrong, and the third which rules of rules.rs it breaks"
         if trouble:
             unfit += 1
             print(f"{patch.stem}: does not apply any more\n{trouble}")
@@ -100,14 +111,27 @@ def build_only(patches: list[pathlib.Path]) -> int:
     return 1 if bad or not patches else 0
 
 
-def tell(seeds: int, happenings: int) -> tuple[str, str] | None:
-    """Tells stories; seed and rule of the first that breaks one."""
-    told = run(str(WORK / "target" / "debug" / "allswell-sim"), "--seed", "1", "--seeds", str(seeds), "--secs", "100000",
-               "--happenings", str(happenings), "--quiet")
-    found = FOUND.search(told.stdout)
-    if found is None and told.returncode != 0:
+def tell(first: int, seeds: int, happenings: int) -> list[tuple[int, str]]:
+    """Tells stories until one breaks a rule; the seeds that broke one, and which."""
+    told = run(str(WORK / "target" / "debug" / "allswell-sim"), "--seed", str(first), "--seeds", str(seeds),
+               "--secs", "100000", "--happenings", str(happenings), "--quiet")
+    found = FOUND.findall(told.stdout)
+    if not found and told.returncode != 0:
         sys.exit(f"the stories ended with status {told.returncode}:\n{told.stdout}{told.stderr}")
-    return (found[1], found[2]) if found else None
+    return [(int(seed), rule) for seed, rule in found]
+
+
+def find(patch: pathlib.Path, seeds: int, happenings: int) -> tuple[int, str] | None:
+    """The first story that breaks a rule which this bug breaks."""
+    sentences = [RULES[name] for name in breaks(patch)]
+    first = 1
+    while first <= seeds and (broken := tell(first, seeds + 1 - first, happenings)):
+        for seed, rule in broken:
+            if rule in sentences:
+                return seed, rule
+            print(f"{patch.stem}: seed {seed} breaks a rule that it should not: {rule}", flush=True)
+        first = max(seed for seed, _ in broken) + 1
+    return None
 
 
 def main() -> int:
@@ -129,19 +153,23 @@ def main() -> int:
     copy_sources()
     if (trouble := build()) is not None:
         sys.exit(trouble)
-    if (found := tell(wanted.seeds, wanted.happenings)) is not None:
-        sys.exit(f"without any planted bug seed {found[0]} breaks the rule: {found[1]}")
+    if broken := tell(1, wanted.seeds, wanted.happenings):
+        sys.exit(f"without any planted bug seed {broken[0][0]} breaks the rule: {broken[0][1]}")
     print(f"no bug planted: {wanted.seeds} seeds keep every rule", flush=True)
     missed = []
     for patch in patches:
         begun = time.monotonic()
+        if not breaks(patch):
+            print(f"{patch.stem}: does not say which rules of rules.rs it breaks", flush=True)
+            missed.append(patch.stem)
+            continue
         applied = run("git", "apply", str(patch))
         if applied.returncode != 0:
             print(f"{patch.stem}: does not apply any more\n{applied.stderr}", flush=True)
             missed.append(patch.stem)
             continue
         trouble = build()
-        found = tell(wanted.seeds, wanted.happenings) if trouble is None else None
+        found = find(patch, wanted.seeds, wanted.happenings) if trouble is None else None
         take_back([patch])
         seconds = time.monotonic() - begun
         if trouble is not None:

@@ -2,14 +2,19 @@
 //!
 //! Everything that can come in any order comes here in the order that a seed gives: pings and edits, the steps of one to
 //! three nodes, their transactions and who comes in between, commits that fail or are not heard of, crashes, restarts,
-//! absences, clocks that are set, receivers of webhooks that lie, hang, refuse or ask for patience. After each commit the [`rules`] are asked. The same seed tells the same story again.
+//! absences, clocks that are set, pings that come in the last moment or wish for a check, receivers of webhooks that lie,
+//! hang, refuse, are gone or ask for patience, channels that are switched off and on again. After each commit the [`rules`]
+//! are asked. The same seed tells the same story again.
 //!
-//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py).
+//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py), tests and
+//! redeliveries by hand, the quota of pings.
 
 mod absent;
 mod alerting;
 mod calm;
+mod close;
 mod crashes;
+mod follow;
 mod house;
 mod lanes;
 mod look;
@@ -21,12 +26,15 @@ mod report;
 mod rest;
 pub mod rules;
 mod runtime;
+mod silence;
+mod switches;
 mod task;
 mod temper;
 mod told;
 mod tries;
 mod troubles;
 mod users;
+mod wishes;
 mod world;
 
 pub use absent::{restarting_for_a_day, two_hours_away};

@@ -46,6 +46,7 @@ impl World {
         }
         self.sights.commits += committed.len() as u64;
         self.look_at_absences()?;
+        self.look_at_switches()?;
         let versions = self.db.versions().expect("the database can be read");
         let mut rows: Option<BTreeMap<CheckId, Seen>> = None;
         for version in &versions {
@@ -140,8 +141,9 @@ impl World {
             holds(MADE, asked, || {
                 format!("a second check is called {:?}", check.settings.slug)
             })?;
-            self.models
-                .insert(check.id, Model::new(check, self.channels.clone()));
+            let pings = self.db.pings(check.id, 0).expect("readable");
+            let channels = self.is_as_wished(check, &pings)?;
+            self.models.insert(check.id, Model::new(check, channels));
         }
         let model = &self.models[&check.id];
         let (had_pings, had_flips, was_deleted) = (model.pings, model.flips.len() as u64, model.deleted);
@@ -178,6 +180,7 @@ impl World {
         };
         let tickets = &self.tickets;
         let model = self.models.get_mut(&check.id).expect("just seen");
+        (model.off, model.switched) = self.switches.known();
         // Only where a clock was set does a check remember anything of time to come.
         let replanned = committed.iter().filter_map(|number| self.replans.get(number));
         let state = &check.state;

@@ -34,16 +34,19 @@ struct Wanted {
     happenings: u64,
     threads: u64,
     quiet: bool,
+    /// A broken rule does not end the others.
+    go_on: bool,
 }
 
 const HELP: &str =
-    "make sim ARGS='[--seed N] [--seeds N] [--secs N] [--happenings N] [--threads N] [--quiet]'
+    "make sim ARGS='[--seed N] [--seeds N] [--secs N] [--happenings N] [--threads N] [--quiet] [--go-on]'
   --seed        the first seed; without --seeds it is the only one (default: a fresh one, and more of them)
   --seeds       how many seeds, one after the other (default: as many as fit into the time)
   --secs        seconds after which no new story begins (default 60)
   --happenings  length of each story (default 3000)
   --threads     stories at the same time (default 2)
-  --quiet       no line for each story";
+  --quiet       no line for each story
+  --go-on       tell the others too when a story breaks a rule";
 
 fn wanted(args: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let mut wanted = Wanted {
@@ -53,12 +56,17 @@ fn wanted(args: impl Iterator<Item = String>) -> Result<Wanted, String> {
         happenings: 3_000,
         threads: 2,
         quiet: false,
+        go_on: false,
     };
     let mut counted = false;
     let mut args = args.skip(1);
     while let Some(name) = args.next() {
         if name == "--quiet" {
             wanted.quiet = true;
+            continue;
+        }
+        if name == "--go-on" {
+            wanted.go_on = true;
             continue;
         }
         let mut number = || -> Result<u64, String> {
@@ -106,7 +114,7 @@ fn main() -> ExitCode {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if n >= wanted.seeds
                         || (n > 0 && watch.secs() >= wanted.secs)
-                        || failed.load(Ordering::Relaxed)
+                        || (!wanted.go_on && failed.load(Ordering::Relaxed))
                     {
                         return;
                     }

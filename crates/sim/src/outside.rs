@@ -36,6 +36,8 @@ pub(crate) enum Mood {
     Refusing,
     /// Says that the request is wrong.
     Declining,
+    /// Says that it is gone for good.
+    Gone,
     /// Asks for patience.
     Busy,
     /// Takes the connection and says nothing.
@@ -46,13 +48,14 @@ pub(crate) enum Mood {
 
 impl Mood {
     /// Those between which receivers change.
-    pub(crate) const ALL: [Mood; 9] = [
+    pub(crate) const ALL: [Mood; 10] = [
         Mood::Healthy,
         Mood::Lying,
         Mood::Slow,
         Mood::Endless,
         Mood::Refusing,
         Mood::Declining,
+        Mood::Gone,
         Mood::Busy,
         Mood::Silent,
         Mood::Deaf,
@@ -335,6 +338,10 @@ fn outcome(mood: Mood, now: Timestamp, dice: &mut Dice) -> Outcome {
             let total = millis(1, 300);
             let status = [400, 403, 404, 422][dice.below(4) as usize];
             ended(answered(status, None, b"no"), total)
+        }
+        Mood::Gone => {
+            let total = millis(1, 300);
+            ended(answered(410, None, b"gone"), total)
         }
         Mood::Busy => {
             let total = millis(1, 300);

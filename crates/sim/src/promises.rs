@@ -7,7 +7,8 @@ use allswell_core::retry::fast_phase_is_over;
 use allswell_store::simulated::Promise;
 
 use crate::model::{Channel, Model};
-use crate::rules::{ENDED, HEAD, Held, LEASED, ORDER, OVERTAKEN, OWED, TOLD, broken, holds};
+use crate::rules::{COVERED, ENDED, HEAD, Held, LEASED, ORDER, OVERTAKEN, OWED, TOLD, broken, holds};
+use crate::tries::ATTEMPT;
 use crate::world::World;
 
 impl World {
@@ -112,7 +113,8 @@ impl World {
                     .find(of_it)
                     .is_some_and(|channel| channel.silent);
                 let deleted = self.models[&now.check].deleted;
-                holds(ENDED, tried == 0 && (silent || deleted), tell)
+                let off = self.switches.was_ever_off(now.channel);
+                holds(ENDED, tried == 0 && (silent || deleted || off), tell)
             }
             _ => broken(ENDED, tell()),
         }
@@ -120,20 +122,28 @@ impl World {
 
     /// Hears what was told since the last time.
     pub(crate) fn hear(&mut self) -> Held {
-        for id in self.told.take() {
+        for (id, node) in self.told.take() {
             if !self.blind {
-                self.heard(id)?;
+                self.heard(id, node)?;
             }
         }
         Ok(())
     }
 
-    fn heard(&mut self, id: DeliveryId) -> Held {
+    fn heard(&mut self, id: DeliveryId, node: usize) -> Held {
         let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
             let is_note = self.db.notes().expect("readable").contains(&id);
             return holds(TOLD, is_note, || format!("nobody promised delivery {id}"));
         };
         self.sights.told.insert(id);
+        let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
+        let lease = promise.and_then(|promise| promise.lease);
+        let covered = lease.is_some_and(|(owner, until)| {
+            self.names.get(&node) == Some(&owner) && until >= self.now + ATTEMPT
+        });
+        holds(COVERED, covered || !self.clocks_right(), || {
+            format!("node {node} writes a line of {promise:?} at {}", self.now)
+        })?;
         self.in_order(id, (check, channel, seq))
     }
 
@@ -167,6 +177,10 @@ fn are_owed(model: &mut Model, stored: &[Promise]) -> Held {
         keys.push((promise.seq, promise.channel));
     }
     keys.sort();
+    let perhaps = std::mem::take(&mut model.perhaps_owed);
+    model
+        .owed
+        .extend(perhaps.into_iter().filter(|owed| keys.contains(owed)));
     model.owed.sort();
     let id = model.id;
     holds(OWED, keys == model.owed, || {

@@ -65,7 +65,7 @@ pub(crate) const NUMBERED: &str = "the attempts of a delivery are numbered witho
 pub(crate) const RECORDED: &str =
     "each attempt has its row, and is made again only if its process crashed or lost its lease";
 pub(crate) const KEPT: &str = "no process gives up a lease before it has stored what came of its attempt";
-pub(crate) const COVERED: &str = "no attempt begins that its lease does not outlast";
+pub(crate) const COVERED: &str = "no attempt begins, and no line is written, that its lease does not outlast";
 pub(crate) const ALONE: &str = "of each lane one attempt is under way at a time";
 pub(crate) const TELLS: &str = "a message tells its flip, and those that its delivery overtook";
 pub(crate) const EARLY_TRY: &str = "no attempt begins before it is due";
@@ -75,7 +75,10 @@ pub(crate) const CUT_OFF: &str = "no attempt lasts longer than its budget";
 pub(crate) const PROMPT: &str = "receivers that hang delay nobody else's alert by more than two seconds";
 pub(crate) const FAST: &str =
     "whatever a receiver did before, no breaker holds an alert back that is in its fast phase";
-pub(crate) const MADE: &str = "a ping that asks for a check gets the one of its name";
+pub(crate) const MADE: &str =
+    "a ping that asks for a check gets the one of its name, made as it wished if there was none";
+pub(crate) const GONE: &str =
+    "a channel whose receiver is gone for good is off at once, and on again only when somebody says so";
 pub(crate) const STEPS: &str = "a step fails only when the database does";
 pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";
 pub(crate) const REST: &str = "a world that is left alone comes to rest";

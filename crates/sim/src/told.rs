@@ -21,7 +21,9 @@ struct Ears {
 
 #[derive(Default)]
 struct Heard {
-    lines: Vec<DeliveryId>,
+    /// With the process that wrote each, by its number at the database.
+    lines: Vec<(DeliveryId, usize)>,
+    speaks: usize,
     loses: bool,
 }
 
@@ -36,8 +38,13 @@ impl Told {
         self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).loses = loses;
     }
 
-    /// The deliveries that were told since the last call, in their order.
-    pub(crate) fn take(&self) -> Vec<DeliveryId> {
+    /// Who writes what comes from now on.
+    pub(crate) fn listen_to(&self, node: usize) {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).speaks = node;
+    }
+
+    /// The deliveries that were told since the last call, in their order, and by whom.
+    pub(crate) fn take(&self) -> Vec<(DeliveryId, usize)> {
         std::mem::take(&mut self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).lines)
     }
 }
@@ -69,7 +76,8 @@ impl Subscriber for Told {
         if heard.loses {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         } else {
-            heard.lines.push(id);
+            let by = heard.speaks;
+            heard.lines.push((id, by));
         }
     }
     fn enter(&self, _: &Id) {}

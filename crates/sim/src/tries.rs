@@ -14,12 +14,13 @@ use crate::rules::{
     ALONE, COVERED, CUT_OFF, EARLY_TRY, ENDED, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED, TELLS, TOLD,
     broken, holds,
 };
+use crate::switches::is_gone;
 use crate::world::World;
 
 /// Seconds after the first, second, … failure; the last one repeats (`delivery.md` section 3).
 const WAITS: [i64; 7] = [2, 10, 60, 300, 1_800, 7_200, 21_600];
 /// What an attempt may take: its lease must last for longer.
-const ATTEMPT: Span = Span::from_secs(33);
+pub(crate) const ATTEMPT: Span = Span::from_secs(33);
 /// What an attempt's begin and its length, both in whole seconds, leave out.
 const STALE: Span = Span::from_secs(2);
 /// No receiver is given more patience.
@@ -138,6 +139,7 @@ impl World {
             let how = &call.outcome.end;
             format!("node {node} calls {receiver} of flip {seq}, try {n}: call {number}, {how:?}")
         });
+        self.switches.heard(call.receiver, &call.outcome);
         if self.blind {
             return Ok(());
         }
@@ -263,6 +265,7 @@ impl World {
         let (one, n) = (one.clone(), now.attempts);
         self.tries.lose_others(now.id, &one);
         let outcome = &one.call.outcome;
+        self.is_off_if_gone(outcome, now)?;
         let tell = || format!("{} after {:?}", tell(), one.call);
         if arrived(outcome) {
             self.sights.told.insert(now.id);
@@ -278,7 +281,7 @@ impl World {
                 holds(PATIENCE, (patient && soon) || !self.clocks_right(), tell)
             }
             "exhausted" => {
-                let gone = matches!(&outcome.end, End::Answered(answer) if answer.status == 410);
+                let gone = is_gone(outcome);
                 let late = self.latest_clock + most.max(wish) >= now.expires_at;
                 holds(ENDED, gone || late || (refuses(outcome) && n >= 3), tell)
             }

@@ -164,5 +164,6 @@ impl World {
         self.temper.failing = 0;
         self.held.clear();
         self.agenda.clear();
+        self.close_call = None;
     }
 }

@@ -8,7 +8,7 @@ use allswell_core::schedule::Zones;
 use allswell_core::scope::ProjectScope;
 use allswell_core::signal::{Action, Kind};
 use allswell_core::time::{Span, Timestamp};
-use allswell_engine::ingest::{Address, Arrival};
+use allswell_engine::ingest::{Address, Arrival, Wished};
 use allswell_engine::record;
 use allswell_store::Error;
 use bytes::Bytes;
@@ -48,7 +48,12 @@ pub(crate) struct Errand {
 #[derive(Clone, Debug)]
 pub(crate) enum To {
     Check(CheckId),
-    Slug { slug: String, create: bool },
+    Slug {
+        slug: String,
+        create: bool,
+    },
+    /// A check that is to be so if it must be made.
+    Wished(Box<Wished>),
 }
 
 const fn kind_of(action: Action) -> Kind {
@@ -69,6 +74,11 @@ impl World {
             return self.try_again(errand);
         }
         let place = up[self.roll(up.len() as u32) as usize];
+        self.send_by(place, errand);
+    }
+
+    /// Hands a ping to this node, which is up.
+    pub(crate) fn send_by(&mut self, place: usize, errand: Errand) {
         // No two pings are read from one clock in the same microsecond.
         self.now = self.now + Span::from_micros(1);
         let at = self.clock_of(place);
@@ -81,6 +91,7 @@ impl World {
                 let (slug, create) = (slug.clone(), *create);
                 (None, Address::Slug { key, slug, create })
             }
+            To::Wished(wished) => (None, Address::Wished(wished.clone())),
         };
         let arrival = Arrival {
             at,
@@ -185,7 +196,16 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(38) {
+        match self.roll(48) {
+            46..=47 => self.somebody_switches_on(),
+            38..=45 => {
+                let deadline = self.models[&id].nominal();
+                if let Some(deadline) = deadline.filter(|at| *at > self.now) {
+                    let before = Span::from_millis(1 + i64::from(self.roll(900)));
+                    let call = ((deadline - before).max(self.now), id);
+                    self.close_call = Some(self.close_call.map_or(call, |other| other.min(call)));
+                }
+            }
             30..=33 => {
                 // All at once: they come into one batch, or several.
                 for _ in 0..2 + self.roll(3) {
@@ -212,17 +232,27 @@ impl World {
             14..=16 => {
                 let slug = format!("made-{}", self.roll(3));
                 let create = self.roll(4) > 0;
-                for _ in 0..=self.roll(2) {
-                    let to = To::Slug {
-                        slug: slug.clone(),
-                        create,
+                // To different nodes: each may be about to make it.
+                let up = self.nodes_up();
+                for n in 0..=self.roll(2) as usize {
+                    let to = if create && self.roll(2) == 0 {
+                        To::Wished(Box::new(self.a_wish(&slug)))
+                    } else {
+                        To::Slug {
+                            slug: slug.clone(),
+                            create,
+                        }
                     };
-                    self.send(Errand {
+                    let errand = Errand {
                         to,
                         action: Action::Success,
                         rid: None,
                         tries: 3,
-                    });
+                    };
+                    match up.len() {
+                        0 => self.send(errand),
+                        nodes => self.send_by(up[n % nodes], errand),
+                    }
                 }
             }
             17..=19 => self.deed(id, Wanted::Pause),

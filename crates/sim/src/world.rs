@@ -26,6 +26,7 @@ use crate::outside::{Mood, Outside};
 use crate::report::Report;
 use crate::rules::{ANSWERED, Held, MADE, STEPS, broken, holds};
 use crate::runtime::Runtime;
+use crate::switches::Switches;
 use crate::temper::Temper;
 use crate::told::Told;
 use crate::tries::Tries;
@@ -44,6 +45,8 @@ const TRACE: usize = 120;
 pub(crate) enum Next {
     Errand,
     Job(CheckId),
+    /// Somebody reports in at the last moment.
+    CloseCall(CheckId),
     Start(usize),
     Step(usize, Loop),
     /// Somebody else's work goes on, or somebody answers.
@@ -70,6 +73,7 @@ pub(crate) struct World {
     pub(crate) bobs_check: CheckId,
     pub(crate) outside: Outside,
     pub(crate) tries: Tries,
+    pub(crate) switches: Switches,
     pub(crate) models: BTreeMap<CheckId, Model>,
     pub(crate) tickets: BTreeMap<u64, Ticket>,
     pub(crate) next_ticket: u64,
@@ -92,6 +96,7 @@ pub(crate) struct World {
     pub(crate) calm_since: Option<Timestamp>,
     pub(crate) agenda: BTreeMap<(Timestamp, u64), Errand>,
     next_errand: u64,
+    pub(crate) close_call: Option<(Timestamp, CheckId)>,
     pub(crate) trace: VecDeque<String>,
     pub(crate) ring: KeyRing,
     pub(crate) builder: (usize, Store),
@@ -142,6 +147,7 @@ impl World {
             bobs_check: CheckId::from(uuid::Uuid::nil()),
             outside,
             tries: Tries::default(),
+            switches: Switches::default(),
             models: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 1,
@@ -159,6 +165,7 @@ impl World {
             calm_since: None,
             agenda: BTreeMap::new(),
             next_errand: 0,
+            close_call: None,
             trace: VecDeque::new(),
             ring,
             builder: (number, store),
@@ -320,6 +327,7 @@ impl World {
             let mut moved = self.hear_nudges();
             for (place, node) in self.nodes.iter_mut().enumerate() {
                 let Some(up) = &mut node.up else { continue };
+                self.told.listen_to(up.number);
                 up.tasks.retain_mut(|task| match task.poll() {
                     None => true,
                     Some(None) => {
@@ -429,18 +437,19 @@ impl World {
                 let there = asked
                     .check
                     .is_some_and(|id| self.models.get(&id).is_some_and(|model| !model.deleted));
-                let makes = matches!(asked.errand.to, To::Slug { create: true, .. });
+                let makes = matches!(asked.errand.to, To::Slug { create: true, .. } | To::Wished(_));
                 holds(ANSWERED, !there && !makes, || {
                     format!("t{ticket} finds nothing: {asked:?}")
                 })
             }
             Ok(Answer::Ambiguous) => broken(MADE, format!("t{ticket} finds several: {asked:?}")),
-            Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong | Answer::BadParameter(_)) => {
-                broken(
-                    ANSWERED,
-                    format!("t{ticket} is refused where nothing is asked: {asked:?}"),
-                )
-            }
+            Ok(Answer::BadParameter(_)) => holds(MADE, self.wishes_in_vain(&asked), || {
+                format!("t{ticket} wishes for what can be: {asked:?}")
+            }),
+            Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong) => broken(
+                ANSWERED,
+                format!("t{ticket} is refused where nothing is asked: {asked:?}"),
+            ),
             Err(Refusal::Busy) => {
                 self.try_again(asked.errand);
                 Ok(())
@@ -451,13 +460,18 @@ impl World {
 
     /// Runs one of the pieces of work that wait, with the fate that the dice give it.
     fn run_one(&mut self, waiting: &[Waiting]) -> Held {
-        // One writer takes them as they come.
-        let index = if self.temper.nodes == 1 {
-            0
-        } else {
-            self.roll(waiting.len() as u32) as usize
-        };
-        let one = waiting[index];
+        // One writer takes them as they come, and readers look beside it.
+        let first = waiting.iter().position(|one| one.writes);
+        let may_run: Vec<usize> = (0..waiting.len())
+            .filter(|n| self.temper.nodes > 1 || !waiting[*n].writes || Some(*n) == first)
+            .collect();
+        let one = waiting[may_run[self.roll(may_run.len() as u32) as usize]];
+        if self.temper.nodes == 1 && self.roll(2_000) < self.temper.stalling {
+            let secs = i64::from(20 + self.roll(50));
+            self.say(|| format!("the database hangs for {secs} s"));
+            self.now = self.now + Span::from_secs(secs);
+            return Ok(());
+        }
         if self.temper.nodes > 1 && self.roll(1_000) < self.temper.stalling {
             let secs = i64::from(1 + self.roll(150));
             self.say(|| format!("work of node {} hangs for {secs} s", one.node));
@@ -540,7 +554,8 @@ impl World {
         });
         let held = self.held.values().min().map(|at| (*at, Next::Nothing));
         let answer = self.outside.next().map(|at| (at, Next::Nothing));
-        let first = [errand, jobs.min(), steps.min(), held, answer];
+        let close = self.close_call.map(|(at, id)| (at, Next::CloseCall(id)));
+        let first = [errand, jobs.min(), close, steps.min(), held, answer];
         first.into_iter().flatten().min()
     }
 
@@ -557,6 +572,10 @@ impl World {
                 self.send(errand);
             }
             Next::Job(id) => self.job_runs(id),
+            Next::CloseCall(id) => {
+                self.close_call = None;
+                return self.a_close_call(id);
+            }
             Next::Start(place) => return self.starts(place),
             Next::Step(place, which) => self.begins(place, which),
             Next::Nothing => {}

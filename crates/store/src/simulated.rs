@@ -5,7 +5,7 @@
 //! what it had not begun never happens. Between the reads of a transaction and its first change others may come in, as
 //! several nodes on one PostgreSQL do to each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -50,6 +50,7 @@ statements! {
                  order by flip_seq, channel_id, occasion";
     PROMISES = "select count(*) as promises from delivery_flips";
     NOTES = "select id from deliveries where seq = 0 order by id";
+    OFF = "select id from channels where disabled_at is not null order by id";
     MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
 }
@@ -415,6 +416,12 @@ impl Simulated {
     /// The deliveries that tell no flip: tests, and notes of our own.
     pub fn notes(&self) -> Result<Vec<DeliveryId>> {
         self.rows(&NOTES, &[], |row| row.get("id"))
+    }
+
+    /// The channels that are switched off.
+    pub fn channels_off(&self) -> Result<BTreeSet<ChannelId>> {
+        let off = self.rows(&OFF, &[], |row| row.get("id"))?;
+        Ok(off.into_iter().collect())
     }
 
     /// How many occasions of deliveries there are.
