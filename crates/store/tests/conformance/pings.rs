@@ -182,7 +182,7 @@ async fn a_log_is_marked_once(store: &Store) {
 async fn each_ping_of_many_finds_its_own_body(store: &Store) {
     let mut house = build(store).await;
     let (scope, id) = (house.alice.scope(), Dice::from_number(50).id());
-    let (batches, size) = (4, 400);
+    let (batches, size) = (5, 500);
     let body_of = |n: u64| match n % 7 {
         0 => Vec::new(),
         _ => n.to_string().repeat(3).into_bytes(),
