@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -23,6 +23,7 @@ const FORM: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const KEY_ID_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_BYTES;
+const TAG_BYTES: usize = 16;
 
 /// What a sealed value belongs to.
 #[derive(Copy, Clone, Debug)]
@@ -89,12 +90,8 @@ impl DataKey {
     pub fn wrap(&self, root: &RootKey, dice: &mut Dice) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = dice.bytes();
         let mut out = nonce.to_vec();
-        out.extend(encrypt(
-            root.key.reveal(),
-            &nonce,
-            &self.wrap_place().bytes(),
-            self.key.reveal(),
-        ));
+        let place = self.wrap_place().bytes();
+        encrypt_onto(&mut out, root.key.reveal(), &nonce, &place, self.key.reveal());
         out
     }
 
@@ -127,13 +124,18 @@ impl DataKey {
 
     /// Seals a value for its place.
     pub fn seal(&self, place: Place<'_>, plain: &[u8], dice: &mut Dice) -> Vec<u8> {
+        let mut out = Vec::with_capacity(sealed_bytes(plain.len()));
+        self.seal_onto(&mut out, place, plain, dice);
+        out
+    }
+
+    /// Seals a value for its place, behind what is there already: for many values in one piece of memory.
+    pub fn seal_onto(&self, out: &mut Vec<u8>, place: Place<'_>, plain: &[u8], dice: &mut Dice) {
         let nonce: [u8; NONCE_BYTES] = dice.bytes();
-        let mut out = Vec::with_capacity(HEAD_BYTES + plain.len() + 16);
         out.push(FORM);
         out.extend_from_slice(self.id.as_uuid_bytes());
         out.extend_from_slice(&nonce);
-        out.extend(encrypt(self.key.reveal(), &nonce, &place.bytes(), plain));
-        out
+        encrypt_onto(out, self.key.reveal(), &nonce, &place.bytes(), plain);
     }
 
     /// Opens a value at its place.
@@ -180,16 +182,19 @@ pub fn sealed_with(sealed: &[u8]) -> Option<DataKeyId> {
     Some(DataKeyId::from(uuid::Uuid::from_bytes(id)))
 }
 
-fn encrypt(key: &[u8; 32], nonce: &[u8; NONCE_BYTES], place: &[u8], plain: &[u8]) -> Vec<u8> {
-    XChaCha20Poly1305::new(&Key::from(*key))
-        .encrypt(
-            &XNonce::from(*nonce),
-            Payload {
-                msg: plain,
-                aad: place,
-            },
-        )
-        .expect("the cipher takes any message that fits in memory")
+/// Bytes of a sealed value.
+pub fn sealed_bytes(plain: usize) -> usize {
+    HEAD_BYTES + plain + TAG_BYTES
+}
+
+/// Encrypted where it is kept, and not in memory of its own first: most of what is sealed comes with pings.
+fn encrypt_onto(out: &mut Vec<u8>, key: &[u8; 32], nonce: &[u8; NONCE_BYTES], place: &[u8], plain: &[u8]) {
+    let begin = out.len();
+    out.extend_from_slice(plain);
+    let tag = XChaCha20Poly1305::new(&Key::from(*key))
+        .encrypt_inout_detached(&XNonce::from(*nonce), place, out[begin..].as_mut().into())
+        .expect("the cipher takes any message that fits in memory");
+    out.extend_from_slice(&tag);
 }
 
 fn decrypt(key: &[u8; 32], nonce: &[u8], place: &[u8], text: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {

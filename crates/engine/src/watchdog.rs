@@ -5,6 +5,7 @@
 //! due. So the request stays away when the inbox, the writer, the disk or the sweep hangs, and not only when the process
 //! is gone. The check is two facts of the instance (`store/watchdog.rs`); no project knows it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use allswell_core::exchange::{Budget, Class, Method, Outcome, Request};
@@ -81,8 +82,8 @@ impl<Call> Watchdog<Call> {
             address: Address::Ourselves(self.node),
             action: Action::Success,
             rid: None,
-            scheme: String::new(),
-            method: String::new(),
+            scheme: Cow::default(),
+            method: Cow::default(),
             remote_addr: None,
             user_agent: String::new(),
             body: Bytes::new(),

@@ -4,6 +4,8 @@
 //! statement costs no journey, the same methods loop over prepared ones.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use allswell_core::chance::Dice;
 use allswell_core::check::Check;
@@ -13,10 +15,10 @@ use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::Result;
 use crate::checks::{Found, columns, from_row};
 use crate::db::{Reader, Tx, postgres_statements};
-use crate::pings::{Ping, seal_body};
+use crate::pings::{Ping, SealedBodies};
+use crate::{Error, Result};
 
 postgres_statements! {
     CHECKS = concat!("select ", columns!(), " from checks where id = any($1) and deleted_at is null");
@@ -27,8 +29,11 @@ postgres_statements! {
     PING_KEYS = "select k.lookup as lookup, k.project_id as project_id, k.hash as hash, k.expires_at as expires_at
         from api_keys k join projects p on p.id = k.project_id
         where k.lookup = any($1) and k.kind = 'ping' and k.revoked_at is null and p.deleted_at is null";
+    // What it gives is the first of as many as a step of the sequence is.
+    BODY_IDS = "select nextval('ping_body_ids') as first";
     // The rows of the checks are changed if nobody else was first, and pings and bodies of those checks go in with them.
-    // A deadline that may stay is written as it was, which leaves its index alone.
+    // A deadline that may stay is written as it was, which leaves its index alone. The numbers of the bodies are taken
+    // beforehand: asked back from the insert and joined to the pings they were a fifth of what this statement took.
     SAVE = "with c as (
             update checks set version = checks.version + 1, status = v.status, status_since = v.status_since,
                 last_ping_at = v.last_ping_at, last_start_at = v.last_start_at, last_start_rid = v.last_start_rid,
@@ -45,24 +50,48 @@ postgres_statements! {
             where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
             returning checks.id
         ), b as (
-            insert into ping_bodies (check_id, n, sealed)
-            select v.check_id, v.n, v.sealed
-            from unnest($25::uuid[], $26::bigint[], $27::bytea[]) as v (check_id, n, sealed)
+            insert into ping_bodies (id, check_id, n, sealed)
+            select v.id, v.check_id, v.n, v.sealed
+            from unnest($33::bigint[], $25::uuid[], $26::bigint[], $27::bytea[]) as v (id, check_id, n, sealed)
             join c on c.id = v.check_id
-            returning id, check_id, n
         ), p as (
             insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
                                body_bytes, body_id)
             select v.check_id, v.n, v.at, v.kind, v.source, v.exit_status, v.rid, v.scheme, v.method, v.remote_addr,
-                   v.user_agent, v.body_bytes, b.id
+                   v.user_agent, v.body_bytes, v.body_id
             from unnest($13::uuid[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
-                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[])
+                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[], $34::bigint[])
                 as v (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
-                      body_bytes)
+                      body_bytes, body_id)
             join c on c.id = v.check_id
-            left join b on b.check_id = v.check_id and b.n = v.n
         )
         select id from c";
+}
+
+/// The step of the sequence of bodies' numbers on PostgreSQL.
+const BODY_IDS_STEP: i64 = 1_024;
+
+/// Numbers for bodies that this process has taken from the sequence and not used yet. Each is used once at most; those that
+/// are left when it ends are nobody's.
+#[derive(Default)]
+pub(crate) struct FreeBodyIds(Mutex<Vec<Range<i64>>>);
+
+impl FreeBodyIds {
+    fn add(&self, ids: Range<i64>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ids);
+    }
+
+    /// Takes as many as are still wanted, if there are so many.
+    fn take(&self, wanted: usize, taken: &mut Vec<i64>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ids) = free.first_mut() {
+            taken.extend(ids.by_ref().take(wanted - taken.len()));
+            if taken.len() == wanted {
+                return;
+            }
+            free.remove(0);
+        }
+    }
 }
 
 /// A ping that was decided, with its body.
@@ -103,8 +132,7 @@ impl Reader<'_> {
     pub async fn checks_any(&mut self, system: SystemScope, ids: &[CheckId]) -> Result<Vec<Check>> {
         if self.is_postgres() {
             let ids: Vec<Option<Uuid>> = ids.iter().map(|id| Some(id.as_uuid())).collect();
-            let rows = self.all(&CHECKS, &[ids.as_slice().into()]).await?;
-            return rows.iter().map(from_row).collect();
+            return self.decoded(&CHECKS, &[[ids.as_slice().into()]]).await;
         }
         self.checks_each(system, ids).await
     }
@@ -213,6 +241,23 @@ impl Tx<'_> {
         Ok(saved)
     }
 
+    /// So many numbers for bodies, of those that this process has taken.
+    pub(crate) async fn body_ids_taken(&mut self, wanted: usize) -> Result<Vec<i64>> {
+        let mut taken = Vec::with_capacity(wanted);
+        let Some(free) = self.free_body_ids() else {
+            return Ok(taken);
+        };
+        free.take(wanted, &mut taken);
+        while taken.len() < wanted {
+            let row = self.first(&BODY_IDS, &[]).await?;
+            let row = row.ok_or_else(|| Error::Internal("a sequence gave no number".to_owned()))?;
+            let first: i64 = row.get("first")?;
+            free.add(first..first + BODY_IDS_STEP);
+            free.take(wanted, &mut taken);
+        }
+        Ok(taken)
+    }
+
     async fn batch_save_at_once(
         &mut self,
         changed: &mut [Changed<'_>],
@@ -221,24 +266,27 @@ impl Tx<'_> {
         let checks = Checks::of(changed);
         let mut pings = Pings::default();
         let mut bodies = Bodies::default();
+        let mut sealed = SealedBodies::with_room(changed.iter().flat_map(|changed| &changed.pings));
+        let mut ids = self.body_ids(sealed.expected()).await?.into_iter();
         for Changed {
             check, pings: logged, ..
         } in changed.iter()
         {
             let id = check.id.as_uuid();
-            for Logged { ping, body } in logged {
-                pings.add(id, ping);
-                if !body.is_empty() {
+            for one in logged {
+                let mut body = None;
+                if !one.body.is_empty() {
                     let key = self.data_key(check.project).await?;
-                    bodies.ids.push(Some(id));
-                    bodies.numbers.push(Some(signed(ping.n)));
-                    bodies
-                        .sealed
-                        .push(seal_body(&key, check.project, check.id, ping.n, body, dice));
+                    sealed.seal(&key, check.project, check.id, one, dice);
+                    body = ids.next();
+                    bodies.ids.push(body);
+                    bodies.checks.push(Some(id));
+                    bodies.numbers.push(Some(signed(one.ping.n)));
                 }
+                pings.add(id, &one.ping, body);
             }
         }
-        let sealed: Vec<&[u8]> = bodies.sealed.iter().map(Vec::as_slice).collect();
+        let sealed: Vec<&[u8]> = sealed.iter().collect();
         let [
             status,
             since,
@@ -281,7 +329,7 @@ impl Tx<'_> {
             pings.remotes.as_slice().into(),
             pings.agents.as_slice().into(),
             body_bytes.as_slice().into(),
-            bodies.ids.as_slice().into(),
+            bodies.checks.as_slice().into(),
             bodies.numbers.as_slice().into(),
             sealed.as_slice().into(),
             excused_until.as_slice().into(),
@@ -289,6 +337,8 @@ impl Tx<'_> {
             last_success.as_slice().into(),
             paused_until.as_slice().into(),
             last_alive.as_slice().into(),
+            bodies.ids.as_slice().into(),
+            pings.bodies.as_slice().into(),
         ];
         let rows = self.all(&SAVE, &values).await?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
@@ -361,10 +411,12 @@ struct Pings<'p> {
     methods: Vec<Option<&'p str>>,
     remotes: Vec<Option<&'p str>>,
     agents: Vec<Option<&'p str>>,
+    /// The numbers of their bodies.
+    bodies: Vec<Option<i64>>,
 }
 
 impl<'p> Pings<'p> {
-    fn add(&mut self, check: Uuid, ping: &Ping<&'p str>) {
+    fn add(&mut self, check: Uuid, ping: &Ping<&'p str>, body: Option<i64>) {
         self.ids.push(Some(check));
         self.rids.push(ping.rid);
         let row = [
@@ -382,15 +434,16 @@ impl<'p> Pings<'p> {
         self.methods.push(Some(ping.method));
         self.remotes.push(ping.remote_addr);
         self.agents.push(Some(ping.user_agent));
+        self.bodies.push(body);
     }
 }
 
 /// The columns of the bodies of a batch.
 #[derive(Default)]
 struct Bodies {
-    ids: Vec<Option<Uuid>>,
+    ids: Vec<Option<i64>>,
+    checks: Vec<Option<Uuid>>,
     numbers: Vec<Option<i64>>,
-    sealed: Vec<Vec<u8>>,
 }
 
 fn signed(number: u64) -> i64 {

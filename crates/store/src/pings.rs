@@ -6,20 +6,22 @@ use std::sync::Arc;
 use allswell_core::chance::Dice;
 use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::scope::{ProjectScope, SystemScope};
-use allswell_core::seal::{DataKey, Place};
+use allswell_core::seal::{DataKey, Place, sealed_bytes};
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::batch::Logged;
-use crate::db::{Columns, FromColumns, Param, Reader, Row, Tx, in_scope, statements};
+use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
 use crate::{Error, Result};
 
 statements! {
     INSERT = "insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr,
                                  user_agent, body_bytes, body_id)
               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    BODY_INSERT = "insert into ping_bodies (check_id, n, sealed) values ($1, $2, $3) returning id";
+    // With its number taken beforehand: SQLite makes a table of its own for each answer of `returning`.
+    BODY_INSERT = "insert into ping_bodies (id, check_id, n, sealed) values ($1, $2, $3, $4)";
+    LAST_BODY = "select max(id) as last from ping_bodies";
     BODY = concat!("select b.sealed as sealed
               from pings p join ping_bodies b on b.id = p.body_id and b.check_id = p.check_id and b.n = p.n
               where p.check_id = $1 and p.n = $3 and ", in_scope!());
@@ -90,7 +92,7 @@ pub struct Ping<T = String> {
 
 impl<T: AsRef<str>> Ping<T> {
     /// The values of its row; `body` is that of its body.
-    pub(crate) fn values(&self, check: CheckId, body: Option<BodyId>) -> [Param<'_>; 13] {
+    pub(crate) fn values(&self, check: CheckId, body: Option<i64>) -> [Param<'_>; 13] {
         [
             check.into(),
             self.n.into(),
@@ -104,7 +106,7 @@ impl<T: AsRef<str>> Ping<T> {
             self.remote_addr.as_ref().map(AsRef::as_ref).into(),
             self.user_agent.as_ref().into(),
             self.body_bytes.into(),
-            body.map(|BodyId(id)| id).into(),
+            body.into(),
         ]
     }
 }
@@ -129,16 +131,6 @@ pub(crate) fn from_row(row: &Row) -> Result<Ping> {
     })
 }
 
-/// Where a body is stored.
-#[derive(Copy, Clone)]
-pub(crate) struct BodyId(i64);
-
-impl FromColumns for BodyId {
-    fn from_columns(row: &impl Columns) -> Result<Self> {
-        row.get("id").map(BodyId)
-    }
-}
-
 /// The row of a body, as associated data: check and number.
 fn body_row(check: CheckId, n: u64) -> [u8; 24] {
     let mut row = [0; 24];
@@ -156,15 +148,57 @@ fn body_place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
     }
 }
 
-pub(crate) fn seal_body(
-    key: &DataKey,
-    project: ProjectId,
-    check: CheckId,
-    n: u64,
-    body: &[u8],
-    dice: &mut Dice,
-) -> Vec<u8> {
-    key.seal(body_place(&body_row(check, n), project), body, dice)
+/// Sealed bodies of a batch, one behind the other: memory for each of them alone is what allocators are slow at, when what
+/// is taken is more than a kilobyte.
+#[derive(Default)]
+pub(crate) struct SealedBodies {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    expected: usize,
+}
+
+impl SealedBodies {
+    /// With room for the bodies of these pings.
+    pub(crate) fn with_room<'l>(pings: impl Iterator<Item = &'l Logged<'l>>) -> Self {
+        let mut bodies = 0;
+        let bytes = pings.filter(|logged| !logged.body.is_empty()).map(|logged| {
+            bodies += 1;
+            sealed_bytes(logged.body.len())
+        });
+        SealedBodies {
+            bytes: Vec::with_capacity(bytes.sum()),
+            ends: Vec::with_capacity(bodies),
+            expected: bodies,
+        }
+    }
+
+    pub(crate) fn seal(
+        &mut self,
+        key: &DataKey,
+        project: ProjectId,
+        check: CheckId,
+        logged: &Logged<'_>,
+        dice: &mut Dice,
+    ) {
+        let row = body_row(check, logged.ping.n);
+        key.seal_onto(&mut self.bytes, body_place(&row, project), logged.body, dice);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// For how many there is room.
+    pub(crate) fn expected(&self) -> usize {
+        self.expected
+    }
+
+    /// Each of them, in the order in which they were sealed.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut begin = 0;
+        self.ends.iter().map(move |end| {
+            let sealed = &self.bytes[begin..*end];
+            begin = *end;
+            sealed
+        })
+    }
 }
 
 impl Reader<'_> {
@@ -214,6 +248,18 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
+    /// So many numbers for bodies, in their order. On SQLite nobody else can take them until this transaction ends.
+    pub(crate) async fn body_ids(&mut self, wanted: usize) -> Result<Vec<i64>> {
+        if wanted == 0 || self.is_postgres() {
+            return self.body_ids_taken(wanted).await;
+        }
+        let last: Option<i64> = match self.first(&LAST_BODY, &[]).await? {
+            Some(row) => row.get("last")?,
+            None => None,
+        };
+        Ok((last.unwrap_or(0) + 1..).take(wanted).collect())
+    }
+
     /// Appends a ping and its body, if it has one.
     pub async fn ping_insert(
         &mut self,
@@ -227,9 +273,11 @@ impl Tx<'_> {
         let mut stored = None;
         if !body.is_empty() {
             let key: Arc<_> = self.data_key(project).await?;
-            let sealed = seal_body(&key, project, check, ping.n, body, dice);
-            let row = [check.into(), ping.n.into(), (&sealed).into()];
-            stored = self.decoded(&BODY_INSERT, &[row]).await?.pop();
+            let row = body_row(check, ping.n);
+            let sealed = key.seal(body_place(&row, project), body, dice);
+            stored = self.body_ids(1).await?.pop();
+            let row = [stored.into(), check.into(), ping.n.into(), (&sealed).into()];
+            self.run(&BODY_INSERT, &row).await?;
         }
         self.run(&INSERT, &ping.values(check, stored)).await.map(drop)
     }
@@ -240,19 +288,22 @@ impl Tx<'_> {
         logged: &[(ProjectId, CheckId, &Logged<'_>)],
         dice: &mut Dice,
     ) -> Result<()> {
-        let mut bodies = Vec::new();
-        for (project, check, Logged { ping, body }) in logged {
-            if !body.is_empty() {
-                let key = self.data_key(*project).await?;
-                let sealed = seal_body(&key, *project, *check, ping.n, body, dice);
-                bodies.push((check, ping.n, sealed));
-            }
+        let with_body = || logged.iter().filter(|(_, _, logged)| !logged.body.is_empty());
+        let mut sealed = SealedBodies::with_room(logged.iter().map(|(_, _, logged)| *logged));
+        for (project, check, logged) in with_body() {
+            let key = self.data_key(*project).await?;
+            sealed.seal(&key, *project, *check, logged, dice);
         }
-        let rows: Vec<[Param<'_>; 3]> = bodies
-            .iter()
-            .map(|(check, n, sealed)| [(**check).into(), (*n).into(), sealed.into()])
+        let ids = self.body_ids(sealed.expected()).await?;
+        let rows: Vec<[Param<'_>; 4]> = with_body()
+            .zip(sealed.iter())
+            .zip(&ids)
+            .map(|(((_, check, logged), sealed), id)| {
+                [(*id).into(), (*check).into(), logged.ping.n.into(), sealed.into()]
+            })
             .collect();
-        let mut stored = self.decoded::<BodyId, 3>(&BODY_INSERT, &rows).await?.into_iter();
+        self.run_each(&BODY_INSERT, &rows).await?;
+        let mut stored = ids.into_iter();
         let rows: Vec<_> = logged
             .iter()
             .map(|(_, check, Logged { ping, body })| {

@@ -1,5 +1,6 @@
 //! Who is asking: the peer, or whom a trusted proxy speaks for (DECISIONS 15).
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Network {
     }
 
     /// The scheme the client used: what a trusted proxy says, else `http`.
-    pub(crate) fn scheme(&self, peer: SocketAddr, headers: &HeaderMap) -> String {
+    pub(crate) fn scheme(&self, peer: SocketAddr, headers: &HeaderMap) -> Cow<'static, str> {
         let forwarded = headers
             .get("x-forwarded-proto")
             .filter(|_| self.trusts(peer.ip().to_canonical()));
@@ -65,9 +66,12 @@ impl Network {
             .unwrap_or_default();
         let plain = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
         if plain && scheme.len() <= limits::SCHEME_BYTES_MAX {
-            scheme.to_owned()
+            match ["https", "http"].iter().find(|known| scheme == **known) {
+                Some(known) => Cow::Borrowed(known),
+                None => Cow::Owned(scheme.to_owned()),
+            }
         } else {
-            "http".to_owned()
+            Cow::Borrowed("http")
         }
     }
 }

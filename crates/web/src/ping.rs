@@ -174,15 +174,10 @@ fn read(app: &App, parts: Parts, body: Bytes) -> Result<Arrival, Box<Away>> {
         action,
         rid: rid.flatten(),
         scheme: peer.map_or_else(
-            || "http".to_owned(),
+            || Cow::Borrowed("http"),
             |peer| app.network().scheme(peer, &parts.headers),
         ),
-        method: parts
-            .method
-            .as_str()
-            .chars()
-            .take(limits::METHOD_BYTES_MAX)
-            .collect(),
+        method: method_of(&parts.method),
         remote_addr: peer.and_then(|peer| app.network().claimed_address(peer, &parts.headers)),
         user_agent: cut_user_agent(&text_of(&parts.headers, &USER_AGENT)),
         body,
@@ -215,6 +210,17 @@ fn with_key(address: Address, headers: &HeaderMap) -> Address {
             Address::CheckWithKey(id, Secret::new(key.chars().take(PING_KEY_CHARS_MAX).collect()))
         }
         (address, _) => address,
+    }
+}
+
+/// The method, cut to what is kept of it. Those of nearly every ping need no memory.
+fn method_of(method: &Method) -> Cow<'static, str> {
+    match ["GET", "POST", "HEAD", "PUT"]
+        .iter()
+        .find(|known| method == **known)
+    {
+        Some(known) => Cow::Borrowed(known),
+        None => method.as_str().chars().take(limits::METHOD_BYTES_MAX).collect(),
     }
 }
 

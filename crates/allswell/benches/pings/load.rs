@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use allswell_core::chance::Dice;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -16,6 +17,8 @@ use crate::seed::Seeded;
 const ANSWER_BYTES_MAX: usize = 2048;
 /// Time in which an answer must come; a server that hangs is a wrong result.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Bodies that differ.
+const BODIES: u64 = 61;
 
 /// What is asked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -102,10 +105,10 @@ impl Load {
         let mut clients = self.connect(&epoll, mix.connections)?;
         let mut latencies = Vec::with_capacity(1 << 20);
         let mut refused = 0;
-        let mut bytes = template(mix.request);
+        let mut templates = templates(mix.request);
         let begun = Instant::now();
         for client in &mut clients {
-            client.ask(mix.request, self.roll(), mix.seeded, &mut bytes)?;
+            client.ask(mix.request, self.roll(), mix.seeded, &mut templates)?;
         }
         let mut open = clients.len();
         let mut events = Vec::with_capacity(clients.len());
@@ -137,7 +140,7 @@ impl Load {
                 }
                 if going(now - begun) {
                     let check = self.roll();
-                    clients[number].ask(mix.request, check, mix.seeded, &mut bytes)?;
+                    clients[number].ask(mix.request, check, mix.seeded, &mut templates)?;
                 } else {
                     open -= 1;
                 }
@@ -182,24 +185,79 @@ impl Load {
     }
 }
 
-/// The bytes of a request; the check's id is put over the zeros.
-fn template(request: Request) -> Vec<u8> {
+/// The bytes of a request, once for each of some bodies; the check's id is put over the zeros.
+fn templates(request: Request) -> Vec<Vec<u8>> {
     const ID: &str = "00000000-0000-0000-0000-000000000000";
     let rest = "HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: allswell-bench\r\n";
-    let head = match request {
-        Request::Empty => format!("GET /healthz {rest}\r\n"),
-        Request::Ping(0) => format!("GET /ping/{ID} {rest}\r\n"),
-        Request::Ping(bytes) => format!("POST /ping/{ID} {rest}content-length: {bytes}\r\n\r\n"),
-    };
-    let mut request_bytes = head.into_bytes();
-    if let Request::Ping(bytes) = request {
-        request_bytes.extend(std::iter::repeat_n(b'x', bytes));
+    match request {
+        Request::Empty => vec![format!("GET /healthz {rest}\r\n").into_bytes()],
+        Request::Ping(0) => vec![format!("GET /ping/{ID} {rest}\r\n").into_bytes()],
+        Request::Ping(bytes) => (0..BODIES)
+            .map(|number| {
+                let head = format!("POST /ping/{ID} {rest}content-length: {bytes}\r\n\r\n");
+                [head.as_bytes(), &log_text(number, bytes)].concat()
+            })
+            .collect(),
     }
-    request_bytes
+}
+
+/// The end of a job's log, as people send it along: times, names, sizes, no two lines alike. A body of one byte over and over
+/// would flatter whatever makes bodies smaller.
+fn log_text(number: u64, bytes: usize) -> Vec<u8> {
+    const DIRS: [&str; 6] = [
+        "etc",
+        "home/anna",
+        "srv/git",
+        "var/lib/mysql",
+        "var/mail",
+        "opt/shop/media",
+    ];
+    let mut dice = Dice::from_number(number);
+    let mut text = String::new();
+    let (mut secs, host) = (dice.below(80_000), dice.below(200));
+    while text.len() < bytes {
+        secs += dice.below(9);
+        let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
+        let at = format!(
+            "2026-11-23T{hour:02}:{minute:02}:{second:02}.{:06}Z",
+            dice.below(1_000_000)
+        );
+        let (dir, id, size) = (
+            DIRS[dice.below(6) as usize],
+            dice.below(u32::MAX),
+            dice.below(900_000_000),
+        );
+        text += &match dice.below(5) {
+            0 => format!(
+                "{at} INFO  node-{host} backup[{}]: scanning /{dir}\n",
+                id % 30_000
+            ),
+            1 => format!("{at} INFO  node-{host} backup: chunk {id:08x}{size:08x} is new, {size} bytes\n"),
+            2 => format!("{at} WARN  node-{host} backup: /{dir}/{id:x}.tmp vanished before it was read\n"),
+            3 => format!(
+                "{at} DEBUG node-{host} pool: connection {id} took {} ms\n",
+                size % 10_000
+            ),
+            _ => format!(
+                "{at} INFO  node-{host} backup: /{dir}: {} files, {size} bytes in {} s\n",
+                id % 90_000,
+                id % 300
+            ),
+        };
+    }
+    text.truncate(bytes);
+    text.into_bytes()
 }
 
 impl Client {
-    fn ask(&mut self, request: Request, check: usize, seeded: &Seeded, bytes: &mut [u8]) -> Result<()> {
+    fn ask(
+        &mut self,
+        request: Request,
+        check: usize,
+        seeded: &Seeded,
+        templates: &mut [Vec<u8>],
+    ) -> Result<()> {
+        let bytes = &mut templates[check % templates.len()];
         let at = match request {
             Request::Empty => None,
             Request::Ping(0) => Some("GET /ping/".len()),

@@ -6,6 +6,7 @@
 mod batch;
 mod rules;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,9 +103,9 @@ pub struct Arrival {
     /// Its run id.
     pub rid: Option<Uuid>,
     /// `http` or `https`, as the client saw it.
-    pub scheme: String,
+    pub scheme: Cow<'static, str>,
     /// The request method.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Where it came from.
     pub remote_addr: Option<String>,
     /// The client's name for itself, already cut.

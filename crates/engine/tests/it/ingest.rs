@@ -21,8 +21,8 @@ async fn a_ping_that_was_answered_can_be_read() {
         at: after(5),
         action: Action::Exit(3),
         rid: Some(Uuid::from_u128(9)),
-        scheme: "http".to_owned(),
-        method: "POST".to_owned(),
+        scheme: "http".into(),
+        method: "POST".into(),
         remote_addr: None,
         user_agent: "ü".to_owned(),
         body: Bytes::from_static(b"disk full"),
@@ -334,7 +334,7 @@ async fn the_filters_of_a_check_say_what_a_ping_says() {
         ("post", b"ERROR", Kind::Ignored),
     ];
     let arrivals = cases.map(|(method, body, _)| Arrival {
-        method: method.to_owned(),
+        method: method.into(),
         body: Bytes::from_static(body),
         ..to(id)
     });

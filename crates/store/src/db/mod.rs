@@ -19,6 +19,7 @@ pub(crate) use row::{Columns, FromColumns, FromValue, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use crate::Result;
+use crate::batch::FreeBodyIds;
 use crate::vault::{Learnt, Vault};
 
 /// A borrowed connection.
@@ -69,6 +70,14 @@ impl<'c> Reader<'c> {
         matches!(self.conn, Conn::Postgres(_))
     }
 
+    /// The numbers for bodies that this process holds; only on PostgreSQL are they taken beforehand.
+    pub(crate) fn free_body_ids(&self) -> Option<Arc<FreeBodyIds>> {
+        match &self.conn {
+            Conn::Postgres(session) => Some(session.free_body_ids()),
+            Conn::Sqlite(_) | Conn::Scripted(..) => None,
+        }
+    }
+
     /// All rows of a statement.
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {
@@ -89,7 +98,14 @@ impl<'c> Reader<'c> {
     ) -> Result<Vec<T>> {
         match &mut self.conn {
             Conn::Sqlite(conn) => sqlite::decoded(conn, stmt, sets),
-            _ => {
+            Conn::Postgres(session) => {
+                let mut found = Vec::new();
+                for params in sets {
+                    found.append(&mut session.decoded(stmt, params).await?);
+                }
+                Ok(found)
+            }
+            Conn::Scripted(..) => {
                 let mut found = Vec::new();
                 for params in sets {
                     for row in self.all(stmt, params).await? {

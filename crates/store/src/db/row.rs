@@ -55,6 +55,16 @@ pub(crate) enum Look<'v> {
 }
 
 impl Look<'_> {
+    /// A copy that outlives the row.
+    pub(crate) fn kept(self) -> Value {
+        match self {
+            Look::Null => Value::Null,
+            Look::Integer(number) => Value::Integer(number),
+            Look::Text(text) => Value::Text(text.into_owned()),
+            Look::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Look::Null => "null",

@@ -3,6 +3,7 @@
 use allswell_core::chance::Dice;
 use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
+use allswell_store::batch::{Changed, Logged};
 use allswell_store::pings::Ping;
 use allswell_store::{Error, Store};
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use crate::kit::{House, NOW, after, on_each_database, ping, rows};
 on_each_database!(
     pings_come_back_newest_first_as_they_were_written,
     every_byte_survives_in_a_body,
+    each_ping_of_many_finds_its_own_body,
     an_empty_body_is_no_body,
     the_start_of_a_run_is_found_before_its_end,
     charlie_sees_no_ping_of_alice,
@@ -175,4 +177,61 @@ async fn a_log_is_marked_once(store: &Store) {
             .expect("a mark");
     }
     assert_eq!(rows(store).await["prune_due"], 1);
+}
+
+/// Enough bodies that their numbers are taken from PostgreSQL several times, in batches that end in the middle of what was
+/// taken, some of them of pings without any.
+async fn each_ping_of_many_finds_its_own_body(store: &Store) {
+    let mut house = build(store).await;
+    let (scope, id) = (house.alice.scope(), Dice::from_number(50).id());
+    let (batches, size) = (5, 500);
+    let body_of = |n: u64| match n % 7 {
+        0 => Vec::new(),
+        _ => n.to_string().repeat(3).into_bytes(),
+    };
+    for batch in 0..batches {
+        let mut dice = house.dice.fork();
+        let write = async move |tx: &mut allswell_store::Tx<'_>| {
+            let mut check = tx.check(scope, id).await?.expect("it is there");
+            let pings = (1..=size).map(|k| ping(batch * size + k, NOW));
+            let pings: Vec<(Ping, Vec<u8>)> = pings.map(|ping| (ping.clone(), body_of(ping.n))).collect();
+            let logged = pings.iter().map(|(ping, body)| Logged {
+                ping: borrowed(ping),
+                body,
+            });
+            let mut changed = [Changed {
+                deadline: check.deadline,
+                pings: logged.collect(),
+                check: &mut check,
+                exact: false,
+            }];
+            tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+                .await
+        };
+        assert_eq!(house.store.write(write).await.expect("a batch"), [id]);
+    }
+    let read = async move |reader: &mut allswell_store::Reader<'_>| {
+        for n in 1..=batches * size {
+            let body = Some(body_of(n)).filter(|body| !body.is_empty());
+            assert_eq!(reader.ping_body(scope, id, n).await?, body, "ping {n}");
+        }
+        Ok::<_, Error>(())
+    };
+    store.read(read).await.expect("a read");
+}
+
+fn borrowed(ping: &Ping) -> Ping<&str> {
+    Ping {
+        n: ping.n,
+        at: ping.at,
+        kind: ping.kind,
+        source: ping.source,
+        exit_status: ping.exit_status,
+        rid: ping.rid,
+        scheme: &ping.scheme,
+        method: &ping.method,
+        remote_addr: ping.remote_addr.as_deref(),
+        user_agent: &ping.user_agent,
+        body_bytes: ping.body_bytes,
+    }
 }

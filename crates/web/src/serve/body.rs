@@ -6,7 +6,8 @@
 //! connection's buffer; a few bytes in a queue must not pin all of it.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -54,9 +55,7 @@ pub async fn read_cut(body: Body, keep: usize, drain: usize, within: Duration) -
             finished: true,
         });
     }
-    timeout(within, cut(body, keep, drain))
-        .await
-        .unwrap_or(Err(BodyError::TimedOut))
+    bounded(within, cut(body, keep, drain)).await
 }
 
 /// The whole body, in `within`, or `TooLarge` as soon as it is known to be above `max` bytes: from its declared
@@ -68,9 +67,30 @@ pub async fn read_whole(body: Body, max: usize, within: Duration) -> Result<Byte
     if body.size_hint().lower() > max as u64 {
         return Err(BodyError::TooLarge { max });
     }
-    timeout(within, whole(body, max))
-        .await
-        .unwrap_or(Err(BodyError::TimedOut))
+    bounded(within, whole(body, max)).await
+}
+
+/// Reads, in `within`. A short body has mostly come with its head, and hyper hands it over when it is asked a second time: a
+/// timer is set only where that was not enough.
+async fn bounded<T>(
+    within: Duration,
+    reading: impl Future<Output = Result<T, BodyError>>,
+) -> Result<T, BodyError> {
+    let mut reading = pin!(reading);
+    let mut asked = false;
+    let at_hand = poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            asked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match at_hand.await {
+        Some(read) => read,
+        None => timeout(within, reading).await.unwrap_or(Err(BodyError::TimedOut)),
+    }
 }
 
 async fn cut(mut body: Body, keep: usize, drain: usize) -> Result<Cut, BodyError> {
@@ -154,6 +174,11 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::task::Context;
+
+    use http_body::Frame;
+
     use super::*;
 
     #[test]
@@ -163,6 +188,35 @@ mod tests {
         assert_eq!(taken, [300, 300, 300, 100, 0]);
         assert_eq!(kept.bytes.capacity(), 1000);
         assert_eq!(kept.into_bytes().len(), 1000);
+    }
+
+    /// A body that comes when it is asked for the so-many-th time, and wakes nobody until then.
+    struct Late(usize);
+
+    impl http_body::Body for Late {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 = self.0.wrapping_sub(1);
+            match self.0 {
+                0 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"ok"))))),
+                usize::MAX => Poll::Ready(None),
+                _ => Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_asked_for_twice_and_then_has_its_time() {
+        let read = async |asked| read_cut(Body::new(Late(asked)), 100, 100, Duration::ZERO).await;
+        for asked in [1, 2] {
+            assert_eq!(read(asked).await.expect("it is at hand").bytes, "ok", "{asked}");
+        }
+        assert!(matches!(read(9).await, Err(BodyError::TimedOut)));
     }
 
     #[test]

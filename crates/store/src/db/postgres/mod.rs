@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use server::{Server, Tls, TlsMode};
 pub(crate) use session::{Mode, Session};
 
+use crate::batch::FreeBodyIds;
 use crate::{Error, Result};
 
 /// Streams of commits for pings. While one waits for its flush, the others keep the server at work; more of them make
@@ -35,6 +36,7 @@ pub(crate) struct Postgres {
     pings: Pool,
     server: Arc<Server>,
     tls: MakeRustlsConnect,
+    free_body_ids: Arc<FreeBodyIds>,
 }
 
 impl Postgres {
@@ -63,6 +65,7 @@ impl Postgres {
             pings: pool(PING_CONNECTIONS, PINGS)?,
             server: Arc::new(server.clone()),
             tls,
+            free_body_ids: Arc::default(),
         })
     }
 
@@ -90,7 +93,7 @@ impl Postgres {
         let patience = server.statement + server.acquire;
         let conn = self.pings.get().await.map_err(no_connection)?;
         let session = Session::begin_later(conn, Mode::Write, server.prepare, server.statement, patience);
-        Ok(session.with_spare(&self.pings))
+        Ok(session.with_spare(&self.pings).sharing(&self.free_body_ids))
     }
 
     async fn begin_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {
@@ -102,7 +105,7 @@ impl Postgres {
             let conn = pool.get().await.map_err(no_connection)?;
             match Session::begin(conn, mode, server.prepare, server.statement, patience).await {
                 Err(Error::Unavailable(_)) if pool.status().available > 0 => {}
-                other => return other,
+                other => return other.map(|session| session.sharing(&self.free_body_ids)),
             }
         }
         Err(Error::Unavailable("every connection is broken".to_owned()))

@@ -4,6 +4,7 @@
 //! not ended is taken back by a task of its own, and a connection that does not answer in time is thrown away.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,11 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::server::session_settings;
-use crate::db::row::{Param, Row, Value};
+use crate::batch::FreeBodyIds;
+use crate::db::row::{Columns, FromColumns, FromValue, Look, Param, Row, place_of};
 use crate::db::stmt::Stmt;
 use crate::{Error, Result};
 
@@ -37,6 +39,7 @@ pub(crate) struct Session {
     spare: Option<Pool>,
     /// Words for other nodes, said with the commit.
     nudges: Vec<&'static str>,
+    free_body_ids: Arc<FreeBodyIds>,
 }
 
 /// What a transaction may do.
@@ -78,7 +81,18 @@ impl Session {
             collided: AtomicBool::new(false),
             spare: None,
             nudges: Vec::new(),
+            free_body_ids: Arc::default(),
         }
+    }
+
+    /// Takes numbers for bodies out of what the whole process holds.
+    pub(super) fn sharing(mut self, free: &Arc<FreeBodyIds>) -> Self {
+        self.free_body_ids = Arc::clone(free);
+        self
+    }
+
+    pub(crate) fn free_body_ids(&self) -> Arc<FreeBodyIds> {
+        Arc::clone(&self.free_body_ids)
     }
 
     /// Takes another connection of this pool if its own turns out to be dead when the first statement is asked.
@@ -163,6 +177,33 @@ impl Session {
     }
 
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let rows = self.rows(stmt, params).await?;
+        let columns = columns(stmt, &rows);
+        rows.iter()
+            .map(|row| {
+                let values = (0..columns.len()).map(|index| look(row, index).map(Look::kept));
+                Ok(Row::new(Arc::clone(&columns), values.collect::<Result<_>>()?))
+            })
+            .collect()
+    }
+
+    /// What each row of a statement is, made of it as it came.
+    pub(crate) async fn decoded<T: FromColumns>(
+        &mut self,
+        stmt: &'static Stmt,
+        params: &[Param<'_>],
+    ) -> Result<Vec<T>> {
+        let rows = self.rows(stmt, params).await?;
+        let columns = columns(stmt, &rows);
+        let held = |row| Held {
+            row,
+            columns: &columns,
+            next: Cell::new(0),
+        };
+        rows.iter().map(|row| T::from_columns(&held(row))).collect()
+    }
+
+    async fn rows(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<tokio_postgres::Row>> {
         let tries = self.tries();
         for _ in 1..tries {
             match self.ask(stmt, params).await {
@@ -193,34 +234,18 @@ impl Session {
         }
     }
 
-    async fn ask(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
+    async fn ask(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<tokio_postgres::Row>> {
         let conn = self.conn()?;
-        let rows = if self.prepare {
+        if self.prepare {
             self.bounded(async {
                 let prepared = conn.prepare_cached(stmt.postgres()).await?;
                 conn.query(&prepared, &values(params)).await
             })
-            .await?
+            .await
         } else {
             self.bounded(conn.query_typed(stmt.postgres(), &typed(params)))
-                .await?
-        };
-        let Some(first) = rows.first() else {
-            return Ok(Vec::new());
-        };
-        let columns = stmt.columns(|| {
-            first
-                .columns()
-                .iter()
-                .map(|column| column.name().to_owned())
-                .collect()
-        });
-        rows.iter()
-            .map(|row| {
-                let values = (0..columns.len()).map(|index| value(row, index));
-                Ok(Row::new(Arc::clone(&columns), values.collect::<Result<_>>()?))
-            })
-            .collect()
+                .await
+        }
     }
 
     async fn change(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
@@ -430,28 +455,71 @@ fn without_zero(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn value(row: &tokio_postgres::Row, index: usize) -> Result<Value> {
+/// The names of the columns; without a row nobody asks for them.
+fn columns(stmt: &'static Stmt, rows: &[tokio_postgres::Row]) -> Arc<[String]> {
+    let Some(first) = rows.first() else {
+        return Arc::default();
+    };
+    stmt.columns(|| {
+        let names = first.columns().iter().map(|column| column.name().to_owned());
+        names.collect()
+    })
+}
+
+/// A row as it came, of which nothing was copied yet.
+struct Held<'r> {
+    row: &'r tokio_postgres::Row,
+    columns: &'r [String],
+    next: Cell<usize>,
+}
+
+impl Columns for Held<'_> {
+    fn get<T: FromValue>(&self, column: &str) -> Result<T> {
+        let index = place_of(self.columns, column, self.next.get())?;
+        self.next.set(index + 1);
+        look(self.row, index)?.read(column)
+    }
+}
+
+/// The bytes of an id.
+struct IdBytes<'r>(&'r [u8]);
+
+impl<'r> FromSql<'r> for IdBytes<'r> {
+    fn from_sql(
+        _: &Type,
+        bytes: &'r [u8],
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(IdBytes(bytes))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::UUID
+    }
+}
+
+fn look(row: &tokio_postgres::Row, index: usize) -> Result<Look<'_>> {
     let ty = row.columns()[index].type_();
-    let value = if *ty == Type::INT8 {
-        row.try_get::<_, Option<i64>>(index)?.map(Value::Integer)
+    let look = if *ty == Type::INT8 {
+        row.try_get::<_, Option<i64>>(index)?.map(Look::Integer)
     } else if *ty == Type::INT4 {
         row.try_get::<_, Option<i32>>(index)?
-            .map(|number| Value::Integer(number.into()))
+            .map(|number| Look::Integer(number.into()))
     } else if *ty == Type::BOOL {
         row.try_get::<_, Option<bool>>(index)?
-            .map(|truth| Value::Integer(truth.into()))
+            .map(|truth| Look::Integer(truth.into()))
     } else if *ty == Type::TEXT {
-        row.try_get::<_, Option<String>>(index)?.map(Value::Text)
+        row.try_get::<_, Option<&str>>(index)?
+            .map(|text| Look::Text(text.into()))
     } else if *ty == Type::BYTEA {
-        row.try_get::<_, Option<Vec<u8>>>(index)?.map(Value::Bytes)
+        row.try_get::<_, Option<&[u8]>>(index)?.map(Look::Bytes)
     } else if *ty == Type::UUID {
-        row.try_get::<_, Option<uuid::Uuid>>(index)?
-            .map(|id| Value::Bytes(id.as_bytes().to_vec()))
+        row.try_get::<_, Option<IdBytes<'_>>>(index)?
+            .map(|IdBytes(bytes)| Look::Bytes(bytes))
     } else {
         return Err(Error::Internal(format!(
             "a result has the type {}, which the store does not know",
             ty.name()
         )));
     };
-    Ok(value.unwrap_or(Value::Null))
+    Ok(look.unwrap_or(Look::Null))
 }
