@@ -1,7 +1,8 @@
 """How fast alerts leave: beside projects whose targets never answer, idle, in bulk, and after a crash.
 
     target/venv/bin/python tests/delivery_speed.py [--database postgres] [--small] [--only slow,crowd,idle,bulk,flight]
-                                                   [--connections N]                  (or `make bench-delivery`)
+                                                   [--connections N] [--postgres-set NAME=VALUE]
+                                                                                      (or `make bench-delivery`)
 
 Each scenario starts a server of its own, on loopback, with a receiver in this process: so load, receiver and server
 share the machine. A figure outside its bound fails the run; `--small` has the small forms of `delivery.md` section 5.
@@ -390,12 +391,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--connections", default="5", help="of the pool of PostgreSQL")
+    parser.add_argument("--postgres-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the cluster")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", default=",".join(SCENARIOS))
     arguments = parser.parse_args()
     fine = True
+    cluster_settings = dict(setting.split("=", 1) for setting in arguments.postgres_set)
     for name in arguments.only.split(","):
-        with stored_on(arguments.database) as stored:
+        with stored_on(arguments.database, cluster_settings=cluster_settings) as stored:
             settings = {
                 "OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false", "LIMITS_API_PER_KEY": "1000000",
                 "DATABASE_CONNECTIONS": arguments.connections, **stored.settings, **SETTINGS.get(name, {}),
