@@ -25,6 +25,9 @@ use crate::{Due, record, set_back};
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between. Of the time that one
 /// takes much is its flush, so fewer would make the storm longer and the pings' waiting hardly shorter.
 const BATCH: i64 = 500;
+/// Batches of a crowd that one of the sweeps beside each other looks at in a step: few enough that the node says in between
+/// that it is awake.
+const LANE_BATCHES: usize = 4;
 /// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
 /// it saves a commit for each batch.
 const FRESH: Span = Span::from_secs(1);
@@ -155,20 +158,41 @@ impl Sweep {
         Ok(Some(now + MARK_EVERY))
     }
 
-    /// Looks at a batch; at two beside each other where a crowd fell silent and the database takes several writers.
-    /// While one of them decides or waits for its flush, the server works for the other.
-    async fn batches(&self, now: Timestamp) -> Result<usize> {
-        let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
-            let (one, other) = tokio::join!(self.batch(now, true), self.batch(now, false));
-            one? + other?
-        } else {
-            self.batch(now, true).await?
-        };
-        self.crowd.store(looked_at as i64 >= BATCH, Ordering::Relaxed);
-        Ok(looked_at)
+    /// Looks at a batch; where a crowd fell silent and the database takes several writers, at some beside each other. While
+    /// one of them decides or waits for its flush, the server works for the others. `true` if more may be due.
+    async fn batches(&self, now: Timestamp) -> Result<(usize, bool)> {
+        if !self.crowd.load(Ordering::Relaxed) || !self.store.may_be_shared() {
+            let looked_at = self.batch(now, true).await?;
+            let more = looked_at as i64 >= BATCH;
+            self.crowd.store(more, Ordering::Relaxed);
+            return Ok((looked_at, more));
+        }
+        let lanes = tokio::join!(self.lane(now, true), self.lane(now, false), self.lane(now, false));
+        let mut looked_at = 0;
+        let mut more = false;
+        for lane in [lanes.0, lanes.1, lanes.2] {
+            let (count, is_full) = lane?;
+            looked_at += count;
+            more |= is_full;
+        }
+        self.crowd.store(more, Ordering::Relaxed);
+        Ok((looked_at, more))
     }
 
-    /// Looks at a batch in one transaction. One of two beside each other notes the node's own check too: the second would
+    /// Looks at some batches one after the other, without waiting for those beside it.
+    async fn lane(&self, now: Timestamp, with_ourselves: bool) -> Result<(usize, bool)> {
+        let mut looked_at = 0;
+        for _ in 0..LANE_BATCHES {
+            let count = self.batch(now, with_ourselves).await?;
+            looked_at += count;
+            if (count as i64) < BATCH {
+                return Ok((looked_at, false));
+            }
+        }
+        Ok((looked_at, true))
+    }
+
+    /// Looks at a batch in one transaction. One of those beside each other notes the node's own check too: the others would
     /// only wait for the row.
     async fn batch(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
         let (node, dice, zones) = (self.node, self.dice.lock().await.fork(), self.zones.clone());
@@ -277,11 +301,12 @@ impl Step for Sweep {
         let swept = match self.batches(judged).await {
             Err(error) if !error.is_passing() => {
                 tracing::warn!("a sweep failed and is done check by check: {error}");
-                self.one_by_one(judged).await
+                let looked_at = self.one_by_one(judged).await;
+                looked_at.map(|count| (count, count as i64 >= BATCH))
             }
             other => other,
         };
-        let looked_at = match swept {
+        let (looked_at, more) = match swept {
             // Nothing of it was done, and nothing is wrong with any check: whoever was in the way has ended by now.
             Err(Error::Collided(why)) => {
                 tracing::info!("a sweep met another transaction and begins again: {why}");
@@ -289,7 +314,7 @@ impl Step for Sweep {
             }
             other => other?,
         };
-        if looked_at as i64 >= BATCH {
+        if more {
             return Ok(Due::Now);
         }
         let next = self.next().await?;
