@@ -6,7 +6,7 @@ use allswell_core::delivery;
 use allswell_core::flip::Flip;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::{Schedule, Zones};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::news::{News, Promise};
 use allswell_store::{Error, Result, Tx};
@@ -34,13 +34,19 @@ pub async fn write_flip(
     now: Timestamp,
     dice: &mut Dice,
 ) -> Result<usize> {
-    tx.flip_insert(check, flip, now).await?;
+    let system = SystemScope::engine();
+    let news = News {
+        check,
+        flip,
+        noticed_at: now,
+    };
+    tx.flip_insert(system, check, flip, now).await?;
     let mut promised = 0;
     if delivery::is_news(flip) {
-        let routes = tx.routes(check.id).await?;
+        let routes = tx.routes(system, check.id).await?;
         for owed in delivery::owed(flip, &routes, now) {
-            tx.delivery_insert(check, flip, &owed, dice.id_at(now), now)
-                .await?;
+            let id = dice.id_at(now);
+            tx.delivery_insert(system, &Promise { news, owed, id }).await?;
             promised += 1;
         }
     }
@@ -75,7 +81,7 @@ async fn write_round(tx: &mut Tx<'_>, news: &[News<'_>], dice: &mut Dice) -> Res
         .filter(|one| delivery::is_news(one.flip))
         .collect();
     let promised = write_promises(tx, &told, dice).await?;
-    tx.flips_insert(news).await?;
+    tx.flips_insert(SystemScope::engine(), news).await?;
     Ok(promised)
 }
 
@@ -85,7 +91,7 @@ async fn write_promises(tx: &mut Tx<'_>, told: &[News<'_>], dice: &mut Dice) -> 
         return Ok(0);
     }
     let checks: Vec<CheckId> = told.iter().map(|one| one.check.id).collect();
-    let routes = tx.routes_of(&checks).await?;
+    let routes = tx.routes_of(SystemScope::engine(), &checks).await?;
     let mut promises = Vec::new();
     for news in told {
         let routes = routes.get(&news.check.id).map(Vec::as_slice).unwrap_or_default();
@@ -98,7 +104,7 @@ async fn write_promises(tx: &mut Tx<'_>, told: &[News<'_>], dice: &mut Dice) -> 
             });
         }
     }
-    tx.deliveries_insert(&promises).await?;
+    tx.deliveries_insert(SystemScope::engine(), &promises).await?;
     Ok(promises.len())
 }
 
@@ -118,7 +124,10 @@ pub async fn apply_and_save(
     let paused_until = check.state.paused_until;
     let decision = decide(&plan, &check.state, event, now);
     check.state = decision.state;
-    if !tx.check_save_state_and_deadline(check, decision.deadline).await? {
+    if !tx
+        .check_save_state_and_deadline(SystemScope::engine(), check, decision.deadline)
+        .await?
+    {
         return Err(Error::Conflict(format!(
             "check {} was changed by another writer",
             check.id
@@ -129,8 +138,9 @@ pub async fn apply_and_save(
         None => {
             // No flip tells those who listen that a pause ends at another time.
             if check.state.status == Status::Paused && check.state.paused_until != paused_until {
-                let seq = tx.change_next(ProjectScope::granted(check.project)).await?;
-                tx.check_mark_changed(check, seq).await?;
+                let scope = ProjectScope::granted(check.project);
+                let seq = tx.change_next(scope).await?;
+                tx.check_mark_changed(scope, check, seq).await?;
             }
             0
         }

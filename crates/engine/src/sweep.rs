@@ -390,7 +390,7 @@ async fn sweep(
     // Somebody else may have pinged or swept one since it was read: then it is theirs, and looked at again if it is still
     // due.
     let saved: HashSet<CheckId> = tx
-        .batch_save(&mut changed, &mut dice)
+        .batch_save(SystemScope::engine(), &mut changed, &mut dice)
         .await?
         .into_iter()
         .collect();

@@ -157,9 +157,10 @@ impl World {
         self.models.insert(id, model);
         let store = self.builder.1.clone();
         let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
+        let scope = ProjectScope::granted(check.project);
         let write = store.write(async move |tx| {
-            tx.check_insert(&check).await?;
-            tx.check_set_channels(check.id, &ids).await
+            tx.check_insert(scope, &check).await?;
+            tx.check_set_channels(scope, check.id, &ids).await
         });
         self.db.settle(self.builder.0, write).expect("a check");
         id

@@ -401,12 +401,12 @@ async fn act(
         }
         Deed::Edit(settings, channels) => {
             check.settings = (**settings).clone();
-            tx.check_save_settings(&check).await?;
+            tx.check_save_settings(scope, &check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, at, &mut dice, &zones).await?;
             let channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
-            tx.check_set_channels(check.id, &channels).await?;
+            tx.check_set_channels(scope, check.id, &channels).await?;
             let seq = tx.change_next(scope).await?;
-            tx.check_mark_changed(&check, seq).await?;
+            tx.check_mark_changed(scope, &check, seq).await?;
         }
     }
     notes.lock().expect("nobody panics with it").push(note);

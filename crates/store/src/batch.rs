@@ -183,7 +183,12 @@ impl Reader<'_> {
 impl Tx<'_> {
     /// Writes checks and their pings, each check only if nobody changed it since it was read. Gives the ids of those
     /// that were written; of the others nothing was.
-    pub async fn batch_save(&mut self, changed: &mut [Changed<'_>], dice: &mut Dice) -> Result<Vec<CheckId>> {
+    pub async fn batch_save(
+        &mut self,
+        _: SystemScope,
+        changed: &mut [Changed<'_>],
+        dice: &mut Dice,
+    ) -> Result<Vec<CheckId>> {
         // In the order of their ids, so that two nodes wait for each other's rows in one direction.
         changed.sort_by_key(|changed| changed.check.id);
         if self.is_postgres() {

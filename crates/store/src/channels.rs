@@ -3,7 +3,7 @@
 use allswell_core::chance::Dice;
 use allswell_core::delivery::Route;
 use allswell_core::id::{ChannelId, CheckId, ProjectId};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::Place;
 use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
@@ -143,7 +143,7 @@ impl Reader<'_> {
     }
 
     /// What routing needs to know of the channels a check tells.
-    pub async fn routes(&mut self, check: CheckId) -> Result<Vec<Route>> {
+    pub async fn routes(&mut self, _: SystemScope, check: CheckId) -> Result<Vec<Route>> {
         let rows = self.all(&ROUTES, &[check.into()]).await?;
         let route = |row: &Row| {
             Ok(Route {

@@ -76,22 +76,23 @@ statements! {
             flip_count = $10, excused_until = $11, pings_not_kept = $12, last_success_at = $13, paused_until = $14,
             last_alive_at = $15, deadline = $16
         where id = $1 and version = $2 and deleted_at is null";
-    SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1";
+    SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1 and project_id = $3";
     SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
             post_only = $7, manual_resume = $8, filter_http_body = $9, filter_subject = $10, filter_body = $11,
             filter_default_fail = $12, start_keywords = $13, success_keywords = $14, failure_keywords = $15,
             name = $16, slug = $17, tags = $18, description = $19,
             rules = $20, rules_state = case when $21 then rules_state end
-        where id = $1";
+        where id = $1 and project_id = $22";
     DELETE_SOFTLY = "update checks set deleted_at = $3, deadline = null, version = version + 1
         where id = $1 and project_id = $2 and deleted_at is null";
-    TAGS_DELETE = "delete from check_tags where check_id = $1";
+    TAGS_DELETE = "delete from check_tags where check_id = $1 and project_id = $2";
     TAG_INSERT = "insert into check_tags (check_id, tag, project_id, created_at) values ($1, $2, $3, $4)";
-    CHANNELS_DELETE = "delete from check_channels where check_id = $1";
+    CHANNELS_DELETE = "delete from check_channels where check_id = $1
+        and exists (select 1 from checks c where c.id = $1 and c.project_id = $2)";
     // Inserts nothing for a channel of another project.
     CHANNEL_INSERT = "insert into check_channels (check_id, channel_id)
         select c.id, ch.id from checks c join channels ch on ch.project_id = c.project_id
-        where c.id = $1 and ch.id = $2 and ch.deleted_at is null";
+        where c.id = $1 and ch.id = $2 and c.project_id = $3 and ch.deleted_at is null";
     CHANNELS_OF_CHECK = concat!("select cc.channel_id as channel_id
         from check_channels cc join channels ch on ch.id = cc.channel_id
         where cc.check_id = $1 and ch.deleted_at is null and ", in_scope!(), " order by cc.channel_id");
@@ -382,6 +383,18 @@ impl Reader<'_> {
     }
 }
 
+/// What a write stops at that was handed the check of another project.
+fn in_project(scope: ProjectScope, check: &Check) -> Result<()> {
+    if check.project == scope.project() {
+        return Ok(());
+    }
+    let project = scope.project();
+    Err(Error::Conflict(format!(
+        "check {} is not of project {project}",
+        check.id
+    )))
+}
+
 impl Tx<'_> {
     /// [`Reader::checks_due`], but for those that another transaction has taken or is changing; they are this one's until
     /// it ends.
@@ -405,9 +418,10 @@ impl Tx<'_> {
         self.first(&LOCK, &values).await.map(drop)
     }
 
-    /// Writes a new check with its tags.
-    pub async fn check_insert(&mut self, check: &Check) -> Result<()> {
-        let seq = self.change_next(ProjectScope::granted(check.project)).await?;
+    /// Writes a new check with its tags. `Conflict` if it is of another project.
+    pub async fn check_insert(&mut self, scope: ProjectScope, check: &Check) -> Result<()> {
+        in_project(scope, check)?;
+        let seq = self.change_next(scope).await?;
         let (settings, state) = (&check.settings, &check.state);
         let (timing, filters) = (&settings.timing, &settings.filters);
         let (rules, recent) = (settings.rules.to_stored(), state.recent.to_stored());
@@ -462,7 +476,12 @@ impl Tx<'_> {
     ///
     /// `deadline` is the true one. The stored wake-up may be earlier, so one that only moves away is left alone: the
     /// sweep will look, and move on (spec/stack.md B.2).
-    pub async fn check_save_state(&mut self, check: &mut Check, deadline: Option<Timestamp>) -> Result<bool> {
+    pub async fn check_save_state(
+        &mut self,
+        system: SystemScope,
+        check: &mut Check,
+        deadline: Option<Timestamp>,
+    ) -> Result<bool> {
         let may_stay = match (check.deadline, deadline) {
             (Some(stored), Some(new)) => stored <= new,
             (stored, new) => stored == new,
@@ -475,7 +494,7 @@ impl Tx<'_> {
             }
             return Ok(changed > 0);
         }
-        self.check_save_state_and_deadline(check, deadline).await
+        self.check_save_state_and_deadline(system, check, deadline).await
     }
 
     /// [`Tx::check_save_state`] for each; tells which were written.
@@ -508,6 +527,7 @@ impl Tx<'_> {
     /// which would find the check again at once otherwise.
     pub async fn check_save_state_and_deadline(
         &mut self,
+        _: SystemScope,
         check: &mut Check,
         deadline: Option<Timestamp>,
     ) -> Result<bool> {
@@ -528,14 +548,14 @@ impl Tx<'_> {
 
     /// Notes the project's change number on a check that was edited. Flips bear their own and leave this one alone, so
     /// that neither hides the other from those who listen.
-    pub async fn check_mark_changed(&mut self, check: &Check, seq: i64) -> Result<()> {
-        self.run(&SAVE_CHANGE_SEQ, &[check.id.into(), seq.into()])
-            .await
-            .map(drop)
+    pub async fn check_mark_changed(&mut self, scope: ProjectScope, check: &Check, seq: i64) -> Result<()> {
+        let values = [check.id.into(), seq.into(), scope.project().into()];
+        self.run(&SAVE_CHANGE_SEQ, &values).await.map(drop)
     }
 
-    /// Writes the settings of a check and its tags.
-    pub async fn check_save_settings(&mut self, check: &Check) -> Result<()> {
+    /// Writes the settings of a check and its tags. `Conflict` if it is of another project.
+    pub async fn check_save_settings(&mut self, scope: ProjectScope, check: &Check) -> Result<()> {
+        in_project(scope, check)?;
         let settings = &check.settings;
         let (timing, filters) = (&settings.timing, &settings.filters);
         let rules = settings.rules.to_stored();
@@ -561,9 +581,11 @@ impl Tx<'_> {
             (&settings.description).into(),
             rules.as_deref().into(),
             settings.rules.remember().into(),
+            scope.project().into(),
         ];
         self.run(&SAVE_SETTINGS, &values).await?;
-        self.run(&TAGS_DELETE, &[check.id.into()]).await?;
+        let ours = [check.id.into(), scope.project().into()];
+        self.run(&TAGS_DELETE, &ours).await?;
         self.tags_insert(check).await
     }
 
@@ -576,13 +598,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Sets the channels a check tells. `Conflict` if one is not of its project.
-    pub async fn check_set_channels(&mut self, id: CheckId, channels: &[ChannelId]) -> Result<()> {
-        self.run(&CHANNELS_DELETE, &[id.into()]).await?;
+    /// Sets the channels a check tells. `Conflict` if one is not of the project, or the check is not.
+    pub async fn check_set_channels(
+        &mut self,
+        scope: ProjectScope,
+        id: CheckId,
+        channels: &[ChannelId],
+    ) -> Result<()> {
+        let project = scope.project();
+        self.run(&CHANNELS_DELETE, &[id.into(), project.into()]).await?;
         for channel in channels {
-            if self.run(&CHANNEL_INSERT, &[id.into(), (*channel).into()]).await? == 0 {
+            let values = [id.into(), (*channel).into(), project.into()];
+            if self.run(&CHANNEL_INSERT, &values).await? == 0 {
                 return Err(Error::Conflict(format!(
-                    "check {id} and channel {channel} are not of one project"
+                    "check {id} and channel {channel} are not both of project {project}"
                 )));
             }
         }
@@ -597,7 +626,8 @@ impl Tx<'_> {
             .await?;
         if changed > 0 {
             let seq = self.change_next(scope).await?;
-            self.run(&SAVE_CHANGE_SEQ, &[id.into(), seq.into()]).await?;
+            let values = [id.into(), seq.into(), project.into()];
+            self.run(&SAVE_CHANGE_SEQ, &values).await?;
         }
         Ok(changed > 0)
     }

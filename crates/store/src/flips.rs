@@ -4,7 +4,7 @@ use allswell_core::check::{Check, Status};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::CheckId;
 use allswell_core::incident::{self, Effect};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 
 use crate::db::{Reader, Row, Tx, in_scope, statements};
@@ -99,7 +99,13 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Writes a flip of a check, opens or closes its incident, and notes the change for live pages.
-    pub async fn flip_insert(&mut self, check: &Check, flip: &Flip, noticed_at: Timestamp) -> Result<()> {
+    pub async fn flip_insert(
+        &mut self,
+        system: SystemScope,
+        check: &Check,
+        flip: &Flip,
+        noticed_at: Timestamp,
+    ) -> Result<()> {
         let change = self.change_next(ProjectScope::granted(check.project)).await?;
         let (code, data) = flip.reason.to_parts();
         let values = [
@@ -116,7 +122,7 @@ impl Tx<'_> {
             (&data).into(),
         ];
         self.run(&INSERT, &values).await?;
-        self.ping_log_mark(check.id).await?;
+        self.ping_log_mark(system, check.id).await?;
         match incident::effect(flip) {
             Some(Effect::Opens) => {
                 let values = [

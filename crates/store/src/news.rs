@@ -10,6 +10,7 @@ use allswell_core::delivery::{Owed, Route};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, DeliveryId, ProjectId};
 use allswell_core::incident::{self, Effect};
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -107,11 +108,15 @@ fn signed(number: u64) -> Option<i64> {
 
 impl Reader<'_> {
     /// [`Reader::routes`] for each of these checks; one without channels is left out.
-    pub async fn routes_of(&mut self, checks: &[CheckId]) -> Result<HashMap<CheckId, Vec<Route>>> {
+    pub async fn routes_of(
+        &mut self,
+        system: SystemScope,
+        checks: &[CheckId],
+    ) -> Result<HashMap<CheckId, Vec<Route>>> {
         let mut routes: HashMap<CheckId, Vec<Route>> = HashMap::new();
         if !self.is_postgres() {
             for check in checks {
-                routes.insert(*check, self.routes(*check).await?);
+                routes.insert(*check, self.routes(system, *check).await?);
             }
             return Ok(routes);
         }
@@ -133,10 +138,11 @@ impl Reader<'_> {
 impl Tx<'_> {
     /// [`Tx::flip_insert`] for each. No check may be there twice. Last in its transaction where that can be: until the
     /// commit nobody else writes a flip of these projects.
-    pub async fn flips_insert(&mut self, news: &[News<'_>]) -> Result<()> {
+    pub async fn flips_insert(&mut self, system: SystemScope, news: &[News<'_>]) -> Result<()> {
         if !self.is_postgres() {
             for one in news {
-                self.flip_insert(one.check, one.flip, one.noticed_at).await?;
+                self.flip_insert(system, one.check, one.flip, one.noticed_at)
+                    .await?;
             }
             return Ok(());
         }
@@ -195,11 +201,10 @@ impl Tx<'_> {
     }
 
     /// [`Tx::delivery_insert`] for each.
-    pub async fn deliveries_insert(&mut self, promises: &[Promise<'_>]) -> Result<()> {
+    pub async fn deliveries_insert(&mut self, system: SystemScope, promises: &[Promise<'_>]) -> Result<()> {
         if !self.is_postgres() {
-            for Promise { news, owed, id } in promises {
-                self.delivery_insert(news.check, news.flip, owed, *id, news.noticed_at)
-                    .await?;
+            for promise in promises {
+                self.delivery_insert(system, promise).await?;
             }
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use allswell_core::chance::Dice;
 use allswell_core::id::{CheckId, ProjectId};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::{DataKey, Place};
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
@@ -217,6 +217,7 @@ impl Tx<'_> {
     /// Appends a ping and its body, if it has one.
     pub async fn ping_insert(
         &mut self,
+        _: SystemScope,
         project: ProjectId,
         check: CheckId,
         ping: &Ping,
@@ -263,7 +264,7 @@ impl Tx<'_> {
     }
 
     /// Leaves word that retention should look at a check's log: it has grown by a page, or the check has flipped.
-    pub async fn ping_log_mark(&mut self, check: CheckId) -> Result<()> {
+    pub async fn ping_log_mark(&mut self, _: SystemScope, check: CheckId) -> Result<()> {
         self.run(&MARK_FOR_PRUNING, &[check.into()]).await.map(drop)
     }
 }

@@ -98,17 +98,17 @@ pub struct LogKept {
 
 impl Tx<'_> {
     /// Prunes the logs of up to `limit` checks that were marked; gives how many were looked at.
-    pub async fn prune_logs(&mut self, _: SystemScope, kept: LogKept, limit: i64) -> Result<u64> {
+    pub async fn prune_logs(&mut self, system: SystemScope, kept: LogKept, limit: i64) -> Result<u64> {
         let marked = self.all(&MARKED, &[limit.into()]).await?;
         for row in &marked {
             let check: CheckId = row.get("check_id")?;
-            self.prune_log(check, kept).await?;
+            self.prune_log(system, check, kept).await?;
         }
         Ok(marked.len() as u64)
     }
 
     /// Prunes one log by a slice. What is longer than that is marked anew.
-    async fn prune_log(&mut self, check: CheckId, kept: LogKept) -> Result<()> {
+    async fn prune_log(&mut self, system: SystemScope, check: CheckId, kept: LogKept) -> Result<()> {
         self.run(&INCIDENTS_BEYOND, &[check.into(), FLIPS_MAX.into()])
             .await?;
         let values = [
@@ -128,7 +128,7 @@ impl Tx<'_> {
             self.prune_pings(check, kept, last_gone).await?;
         }
         if more {
-            self.ping_log_mark(check).await?;
+            self.ping_log_mark(system, check).await?;
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Tx<'_> {
     /// Deletes a slice of history that ended before `before`: incidents, deliveries with their attempts. Gives how many
     /// rows went. Flips go with their check's log,
     /// which is marked when one of its incidents went.
-    pub async fn prune_history(&mut self, _: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
+    pub async fn prune_history(&mut self, system: SystemScope, before: Timestamp, limit: i64) -> Result<u64> {
         let (at, limit) = (before.into(), limit.into());
         self.run(&ABSENCES_OLD, &[at]).await?;
         let incidents = self.all(&INCIDENTS_OLD, &[at, limit]).await?;
@@ -164,7 +164,7 @@ impl Tx<'_> {
         checks.sort_unstable();
         checks.dedup();
         for check in checks {
-            self.ping_log_mark(check).await?;
+            self.ping_log_mark(system, check).await?;
         }
         let deliveries = self.all(&DELIVERIES_OLD, &[at, limit]).await?;
         for row in &deliveries {

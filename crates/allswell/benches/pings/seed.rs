@@ -154,9 +154,11 @@ async fn write_project(
     let scope = ProjectScope::granted(project.id);
     tx.channel_insert(scope, &channel, b"", dice).await?;
     for check in checks {
-        tx.check_insert(check).await?;
+        tx.check_insert(ProjectScope::granted(check.project), check)
+            .await?;
         if tells {
-            tx.check_set_channels(check.id, &[channel.id]).await?;
+            tx.check_set_channels(ProjectScope::granted(check.project), check.id, &[channel.id])
+                .await?;
         }
     }
     Ok(())

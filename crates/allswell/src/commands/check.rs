@@ -83,8 +83,8 @@ pub async fn create(config: &Config, answer: Answer, command: CheckCommand) -> R
                 .map(|channel| channel.id)
                 .collect();
             let chosen = chosen_channels(&channels, &known)?;
-            tx.check_insert(&check).await?;
-            tx.check_set_channels(id, &chosen).await?;
+            tx.check_insert(scope, &check).await?;
+            tx.check_set_channels(scope, id, &chosen).await?;
             let act = operators_act(now, Some(project), "check.create", format!("check:{id}"));
             tx.audit(dice.id_at(now), &act).await?;
             Ok(())

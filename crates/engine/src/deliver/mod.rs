@@ -270,7 +270,8 @@ impl<O: Outbound> Deliver<O> {
             self.store
                 .write(async move |tx| {
                     for claimed in &returned {
-                        tx.delivery_release(claimed, node, now).await?;
+                        tx.delivery_release(SystemScope::engine(), claimed, node, now)
+                            .await?;
                     }
                     Ok::<_, Error>(())
                 })
@@ -295,7 +296,11 @@ async fn settle(
         let mut kept = Vec::with_capacity(got.len());
         for delivery in got {
             let is_over = fast_phase_is_over(delivery.attempts, delivery.created_at, now);
-            if is_over && tx.delivery_overtake(&delivery, node, now).await? {
+            if is_over
+                && tx
+                    .delivery_overtake(SystemScope::engine(), &delivery, node, now)
+                    .await?
+            {
                 overtaken += 1;
             } else {
                 kept.push(delivery);

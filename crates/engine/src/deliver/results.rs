@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use allswell_store::outbox::{Next, Recorded};
 use allswell_store::{Error, Result};
@@ -138,7 +139,9 @@ impl<O: Outbound> Deliver<O> {
             .write({
                 let (batch, seens) = (Arc::clone(batch), batch.seens());
                 async move |tx| {
-                    let ours = tx.deliveries_record(&batch.rows, node, now, &mut dice).await?;
+                    let ours = tx
+                        .deliveries_record(SystemScope::engine(), &batch.rows, node, now, &mut dice)
+                        .await?;
                     failpoint("mid_result_batch");
                     let said = seens.write(tx, now, &mut dice).await?;
                     Ok::<_, Error>((ours, said))

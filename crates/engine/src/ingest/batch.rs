@@ -387,8 +387,8 @@ async fn provision(
         version: 1,
         created_at: now,
     };
-    tx.check_insert(&check).await?;
-    tx.check_set_channels(check.id, channels).await?;
+    tx.check_insert(scope, &check).await?;
+    tx.check_set_channels(scope, check.id, channels).await?;
     Ok(Some(check))
 }
 
@@ -529,7 +529,7 @@ async fn write(
             exact: false,
         })
         .collect();
-    let saved = tx.batch_save(&mut changed, dice).await?;
+    let saved = tx.batch_save(SystemScope::engine(), &mut changed, dice).await?;
     let mut lost: HashSet<CheckId> = HashSet::new();
     if saved.len() < changed.len() {
         lost.extend(changed.iter().map(|changed| changed.check.id));
@@ -540,7 +540,7 @@ async fn write(
     drop(changed);
 
     for id in full_pages.into_iter().filter(|id| !lost.contains(id)) {
-        tx.ping_log_mark(id).await?;
+        tx.ping_log_mark(SystemScope::engine(), id).await?;
     }
     // Project by project, as every writer of flips does, so that two nodes wait for each other in one direction.
     let mut flipped: Vec<Touched<'_>> = touched

@@ -90,8 +90,10 @@ impl Hand {
             tx.project_insert(SYSTEM, &project, &mut fork).await?;
             let scope = ProjectScope::granted(project.id);
             tx.channel_insert(scope, &channel, b"", &mut fork).await?;
-            tx.check_insert(&check).await?;
-            tx.check_set_channels(check.id, &[channel.id]).await
+            tx.check_insert(ProjectScope::granted(check.project), &check)
+                .await?;
+            tx.check_set_channels(ProjectScope::granted(check.project), check.id, &[channel.id])
+                .await
         });
         db.settle(number, write).expect("a house");
         Hand {

@@ -176,7 +176,10 @@ impl House {
         };
         change(&mut check);
         let id = check.id;
-        let write = async move |tx: &mut Tx<'_>| tx.check_insert(&check).await;
+        let write = async move |tx: &mut Tx<'_>| {
+            tx.check_insert(ProjectScope::granted(check.project), &check)
+                .await
+        };
         self.store.write(write).await.expect("a check");
         id
     }
@@ -217,7 +220,8 @@ impl House {
 
     pub(crate) async fn tell(&self, check: CheckId, channels: &[&Channel]) {
         let channels: Vec<_> = channels.iter().map(|channel| channel.id).collect();
-        let write = async move |tx: &mut Tx<'_>| tx.check_set_channels(check, &channels).await;
+        let scope = self.scope();
+        let write = async move |tx: &mut Tx<'_>| tx.check_set_channels(scope, check, &channels).await;
         self.store.write(write).await.expect("channels");
     }
 

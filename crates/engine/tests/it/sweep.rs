@@ -4,6 +4,7 @@ use allswell_core::check::{Check, Event, Status, decide};
 use allswell_core::flip::Reason;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
 use allswell_engine::ingest::Arrival;
@@ -64,7 +65,9 @@ async fn happen(house: &House, id: CheckId, event: Event, now: Timestamp) {
         let mut dice = allswell_core::chance::Dice::from_number(1);
         let decision = decide(&plan, &check.state, event, now);
         check.state = decision.state;
-        let saved = tx.check_save_state(&mut check, decision.deadline).await?;
+        let saved = tx
+            .check_save_state(SystemScope::engine(), &mut check, decision.deadline)
+            .await?;
         if let Some(flip) = &decision.flip {
             record::write_flip(tx, &check, flip, now, &mut dice).await?;
         }

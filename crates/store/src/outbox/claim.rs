@@ -469,6 +469,7 @@ impl Tx<'_> {
     /// Lets the next delivery of its lane overtake a claimed one, if there is one. `false` if there is none.
     pub async fn delivery_overtake(
         &mut self,
+        _: SystemScope,
         delivery: &Claimed,
         owner: NodeId,
         now: Timestamp,
@@ -549,6 +550,7 @@ impl Tx<'_> {
     /// Gives one back that was claimed and not tried, to be due at `next_at`.
     pub async fn delivery_release(
         &mut self,
+        _: SystemScope,
         delivery: &Claimed,
         owner: NodeId,
         next_at: Timestamp,

@@ -14,14 +14,13 @@ pub use health::Health;
 pub use record::{Attempt, Found, Next, Recorded};
 pub use telling::{Target, Told};
 
-use allswell_core::check::Check;
 use allswell_core::delivery::{Class, Owed};
-use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 
 use crate::db::{Reader, Row, Tx, in_scope, statements};
+use crate::news::{News, Promise};
 use crate::{Error, Result};
 
 macro_rules! shown {
@@ -220,21 +219,26 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Writes a delivery, unless this flip's delivery to this channel was promised before.
-    pub async fn delivery_insert(
-        &mut self,
-        check: &Check,
-        flip: &Flip,
-        owed: &Owed,
-        id: DeliveryId,
-        now: Timestamp,
-    ) -> Result<()> {
-        let occasion = [check.id.into(), flip.seq.into(), owed.channel.into(), id.into()];
+    pub async fn delivery_insert(&mut self, _: SystemScope, promise: &Promise<'_>) -> Result<()> {
+        let Promise { news, owed, id } = promise;
+        let News {
+            check,
+            flip,
+            noticed_at,
+        } = *news;
+        let now = noticed_at;
+        let occasion = [
+            check.id.into(),
+            flip.seq.into(),
+            owed.channel.into(),
+            (*id).into(),
+        ];
         if self.run(&OCCASION_INSERT, &occasion).await? == 0 {
             return Ok(());
         }
         let values = [
             check.id.into(),
-            id.into(),
+            (*id).into(),
             check.project.into(),
             owed.channel.into(),
             owed.class.word().into(),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use allswell_core::chance::Dice;
 use allswell_core::id::{DeliveryId, NodeId, ProjectId};
-use allswell_core::scope::ProjectScope;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::seal::Place;
 use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
@@ -199,6 +199,7 @@ impl Tx<'_> {
     /// written.
     pub async fn deliveries_record(
         &mut self,
+        _: SystemScope,
         recorded: &[Recorded],
         owner: NodeId,
         now: Timestamp,

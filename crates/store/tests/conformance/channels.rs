@@ -1,6 +1,7 @@
 //! Channels and what routing knows of them.
 
 use allswell_core::delivery::Route;
+use allswell_core::scope::SystemScope;
 use allswell_store::Store;
 use allswell_store::channels::Channel;
 
@@ -64,7 +65,7 @@ async fn routes_are_the_channels_a_check_tells(store: &Store) {
     told.sort_by_key(|channel| channel.id);
     let id = check.id;
     let routes = store
-        .read(async move |reader| reader.routes(id).await)
+        .read(async move |reader| reader.routes(SystemScope::engine(), id).await)
         .await
         .expect("routes");
     let route = |channel: &Channel| Route {
@@ -141,7 +142,7 @@ async fn a_deleted_channel_is_gone_at_once_and_its_row_later(store: &Store) {
                 reader.channels(scope).await?,
                 reader.channel(scope, id).await?,
                 reader.channel_config(scope, id).await?,
-                reader.routes(check).await?,
+                reader.routes(SystemScope::engine(), check).await?,
                 reader.check_channels(scope, check).await?,
             );
             Ok::<_, allswell_store::Error>(seen)

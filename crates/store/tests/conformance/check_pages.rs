@@ -1,6 +1,7 @@
 //! Pages of checks: each that matches once, in the order of their making, and never more work for a page than allowed.
 
 use allswell_core::check::{Check, Status};
+use allswell_core::scope::ProjectScope;
 use allswell_store::Store;
 use allswell_store::check_pages::Matching;
 use allswell_store::pages::Position;
@@ -119,7 +120,8 @@ async fn a_page_that_would_take_too_long_says_how_far_it_came(store: &Store) {
     store
         .write(async move |tx| {
             for check in deleted.iter().chain(&checks) {
-                tx.check_insert(check).await?;
+                tx.check_insert(ProjectScope::granted(check.project), check)
+                    .await?;
             }
             for check in &deleted {
                 tx.check_delete(scope, check.id, after(MANY)).await?;

@@ -4,6 +4,7 @@ use allswell_core::check::{
     Check, Event, FailureRate, Recent, Rules, Settings, State, Status, Timing, TimingKind, UnusualRun,
 };
 use allswell_core::id::CheckId;
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::{Filters, Kind};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::batch::Changed;
@@ -24,6 +25,7 @@ on_each_database!(
     only_the_owner_deletes_a_check_and_only_once,
     two_checks_with_one_slug_are_ambiguous,
     settings_and_tags_are_replaced,
+    what_is_written_with_the_scope_of_another_project_changes_nothing,
     due_checks_come_earliest_first_and_no_more_than_asked_for,
     a_check_that_waits_can_be_put_off,
     checks_with_an_expression_are_walked_by_id_in_slices,
@@ -168,7 +170,8 @@ async fn a_batch_writes_every_part_of_each_state(store: &Store) {
                         exact,
                     })
                     .collect();
-                tx.batch_save(&mut changed, &mut dice).await
+                tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+                    .await
             })
             .await
             .expect("a batch");
@@ -259,10 +262,13 @@ async fn a_write_that_names_an_old_version_loses(store: &Store) {
     let (saved, first, lost, lost_too) = store
         .write(async move |tx| {
             Ok::<_, Error>((
-                tx.check_save_state(&mut first, None).await?,
+                tx.check_save_state(SystemScope::engine(), &mut first, None)
+                    .await?,
                 first,
-                tx.check_save_state(&mut second, None).await?,
-                tx.check_save_state_and_deadline(&mut third, Some(NOW)).await?,
+                tx.check_save_state(SystemScope::engine(), &mut second, None)
+                    .await?,
+                tx.check_save_state_and_deadline(SystemScope::engine(), &mut third, Some(NOW))
+                    .await?,
             ))
         })
         .await
@@ -288,7 +294,9 @@ async fn the_stored_wake_up_only_moves_earlier_with_a_ping(store: &Store) {
         check.state.ping_count = 3;
         let mut new = check.clone();
         let write = store.write(async move |tx| {
-            let saved = tx.check_save_state(&mut new, computed.map(after)).await?;
+            let saved = tx
+                .check_save_state(SystemScope::engine(), &mut new, computed.map(after))
+                .await?;
             Ok::<_, Error>((saved, new))
         });
         let (saved, new) = write.await.expect("a write");
@@ -314,7 +322,7 @@ async fn the_sweep_moves_the_stored_wake_up_freely(store: &Store) {
         let mut new = check.clone();
         let write = store.write(async move |tx| {
             let saved = tx
-                .check_save_state_and_deadline(&mut new, computed.map(after))
+                .check_save_state_and_deadline(SystemScope::engine(), &mut new, computed.map(after))
                 .await?;
             Ok::<_, Error>((saved, new))
         });
@@ -348,7 +356,7 @@ async fn a_deleted_check_is_gone_from_every_read(store: &Store) {
     let (scope, id) = (alice.scope(), check.id);
     store
         .write(async move |tx| {
-            tx.check_save_state_and_deadline(&mut waiting, Some(after(3)))
+            tx.check_save_state_and_deadline(SystemScope::engine(), &mut waiting, Some(after(3)))
                 .await
         })
         .await
@@ -388,7 +396,10 @@ async fn a_deleted_check_is_gone_from_every_read(store: &Store) {
     let mut gone = check;
     gone.version += 2;
     let saved = store
-        .write(async move |tx| tx.check_save_state(&mut gone, Some(after(5))).await)
+        .write(async move |tx| {
+            tx.check_save_state(SystemScope::engine(), &mut gone, Some(after(5)))
+                .await
+        })
         .await;
     assert!(
         !saved.expect("a write"),
@@ -449,12 +460,55 @@ async fn settings_and_tags_are_replaced(store: &Store) {
     assert_eq!(check.state.recent, Recent::default());
     let new = check.clone();
     store
-        .write(async move |tx| tx.check_save_settings(&new).await)
+        .write(async move |tx| {
+            tx.check_save_settings(ProjectScope::granted(new.project), &new)
+                .await
+        })
         .await
         .expect("settings");
     assert_eq!(house.read(&check).await, Some(check));
     assert_eq!(house.read(&other).await, Some(other));
     assert_eq!(rows(store).await["check_tags"], 2, "prod and db");
+}
+
+async fn what_is_written_with_the_scope_of_another_project_changes_nothing(store: &Store) {
+    let mut house = House::build(store).await;
+    let check = house
+        .check(house.alice, |check| check.settings.tags = "a b".to_owned())
+        .await;
+    let channel = house.channel(house.alice, b"{}").await;
+    house.tell(&check, &[&channel]).await.expect("a channel");
+    let (alices, bobs) = (house.alice.scope(), house.bob.scope());
+    let changes = async || {
+        let read = store.read(async move |reader| reader.changes(alices, 0, 99).await);
+        read.await.expect("changes")
+    };
+    let before = (rows(store).await, changes().await);
+
+    let mut new = check.clone();
+    "theirs".clone_into(&mut new.settings.name);
+    new.settings.tags.clear();
+    let write = store.write(async move |tx| tx.check_save_settings(bobs, &new).await);
+    assert!(matches!(write.await, Err(Error::Conflict(_))));
+
+    let mut new = check.clone();
+    new.id = house.dice.id();
+    let write = store.write(async move |tx| tx.check_insert(bobs, &new).await);
+    assert!(matches!(write.await, Err(Error::Conflict(_))));
+
+    let id = check.id;
+    let write = store.write(async move |tx| tx.check_set_channels(bobs, id, &[]).await);
+    write.await.expect("none of bob's to take away");
+    let (id, known) = (check.id, channel.id);
+    let write = store.write(async move |tx| tx.check_set_channels(bobs, id, &[known]).await);
+    assert!(matches!(write.await, Err(Error::Conflict(_))));
+
+    let new = check.clone();
+    let write = store.write(async move |tx| tx.check_mark_changed(bobs, &new, 0).await);
+    write.await.expect("none of bob's to mark");
+
+    assert_eq!((rows(store).await, changes().await), before);
+    assert_eq!(house.read(&check).await, Some(check));
 }
 
 async fn due_checks_come_earliest_first_and_no_more_than_asked_for(store: &Store) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use allswell_core::check::{Check, Event};
 use allswell_core::key::KeyKind;
+use allswell_core::scope::SystemScope;
 use allswell_core::secret::Secret;
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
@@ -52,7 +53,7 @@ async fn busy_check(house: &mut House<'_>, person: Person) -> Check {
     house
         .store
         .write(async move |tx| {
-            tx.ping_log_mark(id).await?;
+            tx.ping_log_mark(SystemScope::engine(), id).await?;
             for delivery in claim_due(tx, NOW, 9, node).await?.unwrap_or_default() {
                 finish(tx, &delivery, node, NOW).await?;
             }

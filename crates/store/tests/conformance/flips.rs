@@ -2,6 +2,7 @@
 
 use allswell_core::check::{Check, Event, Status};
 use allswell_core::flip::{Flip, Reason};
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::{Cause, Kind};
 use allswell_core::time::Timestamp;
 use allswell_store::flips::Incident;
@@ -140,7 +141,7 @@ async fn every_reason_comes_back_as_it_was_written(store: &Store) {
         };
         let (check, new) = (check.clone(), flip.clone());
         store
-            .write(async move |tx| tx.flip_insert(&check, &new, NOW).await)
+            .write(async move |tx| tx.flip_insert(SystemScope::engine(), &check, &new, NOW).await)
             .await
             .expect("a flip");
         written.insert(0, flip);
@@ -207,7 +208,7 @@ async fn a_check_has_one_open_incident_at_most(store: &Store) {
     let second = Flip { seq: 2, ..first };
     let id = check.clone();
     let refused = store
-        .write(async move |tx| tx.flip_insert(&id, &second, NOW).await)
+        .write(async move |tx| tx.flip_insert(SystemScope::engine(), &id, &second, NOW).await)
         .await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     assert_eq!(rows(store).await, before);
@@ -244,7 +245,7 @@ async fn a_number_is_used_once_and_a_flip_changes_the_status(store: &Store) {
     for wrong in [again, still] {
         let check = check.clone();
         let refused = store
-            .write(async move |tx| tx.flip_insert(&check, &wrong, NOW).await)
+            .write(async move |tx| tx.flip_insert(SystemScope::engine(), &check, &wrong, NOW).await)
             .await;
         assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     }

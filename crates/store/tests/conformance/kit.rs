@@ -17,6 +17,7 @@ use allswell_core::secret::Secret;
 use allswell_core::signal::{Cause, Kind, Signal};
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::channels::Channel;
+use allswell_store::news::{News, Promise};
 use allswell_store::outbox::{Claimed, End, Found, Next, Recorded, Wanted};
 use allswell_store::people::User;
 use allswell_store::pings::{Ping, Source};
@@ -250,7 +251,10 @@ impl<'s> House<'s> {
     pub(crate) async fn insert(&self, check: &Check) -> Result<()> {
         let check = check.clone();
         self.store
-            .write(async move |tx| tx.check_insert(&check).await)
+            .write(async move |tx| {
+                tx.check_insert(ProjectScope::granted(check.project), &check)
+                    .await
+            })
             .await
     }
 
@@ -290,7 +294,10 @@ impl<'s> House<'s> {
             ..ping(check.state.ping_count, at)
         };
         let (project, id, body, mut dice) = (check.project, check.id, body.to_vec(), self.dice.fork());
-        let write = async move |tx: &mut Tx<'_>| tx.ping_insert(project, id, &ping, &body, &mut dice).await;
+        let write = async move |tx: &mut Tx<'_>| {
+            tx.ping_insert(SystemScope::engine(), project, id, &ping, &body, &mut dice)
+                .await
+        };
         self.store.write(write).await.expect("a ping");
         flip
     }
@@ -312,9 +319,11 @@ impl<'s> House<'s> {
             .store
             .write(async move |tx| {
                 if let Some(flip) = &flip {
-                    tx.flip_insert(&new, flip, at).await?;
+                    tx.flip_insert(SystemScope::engine(), &new, flip, at).await?;
                 }
-                let saved = tx.check_save_state_and_deadline(&mut new, deadline).await?;
+                let saved = tx
+                    .check_save_state_and_deadline(SystemScope::engine(), &mut new, deadline)
+                    .await?;
                 assert!(saved, "somebody else changed the check");
                 Ok::<_, Error>(new)
             })
@@ -340,10 +349,10 @@ impl<'s> House<'s> {
     }
 
     pub(crate) async fn tell(&self, check: &Check, channels: &[&Channel]) -> Result<()> {
-        let id = check.id;
+        let (id, scope) = (check.id, ProjectScope::granted(check.project));
         let channels: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
         self.store
-            .write(async move |tx| tx.check_set_channels(id, &channels).await)
+            .write(async move |tx| tx.check_set_channels(scope, id, &channels).await)
             .await
     }
 
@@ -361,7 +370,15 @@ impl<'s> House<'s> {
             expires_at: at + Span::from_secs(3_600),
         };
         let (id, check, flip) = (self.dice.id(), check.clone(), flip.clone());
-        let write = async move |tx: &mut Tx<'_>| tx.delivery_insert(&check, &flip, &owed, id, at).await;
+        let write = async move |tx: &mut Tx<'_>| {
+            let news = News {
+                check: &check,
+                flip: &flip,
+                noticed_at: at,
+            };
+            tx.delivery_insert(SystemScope::engine(), &Promise { news, owed, id })
+                .await
+        };
         self.store.write(write).await.expect("a delivery");
         id
     }
@@ -445,6 +462,8 @@ pub(crate) async fn finish(
         outcome: "ok 200".to_owned(),
     };
     let mut dice = Dice::from_number(1);
-    let ours = tx.deliveries_record(&[recorded], owner, at, &mut dice).await?;
+    let ours = tx
+        .deliveries_record(SystemScope::engine(), &[recorded], owner, at, &mut dice)
+        .await?;
     Ok(!ours.is_empty())
 }

@@ -2,6 +2,7 @@
 
 use allswell_core::check::Check;
 use allswell_core::key::KeyKind;
+use allswell_core::scope::ProjectScope;
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use allswell_store::check_pages::Matching;
@@ -78,7 +79,8 @@ async fn the_feed_tells_each_change_once_and_in_order(store: &Store) {
         tx.check_delete(scope, gone, NOW).await?;
         let seq = tx.change_next(scope).await?;
         let check = tx.check(scope, id).await?.expect("it is there");
-        tx.check_mark_changed(&check, seq).await
+        tx.check_mark_changed(ProjectScope::granted(check.project), &check, seq)
+            .await
     })
     .await;
     for limit in [1, 2, 100] {

@@ -5,6 +5,7 @@ use allswell_core::check::{Check, Event, Status, decide};
 use allswell_core::delivery::{self, Route};
 use allswell_core::flip::Flip;
 use allswell_core::schedule::Zones;
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::{Cause, Kind, Signal};
 use allswell_store::news::{News, Promise};
 use allswell_store::{Store, Tx};
@@ -78,9 +79,9 @@ impl Crowd {
                 .collect();
             let mut promises = Vec::new();
             if at_once {
-                tx.flips_insert(&news).await?;
+                tx.flips_insert(SystemScope::engine(), &news).await?;
                 let ids: Vec<_> = checks.iter().map(|check| check.id).collect();
-                let routes = tx.routes_of(&ids).await?;
+                let routes = tx.routes_of(SystemScope::engine(), &ids).await?;
                 for news in news {
                     let routes: &[Route] = routes.get(&news.check.id).map_or(&[], Vec::as_slice);
                     for owed in delivery::owed(news.flip, routes, news.noticed_at) {
@@ -88,14 +89,15 @@ impl Crowd {
                         promises.push(Promise { news, owed, id });
                     }
                 }
-                return tx.deliveries_insert(&promises).await;
+                return tx.deliveries_insert(SystemScope::engine(), &promises).await;
             }
             for news in news {
-                tx.flip_insert(news.check, news.flip, news.noticed_at).await?;
-                let routes = tx.routes(news.check.id).await?;
+                tx.flip_insert(SystemScope::engine(), news.check, news.flip, news.noticed_at)
+                    .await?;
+                let routes = tx.routes(SystemScope::engine(), news.check.id).await?;
                 for owed in delivery::owed(news.flip, &routes, news.noticed_at) {
                     let id = dice.id_at(news.noticed_at);
-                    tx.delivery_insert(news.check, news.flip, &owed, id, news.noticed_at)
+                    tx.delivery_insert(SystemScope::engine(), &Promise { news, owed, id })
                         .await?;
                 }
             }
@@ -147,7 +149,7 @@ async fn a_promise_in_a_crowd_is_made_once(store: &Store) {
     let (check, flip) = (crowd.checks[0].clone(), crowd.flips[0].clone());
     store
         .write(async move |tx| {
-            let routes = tx.routes(check.id).await?;
+            let routes = tx.routes(SystemScope::engine(), check.id).await?;
             let news = News {
                 check: &check,
                 flip: &flip,
@@ -155,7 +157,8 @@ async fn a_promise_in_a_crowd_is_made_once(store: &Store) {
             };
             let owed = delivery::owed(&flip, &routes, after(10)).remove(0);
             let id = Dice::from_number(41).id();
-            tx.deliveries_insert(&[Promise { news, owed, id }]).await
+            tx.deliveries_insert(SystemScope::engine(), &[Promise { news, owed, id }])
+                .await
         })
         .await
         .expect("a second promise");

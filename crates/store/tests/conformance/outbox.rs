@@ -5,6 +5,7 @@ use allswell_core::delivery::Class;
 use allswell_core::flip::Flip;
 use allswell_core::health::Trouble;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId};
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::{Claimed, Delivery, End, Found, Next, Recorded, Told, Wanted};
@@ -103,8 +104,10 @@ fn recorded(delivery: &Claimed, next: Next) -> Recorded {
 /// Records these; gives which of them counted.
 async fn record(store: &Store, recorded: Vec<Recorded>, owner: NodeId) -> Vec<DeliveryId> {
     let mut dice = allswell_core::chance::Dice::from_number(5);
-    let write =
-        store.write(async move |tx| tx.deliveries_record(&recorded, owner, after(21), &mut dice).await);
+    let write = store.write(async move |tx| {
+        tx.deliveries_record(SystemScope::engine(), &recorded, owner, after(21), &mut dice)
+            .await
+    });
     let mut ours: Vec<_> = write.await.expect("a record").into_iter().collect();
     ours.sort_unstable();
     ours

@@ -1,6 +1,7 @@
 //! Pings and their bodies.
 
 use allswell_core::chance::Dice;
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
 use allswell_store::pings::Ping;
 use allswell_store::{Error, Store};
@@ -23,7 +24,8 @@ async fn insert(house: &mut House<'_>, ping: Ping, body: &[u8]) -> Result<(), Er
     let id = Dice::from_number(50).id();
     let (body, mut dice) = (body.to_vec(), house.dice.fork());
     let write = async move |tx: &mut allswell_store::Tx<'_>| {
-        tx.ping_insert(project, id, &ping, &body, &mut dice).await
+        tx.ping_insert(SystemScope::engine(), project, id, &ping, &body, &mut dice)
+            .await
     };
     house.store.write(write).await
 }
@@ -168,7 +170,7 @@ async fn a_log_is_marked_once(store: &Store) {
     let id = Dice::from_number(50).id();
     for _ in 0..2 {
         store
-            .write(async move |tx| tx.ping_log_mark(id).await)
+            .write(async move |tx| tx.ping_log_mark(SystemScope::engine(), id).await)
             .await
             .expect("a mark");
     }

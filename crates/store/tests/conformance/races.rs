@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, State};
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
+use allswell_store::news::{News, Promise};
 use allswell_store::{Error, Place, Store, Tx};
 use allswell_testkit::Cluster;
 use tokio::task::JoinSet;
@@ -81,7 +83,14 @@ async fn forty_tasks_claim_from_one_queue_and_each_delivery_is_won_once(stores: 
                         class: allswell_core::delivery::Class::Alert,
                         expires_at: NOW,
                     };
-                    tx.delivery_insert(&check, &flip, &owed, dice.id(), NOW).await?;
+                    let news = News {
+                        check: &check,
+                        flip: &flip,
+                        noticed_at: NOW,
+                    };
+                    let id = dice.id();
+                    tx.delivery_insert(SystemScope::engine(), &Promise { news, owed, id })
+                        .await?;
                 }
                 Ok::<_, Error>(())
             })
@@ -140,8 +149,9 @@ async fn no_update_is_lost_between_reading_and_writing(stores: [Store; 2]) {
                         },
                         ..read
                     };
-                    let write =
-                        store.write(async move |tx: &mut Tx<'_>| tx.check_save_state(&mut new, None).await);
+                    let write = store.write(async move |tx: &mut Tx<'_>| {
+                        tx.check_save_state(SystemScope::engine(), &mut new, None).await
+                    });
                     if write.await.expect("a write") {
                         return;
                     }

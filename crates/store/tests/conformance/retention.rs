@@ -3,6 +3,7 @@
 use allswell_core::check::{Check, Event, Status};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::CheckId;
+use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
 use allswell_core::time::Timestamp;
 use allswell_store::audit::Act;
@@ -67,7 +68,7 @@ async fn prune_flips(store: &Store, checks: &[CheckId], before: Timestamp) {
 
 async fn mark(store: &Store, id: CheckId) {
     store
-        .write(async move |tx| tx.ping_log_mark(id).await)
+        .write(async move |tx| tx.ping_log_mark(SystemScope::engine(), id).await)
         .await
         .expect("a mark");
 }
@@ -341,7 +342,7 @@ async fn the_flips_of_one_check_go_in_slices(store: &Store) {
                     expected_at: None,
                     reason,
                 };
-                tx.flip_insert(&row, &flip, NOW).await?;
+                tx.flip_insert(SystemScope::engine(), &row, &flip, NOW).await?;
             }
             Ok::<_, Error>(())
         })

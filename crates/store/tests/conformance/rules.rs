@@ -1,6 +1,7 @@
 //! What a check remembers for its rules: written with its state by whoever wins the row, forgotten with the rule.
 
 use allswell_core::check::{Check, Recent, Rules, State};
+use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Span;
 use allswell_store::Store;
 use allswell_store::batch::Changed;
@@ -44,7 +45,8 @@ async fn what_a_check_remembers_is_written_with_its_state_by_whoever_wins(store:
         .await;
     let (first, second) = (remembering(&check, &[true]), remembering(&check, &[true, true]));
     for (mut new, wins) in [(first.clone(), true), (second, false)] {
-        let won = store.write(async move |tx| tx.check_save_state(&mut new, None).await);
+        let won =
+            store.write(async move |tx| tx.check_save_state(SystemScope::engine(), &mut new, None).await);
         assert_eq!(won.await.expect("a write"), wins);
         let read = house.read(&check).await.expect("it is there");
         assert_eq!(read.state, first.state);
@@ -52,8 +54,10 @@ async fn what_a_check_remembers_is_written_with_its_state_by_whoever_wins(store:
     // With a deadline, as the sweep writes it, and back to nothing.
     let mut read = house.read(&check).await.expect("it is there");
     read.state.recent = Recent::default();
-    let write =
-        store.write(async move |tx| tx.check_save_state_and_deadline(&mut read, Some(after(5))).await);
+    let write = store.write(async move |tx| {
+        tx.check_save_state_and_deadline(SystemScope::engine(), &mut read, Some(after(5)))
+            .await
+    });
     assert!(write.await.expect("a write"));
     let read = house.read(&check).await.expect("it is there");
     assert_eq!(read.state.recent, Recent::default());
@@ -90,7 +94,8 @@ async fn a_batch_writes_what_each_of_its_checks_remembers(store: &Store) {
                     exact: false,
                 })
                 .collect();
-            tx.batch_save(&mut changed, &mut dice).await
+            tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+                .await
         })
         .await
         .expect("a batch");
@@ -124,7 +129,10 @@ async fn rules_that_are_taken_away_leave_nothing_behind(store: &Store) {
     ] {
         let mut edited = check.clone();
         edited.settings.rules = rules;
-        let write = store.write(async move |tx| tx.check_save_settings(&edited).await);
+        let write = store.write(async move |tx| {
+            tx.check_save_settings(ProjectScope::granted(edited.project), &edited)
+                .await
+        });
         write.await.expect("an edit");
         let read = house.read(&check).await.expect("it is there");
         assert_eq!((read.settings.rules, read.state.recent), (rules, kept));

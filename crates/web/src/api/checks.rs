@@ -240,8 +240,8 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
                 version: 1,
                 created_at: now,
             };
-            tx.check_insert(&check).await?;
-            tx.check_set_channels(check.id, &channels).await?;
+            tx.check_insert(scope, &check).await?;
+            tx.check_set_channels(scope, check.id, &channels).await?;
             errand.audit(tx, &check, "check.create").await?;
             Ok::<_, Error>((StatusCode::CREATED, check, channels))
         })
@@ -359,13 +359,13 @@ async fn update_check(
         None => None,
     };
     wanted.apply(&mut check.settings, errand.version);
-    tx.check_save_settings(check).await?;
+    tx.check_save_settings(scope, check).await?;
     errand.apply(tx, check, Event::Edit).await?;
     if let Some(channels) = &channels {
-        tx.check_set_channels(check.id, channels).await?;
+        tx.check_set_channels(scope, check.id, channels).await?;
     }
     let seq = tx.change_next(scope).await?;
-    tx.check_mark_changed(check, seq).await?;
+    tx.check_mark_changed(scope, check, seq).await?;
     errand.audit(tx, check, "check.update").await?;
     match channels {
         Some(channels) => Ok(channels),

@@ -156,8 +156,8 @@ pub(crate) async fn create(State(app): State<App>, WriteCall(call): WriteCall) -
                 version: 1,
                 created_at: errand.now,
             };
-            tx.check_insert(&check).await?;
-            tx.check_set_channels(check.id, &channels).await?;
+            tx.check_insert(scope, &check).await?;
+            tx.check_set_channels(scope, check.id, &channels).await?;
             errand
                 .audit(tx, "check.create", format!("check:{}", check.id))
                 .await?;
@@ -256,13 +256,13 @@ async fn change(
     };
     wanted.apply(&mut check.settings);
     rules::agree(&check.settings)?;
-    tx.check_save_settings(check).await?;
+    tx.check_save_settings(scope, check).await?;
     errand.apply(tx, check, Event::Edit).await?;
     if wanted.channels.is_some() {
-        tx.check_set_channels(check.id, &channels).await?;
+        tx.check_set_channels(scope, check.id, &channels).await?;
     }
     let seq = tx.change_next(scope).await?;
-    tx.check_mark_changed(check, seq).await?;
+    tx.check_mark_changed(scope, check, seq).await?;
     errand
         .audit(tx, "check.update", format!("check:{}", check.id))
         .await?;

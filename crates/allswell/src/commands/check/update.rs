@@ -29,7 +29,7 @@ pub async fn update(config: &Config, answer: Answer, edit: EditCheck) -> Result<
             let mut check = tx.check(scope, id).await?.ok_or_else(|| not_here(id, project))?;
             change(&mut check.settings, &edit, &zones)?;
             agreeing(&check.settings)?;
-            tx.check_save_settings(&check).await?;
+            tx.check_save_settings(scope, &check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, now, &mut dice, &zones).await?;
             if !edit.channels.is_empty() {
                 let known = tx.channels(scope).await?;
@@ -38,10 +38,10 @@ pub async fn update(config: &Config, answer: Answer, edit: EditCheck) -> Result<
                     [none] if none == "none" => Vec::new(),
                     some => chosen_channels(some, &known)?,
                 };
-                tx.check_set_channels(id, &chosen).await?;
+                tx.check_set_channels(scope, id, &chosen).await?;
             }
             let seq = tx.change_next(scope).await?;
-            tx.check_mark_changed(&check, seq).await?;
+            tx.check_mark_changed(scope, &check, seq).await?;
             let act = operators_act(now, Some(project), "check.update", format!("check:{id}"));
             tx.audit(dice.id_at(now), &act).await?;
             Ok::<_, anyhow::Error>(check)

@@ -174,7 +174,8 @@ async fn give_up(house: &mut House, channel: ChannelId) {
             outcome: "http_status 404".to_owned(),
         });
         let recorded: Vec<_> = recorded.collect();
-        tx.deliveries_record(&recorded, owner, later, &mut dice).await
+        tx.deliveries_record(SystemScope::engine(), &recorded, owner, later, &mut dice)
+            .await
     });
     assert_eq!(write.await.unwrap().len(), 1);
 }
@@ -185,9 +186,10 @@ async fn a_delivery_is_explained_and_sent_again() {
     let check = house.check_id().await;
     let channel = house.channel("hook").await;
     let id: CheckId = check.parse().unwrap();
+    let scope = house.alice.scope();
     let write = house
         .store
-        .write(async move |tx| tx.check_set_channels(id, &[channel]).await);
+        .write(async move |tx| tx.check_set_channels(scope, id, &[channel]).await);
     write.await.unwrap();
     house.ping(&check, "").await;
     house.ping(&format!("{check}/fail"), "").await;
@@ -242,9 +244,10 @@ async fn a_read_only_key_learns_no_channel_and_no_ping_address_anywhere() {
     let check = house.check_id().await;
     let channel = house.channel("hook").await;
     let id: CheckId = check.parse().unwrap();
+    let scope = house.alice.scope();
     let write = house
         .store
-        .write(async move |tx| tx.check_set_channels(id, &[channel]).await);
+        .write(async move |tx| tx.check_set_channels(scope, id, &[channel]).await);
     write.await.unwrap();
     house.ping(&check, "").await;
     house.ping(&format!("{check}/fail"), "").await;
