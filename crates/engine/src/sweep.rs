@@ -159,37 +159,29 @@ impl Sweep {
     }
 
     /// Looks at a batch; where a crowd fell silent and the database takes several writers, at some beside each other. While
-    /// one of them decides or waits for its flush, the server works for the others. `true` if more may be due.
-    async fn batches(&self, now: Timestamp) -> Result<(usize, bool)> {
-        if !self.crowd.load(Ordering::Relaxed) || !self.store.may_be_shared() {
-            let looked_at = self.batch(now, true).await?;
-            let more = looked_at as i64 >= BATCH;
-            self.crowd.store(more, Ordering::Relaxed);
-            return Ok((looked_at, more));
-        }
-        let lanes = tokio::join!(self.lane(now, true), self.lane(now, false), self.lane(now, false));
-        let mut looked_at = 0;
-        let mut more = false;
-        for lane in [lanes.0, lanes.1, lanes.2] {
-            let (count, is_full) = lane?;
-            looked_at += count;
-            more |= is_full;
-        }
-        self.crowd.store(more, Ordering::Relaxed);
-        Ok((looked_at, more))
+    /// one of them decides or waits for its flush, the server works for the others.
+    async fn batches(&self, now: Timestamp) -> Result<usize> {
+        let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
+            let lanes = tokio::join!(self.lane(now, true), self.lane(now, false), self.lane(now, false));
+            lanes.0? + lanes.1? + lanes.2?
+        } else {
+            self.batch(now, true).await?
+        };
+        self.crowd.store(looked_at as i64 >= BATCH, Ordering::Relaxed);
+        Ok(looked_at)
     }
 
     /// Looks at some batches one after the other, without waiting for those beside it.
-    async fn lane(&self, now: Timestamp, with_ourselves: bool) -> Result<(usize, bool)> {
+    async fn lane(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
         let mut looked_at = 0;
         for _ in 0..LANE_BATCHES {
             let count = self.batch(now, with_ourselves).await?;
             looked_at += count;
             if (count as i64) < BATCH {
-                return Ok((looked_at, false));
+                break;
             }
         }
-        Ok((looked_at, true))
+        Ok(looked_at)
     }
 
     /// Looks at a batch in one transaction. One of those beside each other notes the node's own check too: the others would
@@ -301,12 +293,11 @@ impl Step for Sweep {
         let swept = match self.batches(judged).await {
             Err(error) if !error.is_passing() => {
                 tracing::warn!("a sweep failed and is done check by check: {error}");
-                let looked_at = self.one_by_one(judged).await;
-                looked_at.map(|count| (count, count as i64 >= BATCH))
+                self.one_by_one(judged).await
             }
             other => other,
         };
-        let (looked_at, more) = match swept {
+        let looked_at = match swept {
             // Nothing of it was done, and nothing is wrong with any check: whoever was in the way has ended by now.
             Err(Error::Collided(why)) => {
                 tracing::info!("a sweep met another transaction and begins again: {why}");
@@ -314,7 +305,7 @@ impl Step for Sweep {
             }
             other => other?,
         };
-        if more {
+        if looked_at as i64 >= BATCH {
             return Ok(Due::Now);
         }
         let next = self.next().await?;
