@@ -161,7 +161,7 @@ class Round:
             time.sleep(0.02)
 
     def sessions(self) -> list[str]:
-        sql = "select pid from pg_stat_activity where application_name = 'allswell'"
+        sql = "select pid from pg_stat_activity where application_name like 'allswell%'"
         return [pid for (pid,) in self.stored.rows(sql)]
 
 

@@ -4,6 +4,7 @@ change the schema. The real binary and real clusters; nothing here looks inside 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -106,6 +107,47 @@ def test_two_servers_share_one_database_and_find_each_silence_once(cluster):
             assert not [line for text in said for line in text.splitlines() if "ERROR" in line]
 
 
+def test_five_connections_are_enough_for_alerts_that_nobody_answers_and_one_that_is(cluster):
+    """Attempts hold none: 320 are under way, to 20 targets that take connections and never answer."""
+    database = cluster.database()
+    settings = {
+        "DATABASE_URL": cluster.url(database), "DATABASE_CONNECTIONS": "1",
+        "OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false",
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        listen = lambda host: stack.enter_context(socket.create_server((host, 0), backlog=64))  # noqa: E731
+        silent, healthy = [listen(f"127.0.1.{n}") for n in range(1, 21)], listen("127.0.0.1")
+        house = stack.enter_context(House(settings=settings))
+        healthy.settimeout(WAIT_SECS)
+        project = Project(house)
+
+        def channel(listener: socket.socket) -> str:
+            host, port = listener.getsockname()
+            body = {"kind": "webhook", "name": host, "down": {"url": f"http://{host}:{port}/"}}
+            status, text = house.request(
+                "POST", "/v1/channels", {"X-Api-Key": project.key, "Content-Type": "application/json"}, json.dumps(body).encode())
+            assert status == 201, text
+            return json.loads(text)["id"]
+
+        slow, told = ",".join(map(channel, silent)), channel(healthy)
+        sql = "select application_name, count(*) from pg_stat_activity where application_name like 'allswell%' group by 1"
+        counted = lambda: dict(line.split("|") for line in cluster.sql(sql, database).splitlines())  # noqa: E731
+        most = 0
+        for n in range(20):
+            assert house.get(f"/ping/{project.check(f'job {n}', channels=slow)}/fail")[0] == 200
+            most = max(most, sum(map(int, counted().values())))
+        check = project.check("job", channels=told)
+        begun = time.monotonic()
+        assert house.get(f"/ping/{check}/fail")[0] == 200
+        healthy.accept()[0].close()
+        assert time.monotonic() - begun < 5
+        now = counted()
+        assert set(now) <= {"allswell", "allswell pings", "allswell listens"} and now["allswell"] == "1", now
+        assert max(most, sum(map(int, now.values()))) <= 5, (most, now)
+        # What waits for silent targets needs no farewell.
+        house.kill()
+
+
 def test_forty_at_once_on_two_servers_make_one_check_of_one_slug(cluster):
     settings = {"DATABASE_URL": cluster.url(cluster.database())}
     with House(settings=settings) as first:
@@ -193,7 +235,7 @@ def test_no_answered_ping_is_lost_when_the_database_goes_away_and_comes_back(sig
             rows = int(cluster.sql("select count(*) from pings", database))
             counted = int(cluster.sql("select sum(ping_count) from checks", database))
             assert rows == counted >= sum(load.stored.values())
-            ours = "select count(*) from pg_stat_activity where application_name = 'allswell'"
+            ours = "select count(*) from pg_stat_activity where application_name like 'allswell%'"
             assert int(cluster.sql(ours)) <= CONNECTIONS_MAX
             idle = ours + " and state like 'idle in transaction%'"
             until(lambda: int(cluster.sql(idle)) == 0, "a transaction was left open")

@@ -9,6 +9,7 @@ import hmac
 import itertools
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -301,6 +302,16 @@ def test_a_call_without_a_url_is_none(house, receiver):
     assert (made["tells_down"], made["tells_up"]) == (False, True)
 
 
+def test_what_is_shown_of_a_url_is_what_is_called(house, receiver):
+    path = f"/{unique(house)}"
+    made = channel(house, down={"url": f"HTTP://0x7f.1:{receiver.port}{path}/$TAG1#$NAME"})
+    assert made["down"]["url"] == receiver.url("/***")
+    ping(house, check(house, made), "/fail")
+    (request,) = receiver.wait(path)
+    assert request.target == f"{path}/prod"
+    assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+
+
 def test_a_url_alone_posts_the_event(house, receiver):
     path = f"/{unique(house)}"
     made = channel(house, down={"url": receiver.url(path)})
@@ -340,12 +351,13 @@ def test_the_guardian_forms_sign_method_and_url(house, receiver, form, lines):
     made = channel(
         house,
         down={"method": "GET", "url": receiver.url(f"{path}/$TAG1?n=$NAME")},
-        signing={"form": form, "secret": "0123456789abcdef é", "key_id": "k-1", "header_prefix": "X-My"},
+        signing={"form": form, "secret": "0123456789abcdef é\n", "key_id": "k-1", "header_prefix": "X-My"},
     )
+    assert ("signing.secret", "secret_space") in {(w["field"], w["rule"]) for w in made["warnings"]}
     ping(house, check(house, made), "/fail")
     (request,) = receiver.wait(path)
-    assert guardian_verify("0123456789abcdef é", request, "X-My", lines)
-    assert not guardian_verify("0123456789abcdef é", request, "X-My", 13 - lines)
+    assert guardian_verify("0123456789abcdef é\n", request, "X-My", lines)
+    assert not guardian_verify("0123456789abcdef é\n", request, "X-My", 13 - lines)
     assert request.headers["x-my-key-id"] == "k-1" and len(request.headers["x-my-nonce"]) == 32
     assert "webhook-signature" not in request.headers
 
@@ -469,6 +481,17 @@ def test_a_test_is_tried_once_and_its_result_shown(house, receiver):
     assert len(receiver.wait(path, 2)) == 2
 
 
+def test_the_command_line_says_why_a_test_did_not_arrive(house):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    made = channel(house, down={"url": f"http://127.0.0.1:{port}/"})
+    done = house.run("channel", "test", "--project", house.project_id, made["id"])
+    assert done.returncode != 0 and "connect" in done.stdout and "refused" in done.stdout, done.stdout
+    done = house.run("channel", "test", "--project", house.project_id, made["id"], "--json")
+    (attempt,) = json.loads(done.stdout)["tries"]
+    assert attempt["outcome"] == "connect" and "refused" in attempt["detail"]["detail"], attempt
+
+
 def test_what_will_break_is_said_when_it_is_saved(house, receiver):
     made = channel(
         house,
@@ -520,14 +543,33 @@ def test_a_refusal_names_the_field_and_the_rule_and_leaves_nothing(house, fields
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "field"),
-    [("a b", "x", "name"), ("x" * 65, "x", "name"), ("empty", "", "value"), ("long", "x" * 4097, "value")],
-)
-def test_a_refused_secret_leaves_nothing(house, name, value, field):
+    ("name", "value", "field", "rule"),
+    [
+        ("a b", "x", "name", "secret_name"), ("x" * 65, "x", "name", "secret_name"), ("empty", "", "value", "required"),
+        ("long", "x" * 4097, "value", "length"), ("number", 5, "value", "type"), ("zero", "a\0b", "value", "characters"),
+    ],
+)  # fmt: skip
+def test_a_refused_secret_leaves_nothing(house, name, value, field, rule):
     before = api(house, "GET", "/v1/secrets")[1]
     status, refused = api(house, "PUT", f"/v1/secrets/{quoted(name)}", {"value": value})
     assert (status, refused["field"]) == (422, field)
+    assert [(e["field"], e["rule"]) for e in refused["errors"]] == [(field, rule)]
     assert api(house, "GET", "/v1/secrets")[1] == before
+
+
+def test_refusals_of_a_test_and_of_a_new_secret_name_the_field_and_the_rule(house, receiver):
+    made = channel(house, down={"url": receiver.url("/never")})
+    for path, body, field, rule in [
+        ("test", {"status": "blue"}, "status", "word"),
+        ("test", {"status": "up"}, "status", "status"),
+        ("test", {"more": 1}, "more", "unknown"),
+        ("rotate-secret", {"overlap_hours": 169}, "overlap_hours", "range"),
+        ("rotate-secret", {"secret": "short"}, "secret", "secret"),
+    ]:
+        status, refused = api(house, "POST", f"/v1/channels/{made['id']}/{path}", body)
+        assert (status, [(e["field"], e["rule"]) for e in refused["errors"]]) == (422, [(field, rule)]), refused
+    shown = api(house, "GET", f"/v1/channels/{made['id']}")[1]
+    assert shown["signing"] == made["signing"]
 
 
 def test_the_command_line_names_the_setting_that_would_allow_a_target(house):

@@ -128,3 +128,5 @@ pub const RUN_SAMPLES_MIN: i64 = 3;
 pub const RUN_SAMPLES_DEFAULT: u8 = 5;
 /// Successful runs whose length a check remembers.
 pub const RUN_SAMPLES_MAX: usize = 20;
+/// Tests of channels that a project may ask for in a minute through the API: each is a call to whatever target it names.
+pub const CHANNEL_TESTS_PER_MINUTE: u32 = 30;

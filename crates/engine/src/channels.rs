@@ -413,7 +413,7 @@ async fn judge(
         .map(|bytes| Webhook::from_bytes(bytes).ok_or_else(later_version))
         .transpose()?;
     let court = Court {
-        judge: &|url| target::judge(&rules.webhooks, url).map(drop),
+        judge: &|url| target::judge(&rules.webhooks, url).map(|target| target.origin()),
         has_secret: &|name| names.iter().any(|named| named.name == name),
         signature_header: &rules.signature_header,
     };

@@ -32,12 +32,17 @@ pub(crate) async fn of_project(
     client: Client,
     Segments((project, key)): Segments<(String, String)>,
 ) -> Result<Response, Error> {
-    let project: ProjectId = project.parse().map_err(|_| Error::NOT_FOUND)?;
-    let scope = opened(&app, client, &key).await?;
-    if scope.project() != project {
-        return Err(Error::FORBIDDEN);
-    }
-    gauges(&app, scope).await
+    gauges_of(&app, client, &project, &key).await
+}
+
+/// GET `/projects/<project id>/metrics/`, with `Authorization: Bearer <read-only key>`
+pub(crate) async fn of_project_by_bearer(
+    State(app): State<App>,
+    client: Client,
+    Segments(project): Segments<String>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    gauges_of(&app, client, &project, bearer(&headers)?).await
 }
 
 /// GET `/checks/metrics/<read-only key>`
@@ -56,12 +61,25 @@ pub(crate) async fn of_bearer(
     client: Client,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = value
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .ok_or(Error::Text(StatusCode::UNAUTHORIZED, "missing bearer token"))?;
-    let scope = opened(&app, client, key).await?;
+    let scope = opened(&app, client, bearer(&headers)?).await?;
     gauges(&app, scope).await
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or(Error::Text(StatusCode::UNAUTHORIZED, "missing bearer token"))
+}
+
+/// The gauges of the project that an address names, if the key is one of its own.
+async fn gauges_of(app: &App, client: Client, project: &str, key: &str) -> Result<Response, Error> {
+    let project: ProjectId = project.parse().map_err(|_| Error::NOT_FOUND)?;
+    let scope = opened(app, client, key).await?;
+    if scope.project() != project {
+        return Err(Error::FORBIDDEN);
+    }
+    gauges(app, scope).await
 }
 
 async fn opened(app: &App, client: Client, key: &str) -> Result<ProjectScope, Error> {
@@ -100,8 +118,9 @@ fn exposition(checks: &[Check], zones: &Zones, now: Timestamp) -> String {
     let lines: Vec<Line<'_>> = checks
         .iter()
         .map(|check| Line {
+            // With spaces, as Healthchecks writes them: scripts cut such lines by hand.
             labels: format!(
-                r#"{{name="{}",tags="{}",unique_key="{}"}}"#,
+                r#"{{name="{}", tags="{}", unique_key="{}"}}"#,
                 escaped(&check.settings.name),
                 escaped(&check.settings.tags),
                 compat::unique_key(check.id)
@@ -262,7 +281,7 @@ mod tests {
         let evil = check(&mut dice, "a\"} 1\nhc_check_up{name=\"b\\", "x\r\ny", state);
         let text = exposition(&[evil], &Zones::default(), Timestamp::from_secs(0));
         assert!(
-            text.contains(r#"name="a\"} 1\nhc_check_up{name=\"b\\",tags="x \ny""#),
+            text.contains(r#"name="a\"} 1\nhc_check_up{name=\"b\\", tags="x \ny", unique_key=""#),
             "{text}"
         );
         assert_eq!(

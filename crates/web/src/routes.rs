@@ -4,7 +4,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
-use crate::api::resource::{resource, to_slash};
+use crate::api::resource::{check, resource, to_slash};
 use crate::api::{Version, badges, channels, checks, flips, instance, notifications, openapi, pings, status};
 use crate::state::App;
 use crate::{badge, headers, native, pages, ping, prometheus};
@@ -98,6 +98,16 @@ fn table() -> Vec<Entry> {
             &[("GET", ReadOnlyKey)],
             || get(prometheus::of_project),
         ),
+        // Where Healthchecks had them before; scrapers stay configured for years.
+        entry(
+            "/projects/{project}/checks/metrics/{key}",
+            &[("GET", ReadOnlyKey)],
+            || get(prometheus::of_project),
+        ),
+        entry("/projects/{project}/metrics/", &[("GET", ReadOnlyKey)], || {
+            get(prometheus::of_project_by_bearer)
+        }),
+        entry("/projects/{project}/metrics", &[("*", Anyone)], to_slash),
         entry("/checks/metrics/{key}", &[("GET", ReadOnlyKey)], || {
             get(prometheus::of_key)
         }),
@@ -262,10 +272,7 @@ fn api() -> Vec<Entry> {
         entry(
             "checks/{code}",
             &[("GET", ReadKey), ("POST", WriteKey), ("DELETE", WriteKey)],
-            || {
-                let all = get(checks::show).post(checks::update).delete(checks::delete);
-                resource("GET, POST, DELETE, OPTIONS", all)
-            },
+            || check(get(checks::show).post(checks::update).delete(checks::delete)),
         ),
         entry("checks/{code}/pause", &[("POST", WriteKey)], || {
             resource("POST, OPTIONS", post(checks::pause))
@@ -296,6 +303,8 @@ fn api() -> Vec<Entry> {
         entry("checks", &[("*", Anyone)], to_slash),
         entry("channels", &[("*", Anyone)], to_slash),
         entry("badges", &[("*", Anyone)], to_slash),
+        entry("metrics", &[("*", Anyone)], to_slash),
+        entry("status", &[("*", Anyone)], to_slash),
         entry("checks/{code}/pings", &[("*", Anyone)], to_slash),
         entry("checks/{code}/flips", &[("*", Anyone)], to_slash),
     ]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::id::KeyId;
-use allswell_core::limits::KEY_USE_NOTED_SECS;
+use allswell_core::id::{KeyId, ProjectId};
+use allswell_core::limits::{CHANNEL_TESTS_PER_MINUTE, KEY_USE_NOTED_SECS};
 use allswell_core::quota::{Quota, Verdict};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
@@ -90,6 +90,7 @@ struct Inner {
     zones: Zones,
     key_uses: Mutex<HashMap<KeyId, Timestamp>>,
     api: Quotas<KeyId>,
+    channel_tests: Quotas<ProjectId>,
     wrong_keys: Quotas<IpAddr>,
     /// Who has many IPv6 networks may guess from all of them: a site has ten times the quota of one.
     wrong_keys_of_sites: Quotas<IpAddr>,
@@ -127,6 +128,7 @@ impl App {
             zones,
             key_uses: Mutex::default(),
             api: Quotas::new(limits.api_per_key),
+            channel_tests: Quotas::new(Quota::new(CHANNEL_TESTS_PER_MINUTE, Span::from_secs(60))),
             wrong_keys: Quotas::new(limits.wrong_keys),
             wrong_keys_of_sites: Quotas::new(Quota::new(
                 limits.wrong_keys.count.saturating_mul(NETWORKS_OF_A_SITE),
@@ -189,6 +191,16 @@ impl App {
             Ok(verdict)
         } else {
             Err(verdict)
+        }
+    }
+
+    /// Takes one test of a project's quota. The error: seconds to wait.
+    pub(crate) fn take_channel_test(&self, project: ProjectId) -> Result<(), i64> {
+        let verdict = self.0.channel_tests.take(&project, self.now());
+        if verdict.allowed {
+            Ok(())
+        } else {
+            Err(retry_secs(verdict))
         }
     }
 

@@ -15,7 +15,7 @@ use allswell_store::outbox::End;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::{Answer, printable, scope_of};
+use super::{Answer, delivery as deliveries, printable, scope_of};
 use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
 use crate::{house, outward, system};
@@ -190,11 +190,19 @@ async fn test(config: &Config, answer: Answer, one: &OneChannel, status: cli::St
             "no server sent the test: is `allswell serve` running? It is tried for a minute, as delivery {id}"
         );
     };
+    let attempts = house
+        .store
+        .read(async move |reader| reader.attempts_whole(scope, id).await)
+        .await?;
     let outcome = delivery.last_outcome.unwrap_or_default();
+    let tries: Vec<Value> = attempts.iter().map(deliveries::attempt).collect();
     let value = json!({
         "delivery": id.to_string(), "state": delivery.state, "outcome": outcome, "attempts": delivery.attempts,
+        "tries": tries,
     });
-    answer.give(&value, &format!("{}: {}\n", delivery.state, printable(&outcome)))?;
+    let mut lines = format!("{}: {}\n", delivery.state, printable(&outcome));
+    lines.extend(attempts.iter().map(deliveries::attempt_lines));
+    answer.give(&value, &lines)?;
     if delivery.state == End::Delivered.word() {
         Ok(())
     } else {

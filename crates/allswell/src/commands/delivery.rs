@@ -139,7 +139,7 @@ fn detail(attempt: &Attempt) -> Value {
     serde_json::from_slice(&attempt.found.detail).unwrap_or(Value::Null)
 }
 
-fn attempt(attempt: &Attempt) -> Value {
+pub(super) fn attempt(attempt: &Attempt) -> Value {
     let found = &attempt.found;
     let phases = found
         .phases
@@ -156,7 +156,7 @@ fn attempt(attempt: &Attempt) -> Value {
     })
 }
 
-fn attempt_lines(attempt: &Attempt) -> String {
+pub(super) fn attempt_lines(attempt: &Attempt) -> String {
     let found = &attempt.found;
     let status = found
         .http_status

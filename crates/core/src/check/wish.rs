@@ -31,7 +31,7 @@ pub enum WishedChannels {
 pub struct Fault {
     /// Which.
     pub parameter: &'static str,
-    /// What it would have to be, for people.
+    /// What it would have to be, for people, as it goes on behind "it".
     pub sentence: String,
 }
 
@@ -97,7 +97,7 @@ impl Wish {
                     .canonical(zone.unwrap_or("UTC"))
                     .ok_or_else(|| fault("tz", "is the name of a time zone, like Europe/Riga"))?;
                 Schedule::parse_with(expression, &zone, zones)
-                    .map_err(|error| fault("schedule", error.to_string()))?;
+                    .map_err(|error| fault("schedule", format!("cannot be read: {error}")))?;
                 timing.kind = TimingKind::Expression;
                 expression.clone_into(&mut timing.expression);
                 timing.zone = zone.to_string();
@@ -207,7 +207,14 @@ mod tests {
         ] {
             let fault = judged(parameters).expect_err("a fault");
             assert_eq!(fault.parameter, named, "{parameters:?}");
-            assert!(!fault.sentence.is_empty());
+            // It stands behind the parameter's name and "it".
+            let verb = fault.sentence.split(' ').next();
+            let verbs = ["is", "may", "cannot"];
+            assert!(
+                verb.is_some_and(|verb| verbs.contains(&verb)),
+                "{}",
+                fault.sentence
+            );
         }
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Cursors {
     /// Everybody was asked in vain: nobody is asked before this instant, and for so long.
     rests: Option<(Timestamp, Span)>,
     is_awake: bool,
+    /// When the first was asked of those who are being asked, and since when nobody was asked of what has become due.
+    asked_from: Option<Timestamp>,
+    unasked_from: Option<Timestamp>,
     /// The project that had the last turn.
     pub(super) served: Option<ProjectId>,
 }
@@ -103,7 +106,7 @@ impl Cursors {
     /// Something of a crowd began: whoever was asked before may have more.
     pub(super) fn begun(&mut self) {
         self.round = Round::default();
-        self.rests = None;
+        (self.rests, self.asked_from) = (None, None);
     }
 
     /// Has everybody asked again now. The next pause is longer all the same, unless something begins.
@@ -129,6 +132,7 @@ impl Cursors {
             Span::from_micros(span.as_micros() * 2).min(CROWD_HELD_UP_MAX)
         });
         self.rests = Some((now + span, span));
+        self.unasked_from = self.asked_from.take();
         now + span
     }
 }
@@ -167,8 +171,11 @@ impl<O: Outbound> Deliver<O> {
         };
         if !crowded {
             lock(&self.cursors).rests = None;
-        } else if lock(&self.cursors).resting(now).is_some() {
-            found.ready.clear();
+            return Ok(found);
+        }
+        let rests = lock(&self.cursors).resting(now).is_some();
+        if rests && let Some(ready) = self.since(now).await? {
+            found.ready = ready;
         } else {
             found.ready = self.crowd(now).await?;
             found.goes_on = !lock(&self.cursors).round.is_over();
@@ -176,7 +183,24 @@ impl<O: Outbound> Deliver<O> {
         Ok(found)
     }
 
+    /// What has become due while a crowd rests. The crowd waits for itself; a try whose time has come does not wait for it.
+    /// `None`: that is a crowd of its own.
+    async fn since(&self, now: Timestamp) -> Result<Option<Vec<Ready>>> {
+        let Some(from) = lock(&self.cursors).unasked_from else {
+            return Ok(Some(Vec::new()));
+        };
+        let system = SystemScope::engine();
+        let (ready, crowded) = self
+            .store
+            .read(async move |reader| reader.deliveries_due_since(system, from, now, LOOKED_AT).await)
+            .await?;
+        // Each is asked once. One that is held up waits like the others: for a place, or for the end of the pause.
+        lock(&self.cursors).unasked_from = Some(from.max(now));
+        Ok((!crowded).then_some(ready))
+    }
+
     async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
+        lock(&self.cursors).asked_from.get_or_insert(now);
         let asked: Vec<(Class, Option<ProjectId>)> = {
             let cursors = lock(&self.cursors);
             let classes = Class::ALL.into_iter().filter(|class| self.desk.free(*class) > 0);

@@ -205,14 +205,16 @@ impl Facts {
         if let Some(why) = &self.unreadable {
             return Work::Unreadable(why.clone());
         }
-        let gone = || Work::End(End::Cancelled, "gone".to_owned());
-        let Some(target) = &self.target else { return gone() };
+        let gone = |what: &str| Work::End(End::Cancelled, format!("the {what} is gone"));
+        let Some(target) = &self.target else {
+            return gone("channel");
+        };
         // A test shows whether it works again.
         if target.disabled && claimed.class != Class::Test {
             return Work::End(End::Cancelled, "the channel is switched off".to_owned());
         }
         let Some(message) = self.message(target, trade, now) else {
-            return gone();
+            return gone("check");
         };
         let attempt = AttemptInfo {
             delivery: claimed.id,

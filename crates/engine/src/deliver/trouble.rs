@@ -101,7 +101,7 @@ async fn write_one(
             project: Some(project),
             actor: "engine".to_owned(),
             action: "channel.disable",
-            target: channel.to_string(),
+            target: format!("channel:{channel}"),
             data: json!({ "reason": reason(code), "error": error }).to_string(),
         };
         tx.audit(dice.id_at(now), &act).await?;

@@ -99,12 +99,15 @@ async fn a_delivery_that_can_tell_nothing_ends_cancelled() {
 /// What was deleted between the promise and its keeping: marked or gone altogether.
 #[tokio::test]
 async fn a_delivery_whose_check_or_channel_is_gone_ends_cancelled() {
-    for removal in [
-        "update channels set deleted_at = 1",
-        "delete from channels",
-        "update checks set deleted_at = 1, deadline = null",
-        "delete from checks",
-        "delete from flips",
+    for (removal, why) in [
+        ("update channels set deleted_at = 1", "the channel is gone"),
+        ("delete from channels", "the channel is gone"),
+        (
+            "update checks set deleted_at = 1, deadline = null",
+            "the check is gone",
+        ),
+        ("delete from checks", "the check is gone"),
+        ("delete from flips", "the check is gone"),
     ] {
         let mut house = House::on_disk().await;
         failed(&mut house, "log").await;
@@ -118,7 +121,7 @@ async fn a_delivery_whose_check_or_channel_is_gone_ends_cancelled() {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .expect("the delivery");
-        assert_eq!(state, ("cancelled".to_owned(), "gone".to_owned()), "{removal}");
+        assert_eq!(state, ("cancelled".to_owned(), why.to_owned()), "{removal}");
         assert_eq!(log.lines_with("is DOWN").len(), 0);
     }
 }

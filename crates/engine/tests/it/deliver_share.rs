@@ -155,6 +155,45 @@ async fn a_crowd_that_is_held_up_is_not_asked_again_and_again() {
     assert_eq!(script.held().iter().filter(|held| **held == url).count(), 4);
 }
 
+/// A crowd that is held up waits for itself: what becomes due meanwhile for a target that answers is told when it is due.
+#[tokio::test]
+async fn a_try_whose_time_has_come_does_not_wait_for_a_crowd() {
+    let mut house = House::in_memory().await;
+    let bob = house.project;
+    let mut healthy = Vec::new();
+    for n in 0..5 {
+        let url = format!("https://healthy{n}.example.com/");
+        healthy.push((failed(&mut house, &url, 1).await[0], url));
+    }
+    for n in 0..130 {
+        house.project = house.second_project().await;
+        failed(&mut house, &format!("https://slow{n}.example.com/"), 20).await;
+    }
+    house.project = bob;
+    let script = Script::default();
+    script.hold();
+    let rules = Rules {
+        schedule: Schedule::parse("1m").expect("a schedule"),
+        ..permits(4_000)
+    };
+    let deliver = deliver_with(&mut house, &script, rules);
+    quiet(&deliver, &script, NOW).await;
+    let mut due = Vec::new();
+    for (check, url) in healthy {
+        script.release_to(&url, &status(500));
+        quiet(&deliver, &script, NOW).await;
+        due.push((house.deliveries(check).await[0].next_at, url));
+    }
+    // The crowd itself is asked after 1, 3, 7, 15, 30, 45, 60 and 75 seconds.
+    for secs in 1..=75 {
+        settle(&deliver, after(secs)).await;
+        for (at, url) in &due {
+            let has_begun = script.held().contains(url);
+            assert_eq!(has_begun, after(secs) >= *at, "{url} at {secs} s, due at {at}");
+        }
+    }
+}
+
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
 #[tokio::test]
 async fn a_breaker_holds_back_what_is_beyond_its_fast_phase() {

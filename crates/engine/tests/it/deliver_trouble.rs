@@ -83,7 +83,7 @@ async fn a_receiver_that_is_gone_is_switched_off_and_that_is_told() {
     assert_eq!(health.disabled, Some((NOW, "gone".to_owned())));
     assert_eq!(
         acts(&house).await,
-        [("engine channel.disable".to_owned(), hook.to_string())]
+        [("engine channel.disable".to_owned(), format!("channel:{hook}"))]
     );
     // In the log once by the engine itself, once through the channel that works.
     assert_eq!(

@@ -55,6 +55,8 @@ pub enum Warning {
     BodyNotSent,
     /// The body of the last ping is damaged in the database, or the key to it is gone.
     BodyUnreadable,
+    /// The secret of a Guardian signature begins or ends with white space, which is part of it.
+    SecretSpace,
 }
 
 impl Warning {
@@ -65,6 +67,7 @@ impl Warning {
             Warning::UrlNotSigned => "url_not_signed",
             Warning::BodyNotSent => "body_not_sent",
             Warning::BodyUnreadable => "body_unreadable",
+            Warning::SecretSpace => "secret_space",
         }
     }
 
@@ -83,12 +86,16 @@ impl Warning {
             Warning::BodyUnreadable => {
                 "The body of the last ping cannot be read, and the request says so in its place."
             }
+            Warning::SecretSpace => {
+                "The secret begins or ends with white space, such as the line end of a file. It signs as it is."
+            }
         }
     }
 }
 
-/// Judges a URL, whose placeholders are filled, as the policy of this server does.
-pub type Judge<'j> = &'j dyn Fn(&str) -> Result<(), Refusal>;
+/// Judges a URL, whose placeholders are filled, as the policy of this server does. Gives its scheme, host and port in
+/// their normal form, as `http://127.0.0.1:8080`.
+pub type Judge<'j> = &'j dyn Fn(&str) -> Result<String, Refusal>;
 
 /// What is needed to judge an input.
 pub struct Court<'c> {
@@ -157,6 +164,11 @@ impl Webhook {
     /// What its owner should know of this configuration without a message at hand.
     pub(super) fn warnings(&self) -> Vec<(&'static str, Warning)> {
         let mut warnings = Vec::new();
+        let is_guardian = matches!(self.signing.form, Form::GuardianV1 | Form::GuardianV2);
+        let spaced = |key: &&SigningKey| key.until.is_none() && key.secret.trim() != key.secret;
+        if is_guardian && self.signing.keys.iter().any(|key| spaced(&key)) {
+            warnings.push(("signing.secret", Warning::SecretSpace));
+        }
         for (name, call) in self.calls() {
             if self.signing.form == Form::StandardWebhooks && !call.sends_body() {
                 warnings.push((name, Warning::UrlNotSigned));
@@ -276,11 +288,11 @@ impl Reader<'_> {
             self.refuse(&field("url"), "required", "there is no URL");
             return None;
         }
-        self.url(&field("url"), &url);
+        let url = self.url(&field("url"), &url);
         self.template(&field("body"), &body);
         let mut call = Call {
             method,
-            url,
+            url: url.unwrap_or_default(),
             headers,
             body,
         };
@@ -311,8 +323,9 @@ impl Reader<'_> {
         })
     }
 
-    /// The text before the path, where no placeholder may stand, then the whole as the policy sees it.
-    fn url(&mut self, field: &str, url: &str) {
+    /// The text before the path, where no placeholder may stand, then the whole as the policy sees it. Gives what is kept:
+    /// that text in its normal form, so that what is shown is what is called.
+    fn url(&mut self, field: &str, url: &str) -> Option<String> {
         let authority_end = match url.find("://") {
             Some(at) => url[at + 3..]
                 .find(['/', '?', '#'])
@@ -325,18 +338,22 @@ impl Reader<'_> {
                 "placeholder",
                 "placeholders may stand in the path and the query, not before them",
             );
-            return;
+            return None;
         }
         if !self.template(field, url) {
-            return;
+            return None;
         }
         // What is filled in is percent-encoded and stands behind the host: it cannot change this verdict but by the
         // length, and the door judges each call again.
-        if let Err(refusal) = (self.court.judge)(&plain(url)) {
-            self.faults.push(Fault {
-                for_administrators: Some(refusal.for_administrators()),
-                ..fault(field, refusal.rule.code(), refusal.to_string())
-            });
+        match (self.court.judge)(&plain(url)) {
+            Ok(origin) => Some(format!("{origin}{}", &url[authority_end..])),
+            Err(refusal) => {
+                self.faults.push(Fault {
+                    for_administrators: Some(refusal.for_administrators()),
+                    ..fault(field, refusal.rule.code(), refusal.to_string())
+                });
+                None
+            }
         }
     }
 
@@ -516,9 +533,6 @@ pub fn signing_secret_fits(form: Form, secret: &str) -> Result<(), String> {
             let bounds = GUARDIAN_SECRET_BYTES_MIN..=GUARDIAN_SECRET_BYTES_MAX;
             if !bounds.contains(&secret.len()) {
                 return Err(format!("must have {} to {} bytes", bounds.start(), bounds.end()));
-            }
-            if secret.trim() != secret {
-                return Err("begins or ends with white space".to_owned());
             }
             Ok(())
         }

@@ -112,6 +112,11 @@ statements! {
                (select class, project_id, channel_id from deliveries where state = 'ready' and next_at <= $1
                 order by next_at limit $2) due
            group by class, project_id, channel_id order by class, project_id, channel_id";
+    // The same of those alone that have become due since somebody looked.
+    DUE_SINCE = "select class, project_id, channel_id, count(*) as ready from
+               (select class, project_id, channel_id from deliveries
+                where state = 'ready' and next_at > $3 and next_at <= $1 order by next_at limit $2) due
+           group by class, project_id, channel_id order by class, project_id, channel_id";
     // Crowded: a walk over the index from project to project, which reads one entry of each. `next_at >= 0` says nothing of
     // the rows; it opens the index by project, which is closed to all other statements (see its migration). Not `exists`, here
     // and below: PostgreSQL may answer that for all at once, from a list of everything that is due.
@@ -245,6 +250,20 @@ fn walked<T: FromValue + Ord>(rows: &[Row]) -> Result<Vec<(T, bool)>> {
     Ok(pairs)
 }
 
+fn due_of(rows: &[Row], limit: u64) -> Result<(Vec<Ready>, bool)> {
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        due.push(Ready {
+            class: class(row)?,
+            project: row.get("project_id")?,
+            channel: row.get("channel_id")?,
+            ready: row.get("ready")?,
+        });
+    }
+    let seen: u64 = due.iter().map(|ready| ready.ready).sum();
+    Ok((due, seen >= limit))
+}
+
 fn class(row: &Row) -> Result<Class> {
     let word: String = row.get("class")?;
     Class::from_word(&word)
@@ -259,18 +278,20 @@ impl Reader<'_> {
         now: Timestamp,
         limit: u64,
     ) -> Result<(Vec<Ready>, bool)> {
-        let rows = self.all(&DUE, &[now.into(), limit.into()]).await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in &rows {
-            due.push(Ready {
-                class: class(row)?,
-                project: row.get("project_id")?,
-                channel: row.get("channel_id")?,
-                ready: row.get("ready")?,
-            });
-        }
-        let seen: u64 = due.iter().map(|ready| ready.ready).sum();
-        Ok((due, seen >= limit))
+        due_of(&self.all(&DUE, &[now.into(), limit.into()]).await?, limit)
+    }
+
+    /// Where deliveries have become due after `since` and until `now`, looking at no more than `limit` of them; `true` if
+    /// there are more.
+    pub async fn deliveries_due_since(
+        &mut self,
+        _: SystemScope,
+        since: Timestamp,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<(Vec<Ready>, bool)> {
+        let values = [now.into(), limit.into(), since.into()];
+        due_of(&self.all(&DUE_SINCE, &values).await?, limit)
     }
 
     /// The next `limit` projects after `after` with open deliveries of a class, in the order of their ids, each with

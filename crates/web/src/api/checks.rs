@@ -159,7 +159,7 @@ pub(crate) async fn find(reader: &mut Reader<'_>, scope: ProjectScope, code: &st
             Err(Error::FORBIDDEN)
         };
     }
-    if code.len() == 40 && code.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if compat::is_unique_key(code) {
         for id in reader.check_ids(scope).await? {
             if compat::unique_key(id) == code {
                 return reader.check(scope, id).await?.ok_or(Error::NOT_FOUND);
@@ -222,12 +222,12 @@ pub(crate) async fn create(State(app): State<App>, form: WriteForm) -> Result<Re
                     return Ok((StatusCode::OK, check, channels));
                 }
             }
-            let channels =
-                resolve_channels(tx, scope, wanted.channels.as_deref().unwrap_or_default()).await?;
             let (count, limit) = tx.check_quota(scope).await?;
             if count >= limit {
                 return Err(Error::FORBIDDEN);
             }
+            let channels =
+                resolve_channels(tx, scope, wanted.channels.as_deref().unwrap_or_default()).await?;
             let mut settings = Settings::default();
             wanted.apply(&mut settings, version);
             let check = Check {

@@ -25,6 +25,11 @@ pub(crate) fn unique_key(id: CheckId) -> String {
     halves.map(|half| char::from(HEX[usize::from(half)])).collect()
 }
 
+/// Whether a text has the form of a unique key.
+pub(crate) fn is_unique_key(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn status(check: &Check, plan: &Plan, version: Version, now: Timestamp) -> &'static str {
     let started = check.state.last_start.is_some() && !check.state.run_is_overdue(plan, now);
     if version == Version::V1 && started {

@@ -48,7 +48,8 @@ pub(crate) enum Unique {
 
 type Judged<T> = Result<T, String>;
 
-fn text(fields: &Map<String, Value>, name: &str, chars_max: usize) -> Judged<Option<String>> {
+/// A string with a rule of its own, which refuses a zero byte among others.
+fn word(fields: &Map<String, Value>, name: &str, chars_max: usize) -> Judged<Option<String>> {
     let Some(value) = fields.get(name) else {
         return Ok(None);
     };
@@ -56,10 +57,15 @@ fn text(fields: &Map<String, Value>, name: &str, chars_max: usize) -> Judged<Opt
     if text.chars().count() > chars_max {
         return Err(format!("{name} is too long"));
     }
-    if text.contains('\0') {
-        return Err(format!("{name} holds a zero byte"));
-    }
     Ok(Some(text.to_owned()))
+}
+
+/// Any string but for one with a zero byte, which PostgreSQL does not take.
+fn text(fields: &Map<String, Value>, name: &str, chars_max: usize) -> Judged<Option<String>> {
+    match word(fields, name, chars_max)? {
+        Some(text) if text.contains('\0') => Err(format!("{name} holds a zero byte")),
+        text => Ok(text),
+    }
 }
 
 fn truth(fields: &Map<String, Value>, name: &str) -> Judged<Option<bool>> {
@@ -108,7 +114,7 @@ fn secs(fields: &Map<String, Value>, name: &str) -> Judged<Option<i64>> {
 }
 
 fn schedule(fields: &Map<String, Value>, zones: &Zones) -> Judged<Option<String>> {
-    let found = text(fields, "schedule", limits::EXPRESSION_CHARS_MAX)?;
+    let found = word(fields, "schedule", limits::EXPRESSION_CHARS_MAX)?;
     if let Some(expression) = &found {
         Schedule::parse_with(expression, "UTC", zones)
             .map_err(|_| "schedule is not a valid cron or OnCalendar expression".to_owned())?;
@@ -156,7 +162,7 @@ pub(crate) fn judge(fields: &Map<String, Value>, zones: &Zones) -> Judged<Wanted
         },
         name: text(fields, "name", limits::NAME_CHARS_MAX)?,
         schedule: schedule(fields, zones)?,
-        slug: match text(fields, "slug", limits::SLUG_CHARS_MAX)? {
+        slug: match word(fields, "slug", limits::SLUG_CHARS_MAX)? {
             Some(text) if !slug::is_slug(&text) => return Err("slug does not match pattern".to_owned()),
             slug => slug,
         },
@@ -166,7 +172,7 @@ pub(crate) fn judge(fields: &Map<String, Value>, zones: &Zones) -> Judged<Wanted
         success_kw: text(fields, "success_kw", KEYWORDS)?,
         tags: text(fields, "tags", limits::TAGS_CHARS_MAX)?,
         timeout: secs(fields, "timeout")?,
-        tz: match text(fields, "tz", usize::MAX)? {
+        tz: match word(fields, "tz", usize::MAX)? {
             Some(name) => Some(
                 zones
                     .canonical(&name)
@@ -187,10 +193,12 @@ impl Wanted {
                 place.clone_from(wanted);
             }
         }
-        set(&mut settings.name, &self.name);
-        if version < Version::V3 {
-            set(&mut settings.slug, &self.name.as_deref().map(slug::from_name));
+        // A name that is sent as it is, as clients do that write back what they read, is no reason for another slug.
+        let renamed = self.name.as_ref().filter(|name| **name != settings.name);
+        if let Some(name) = renamed.filter(|_| version < Version::V3) {
+            settings.slug = slug::from_name(name);
         }
+        set(&mut settings.name, &self.name);
         set(&mut settings.slug, &self.slug);
         set(&mut settings.tags, &self.tags);
         set(&mut settings.description, &self.desc);
@@ -259,6 +267,12 @@ mod tests {
             (r#"{"methods": null}"#, "methods has unexpected value"),
             (r#"{"name": "a\u0000b"}"#, "name holds a zero byte"),
             (r#"{"slug": "a\n"}"#, "slug does not match pattern"),
+            (r#"{"slug": "a\u0000"}"#, "slug does not match pattern"),
+            (
+                r#"{"schedule": "* * * * *\u0000"}"#,
+                "schedule is not a valid cron or OnCalendar expression",
+            ),
+            (r#"{"tz": "UTC\u0000"}"#, "tz is not a valid timezone"),
             (
                 r#"{"unique": ["name", 5]}"#,
                 "an item in 'unique' has unexpected value",

@@ -42,21 +42,37 @@ pub(crate) async fn list(
 }
 
 /// From `start` up to and without `end`; `seconds` counts back from now. All that are given hold together.
+///
+/// An instant that is given must be one, even if it is empty. No seconds, empty or 0, are no bound.
 fn window(query: &Query, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
-    let number = |name, max| match query.last(name).filter(|text| !text.is_empty()) {
+    let bad = || Error::Text(StatusCode::BAD_REQUEST, "");
+    let instant = |name| match query.last(name) {
         None => Ok(None),
-        Some(text) => {
-            let number = text
-                .parse::<i64>()
-                .ok()
-                .filter(|number| (0..=max).contains(number));
-            number.map(Some).ok_or(Error::Text(StatusCode::BAD_REQUEST, ""))
-        }
+        Some(text) => number(text, SECOND_MAX)
+            .map(|secs| Some(Timestamp::from_secs(secs)))
+            .ok_or_else(bad),
     };
-    let back = number("seconds", YEAR_SECS)?.map(|secs| now - Span::from_secs(secs));
-    let start = number("start", SECOND_MAX)?.map(Timestamp::from_secs);
-    let end = number("end", SECOND_MAX)?.map(Timestamp::from_secs);
+    let seconds = match query.last("seconds").map(str::trim) {
+        None | Some("") => 0,
+        Some(text) => number(without_zeros(text), YEAR_SECS).ok_or_else(bad)?,
+    };
+    let back = (seconds > 0).then(|| now - Span::from_secs(seconds));
+    let (start, end) = (instant("start")?, instant("end")?);
     let earliest = Timestamp::from_micros(i64::MIN);
     let start = back.unwrap_or(earliest).max(start.unwrap_or(earliest));
     Ok((start, end.unwrap_or(Timestamp::from_micros(i64::MAX))))
+}
+
+/// A whole number from 0 to `max`.
+fn number(text: &str, max: i64) -> Option<i64> {
+    let number = text.trim().parse().ok();
+    number.filter(|number| (0..=max).contains(number))
+}
+
+/// `60` of `60.0`: what languages without whole numbers write.
+fn without_zeros(text: &str) -> &str {
+    match text.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
+        _ => text,
+    }
 }

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::path::Segments;
 use crate::state::App;
 
+const PINGS_LISTED_MAX: u64 = limits::PINGS_SHOWN_MAX.unsigned_abs();
 const RUN_MAX: Span = Span::from_secs(limits::RUN_HOURS_MAX * 3_600);
 
 /// GET `checks/<code>/pings/`
@@ -56,11 +57,18 @@ pub(crate) async fn body(
     Segments((code, n)): Segments<(String, String)>,
 ) -> Result<Response, Error> {
     let scope = key.scope;
-    let n: u64 = n.parse().map_err(|_| Error::NOT_FOUND)?;
+    // Digits and nothing else: a sign is no part of a number in an address.
+    let digits = Some(&n).filter(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+    let n: u64 = digits.and_then(|n| n.parse().ok()).ok_or(Error::NOT_FOUND)?;
     let body = app
         .store()
         .read(async move |reader| {
             let check = find_by_id(reader, scope, &code).await?;
+            // More are kept than this API lists, and what it does not list has no body here either.
+            let unlisted = check.state.ping_count.saturating_sub(PINGS_LISTED_MAX);
+            if n <= unlisted {
+                return Ok(None);
+            }
             Ok::<_, Error>(reader.ping_body(scope, check.id, n).await?)
         })
         .await?;

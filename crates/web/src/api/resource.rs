@@ -9,8 +9,9 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, LOCATION,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
+use super::compat;
 use crate::state::App;
 
 /// A resource that answers to `methods` (as the header lists them, OPTIONS included).
@@ -25,6 +26,22 @@ pub(crate) fn resource(methods: &'static str, router: MethodRouter<App>) -> Meth
             let methods = methods.clone();
             async move { with_cors(next.run(request).await, methods) }
         }))
+}
+
+/// A check. Its id names it for everything; by its unique key it is looked at and no more, and it says so.
+pub(crate) fn check(router: MethodRouter<App>) -> MethodRouter<App> {
+    let by_key = async |request: Request, next: Next| {
+        let code = request.uri().path().rsplit('/').next().unwrap_or_default();
+        if !compat::is_unique_key(code) {
+            return next.run(request).await;
+        }
+        let response = match *request.method() {
+            Method::GET | Method::OPTIONS => next.run(request).await,
+            _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        };
+        with_cors(response, HeaderValue::from_static("GET, OPTIONS"))
+    };
+    resource("GET, POST, DELETE, OPTIONS", router).layer(middleware::from_fn(by_key))
 }
 
 async fn not_allowed() -> StatusCode {

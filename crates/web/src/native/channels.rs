@@ -2,6 +2,7 @@
 
 use allswell_core::check::Status;
 use allswell_core::id::ChannelId;
+use allswell_core::limits::CHANNEL_TESTS_PER_MINUTE;
 use allswell_core::secret::Secret;
 use allswell_engine::channels::{self, Made, OVERLAP_HOURS_DEFAULT, OVERLAP_HOURS_MAX};
 use axum::extract::State;
@@ -155,6 +156,10 @@ pub(crate) async fn test(
     let words = [("down", Status::Down), ("up", Status::Up)];
     let status = fields.word("status", &words).unwrap_or(Status::Down);
     fields.finish()?;
+    app.take_channel_test(call.scope.project()).map_err(|secs| {
+        let sentence = format!("a project may test its channels {CHANNEL_TESTS_PER_MINUTE} times a minute");
+        Problem::too_many(sentence, secs)
+    })?;
     carry_out(&app, call, move |tx, errand| {
         Box::pin(async move {
             let by = for_engine(errand);

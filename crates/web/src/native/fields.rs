@@ -30,10 +30,19 @@ impl Fields {
     }
 
     pub(super) fn fault(&mut self, name: &str, detail: impl Into<String>) {
+        self.push(name, None, detail.into());
+    }
+
+    /// A fault of a rule that has a code: the same codes as channels have.
+    fn broken(&mut self, name: &str, rule: &'static str, detail: impl Into<String>) {
+        self.push(name, Some(rule), detail.into());
+    }
+
+    fn push(&mut self, name: &str, rule: Option<&'static str>, detail: String) {
         self.faults.push(Fault {
             field: format!("{}{name}", self.within),
-            detail: detail.into(),
-            rule: None,
+            detail,
+            rule,
         });
     }
 
@@ -61,7 +70,7 @@ impl Fields {
         let [least, most] = [range.start(), range.end()].map(|tenths| f64::from(*tenths) / 10.0);
         let number = value.as_f64().filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.fault(name, format!("is a number from {least} to {most}"));
+            self.broken(name, "range", format!("is a number from {least} to {most}"));
         }
         let tenths = (number? * 10.0).round();
         range.clone().find(|known| f64::from(*known) == tenths)
@@ -75,16 +84,16 @@ impl Fields {
     pub(super) fn text(&mut self, name: &'static str, chars_max: usize) -> Option<String> {
         match self.take(name)? {
             Value::String(text) if text.chars().count() > chars_max => {
-                self.fault(name, format!("may have {chars_max} characters"));
+                self.broken(name, "length", format!("may have {chars_max} characters"));
                 None
             }
             Value::String(text) if text.contains('\0') => {
-                self.fault(name, "may not hold a zero byte");
+                self.broken(name, "characters", "may not hold a zero byte");
                 None
             }
             Value::String(text) => Some(text),
             _ => {
-                self.fault(name, "is a string");
+                self.broken(name, "type", "is a string");
                 None
             }
         }
@@ -94,7 +103,7 @@ impl Fields {
         let value = self.take(name)?;
         let truth = value.as_bool();
         if truth.is_none() {
-            self.fault(name, "is true or false");
+            self.broken(name, "type", "is true or false");
         }
         truth
     }
@@ -103,8 +112,9 @@ impl Fields {
         let value = self.take(name)?;
         let number = value.as_i64().filter(|number| range.contains(number));
         if number.is_none() {
-            self.fault(
+            self.broken(
                 name,
+                "range",
                 format!("is a whole number from {} to {}", range.start(), range.end()),
             );
         }
@@ -118,7 +128,7 @@ impl Fields {
             .and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.fault(name, format!("is one of: {}", known.join(", ")));
+            self.broken(name, "word", format!("is one of: {}", known.join(", ")));
         }
         found.map(|(_, meaning)| *meaning)
     }
@@ -128,7 +138,11 @@ impl Fields {
         let value = self.take(name)?;
         let instant = value.as_str().and_then(Timestamp::parse_rfc3339);
         if instant.is_none() {
-            self.fault(name, "is an instant in RFC 3339, like 2026-12-01T08:00:00+02:00");
+            self.broken(
+                name,
+                "type",
+                "is an instant in RFC 3339, like 2026-12-01T08:00:00+02:00",
+            );
         }
         instant
     }
@@ -142,7 +156,7 @@ impl Fields {
             texts.collect()
         });
         if texts.is_none() {
-            self.fault(name, format!("is a list of at most {items_max} strings"));
+            self.broken(name, "type", format!("is a list of at most {items_max} strings"));
         }
         texts
     }
@@ -165,7 +179,7 @@ impl Fields {
                 Some(judged)
             }
             _ => {
-                self.fault(name, "is an object");
+                self.broken(name, "type", "is an object");
                 None
             }
         }
@@ -177,7 +191,7 @@ impl Fields {
             // What a stranger wrote is shown, but not all of a megabyte.
             let name: String = name.chars().take(100).collect();
             let known = self.known.join(", ");
-            self.fault(&name, format!("is no field here; there are: {known}"));
+            self.broken(&name, "unknown", format!("is no field here; there are: {known}"));
         }
     }
 

@@ -137,11 +137,15 @@ pub(crate) async fn delivery(
                 return Ok(None);
             };
             let attempts = reader.attempts_whole(scope, id).await?;
-            Ok::<_, allswell_store::Error>(Some((delivery, attempts)))
+            let told = reader.delivery_flips(scope, id).await?;
+            Ok::<_, allswell_store::Error>(Some((delivery, attempts, told)))
         })
         .await?;
-    let (delivery, attempts) = found.ok_or_else(|| Problem::not_found("delivery"))?;
+    let (delivery, attempts, mut told) = found.ok_or_else(|| Problem::not_found("delivery"))?;
+    told.sort_unstable();
     let mut shown = view::delivery(&delivery, call.kind);
+    // Its own, and those that it overtook before they could be told.
+    shown["flips"] = Value::from(told);
     let attempts: Vec<Value> = attempts.iter().map(view::attempt).collect();
     shown["tries"] = Value::from(attempts);
     Ok(json(StatusCode::OK, &shown))

@@ -15,7 +15,11 @@ pub(super) const CHANNEL: &str = "allswell";
 impl Postgres {
     /// Hears the words that other nodes (and this one) say with their commits, until the connection ends.
     pub(crate) async fn listen(&self, mut hear: impl FnMut(&str)) -> Result<()> {
-        let (client, mut connection) = self.server.driver_config().connect(self.tls.clone()).await?;
+        let (client, mut connection) = self
+            .server
+            .driver_config(super::LISTENS)
+            .connect(self.tls.clone())
+            .await?;
         let mut listening = pin!(client.batch_execute("listen allswell"));
         let mut begun = false;
         poll_fn(|context| {

@@ -23,6 +23,10 @@ use crate::{Error, Result};
 /// smaller batches. docs/performance.md has the figures.
 pub(crate) const PING_CONNECTIONS: usize = 3;
 
+/// What stands behind the name of the application on connections apart from the pool.
+const PINGS: &str = " pings";
+const LISTENS: &str = " listens";
+
 /// A PostgreSQL database. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Postgres {
@@ -37,22 +41,26 @@ impl Postgres {
     /// Reads the files of TLS. Connections are made when they are needed.
     pub(crate) fn new(server: &Server) -> Result<Self> {
         let tls = tls::connector(server)?;
-        let pool = |connections| {
+        let pool = |connections, what_for| {
             let config = ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             };
-            Pool::builder(Manager::from_config(server.driver_config(), tls.clone(), config))
-                .max_size(connections)
-                .runtime(Runtime::Tokio1)
-                .wait_timeout(Some(server.acquire))
-                .create_timeout(Some(server.acquire))
-                .recycle_timeout(Some(server.acquire))
-                .build()
-                .map_err(|error| Error::Internal(error.to_string()))
+            Pool::builder(Manager::from_config(
+                server.driver_config(what_for),
+                tls.clone(),
+                config,
+            ))
+            .max_size(connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(server.acquire))
+            .create_timeout(Some(server.acquire))
+            .recycle_timeout(Some(server.acquire))
+            .build()
+            .map_err(|error| Error::Internal(error.to_string()))
         };
         Ok(Postgres {
-            pool: pool(server.connections)?,
-            pings: pool(PING_CONNECTIONS)?,
+            pool: pool(server.connections, "")?,
+            pings: pool(PING_CONNECTIONS, PINGS)?,
             server: Arc::new(server.clone()),
             tls,
         })

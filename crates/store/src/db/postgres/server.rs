@@ -120,9 +120,13 @@ impl Server {
         self.tls.mode.unwrap_or(default)
     }
 
-    /// What the driver is told: bounds on waiting, the server's own bounds, TLS or not.
-    pub(super) fn driver_config(&self) -> tokio_postgres::Config {
+    /// What the driver is told: bounds on waiting, the server's own bounds, TLS or not. `what_for` stands behind the name
+    /// of the application, so that `pg_stat_activity` tells apart who has how many connections.
+    pub(super) fn driver_config(&self, what_for: &str) -> tokio_postgres::Config {
         let mut config = self.config.clone();
+        if let Some(name) = self.config.get_application_name() {
+            config.application_name(format!("{name}{what_for}"));
+        }
         config.ssl_mode(match self.tls_mode() {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,

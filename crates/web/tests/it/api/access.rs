@@ -52,6 +52,13 @@ const ELSEWHERE: &[Case] = &[
         "/projects/{project}/metrics/{key}",
         [403, 200, 403, 403, 400],
     ),
+    case(
+        "GET",
+        "/projects/{project}/checks/metrics/{key}",
+        [403, 200, 403, 403, 400],
+    ),
+    case("GET", "/projects/{project}/metrics/", [401, 200, 403, 403, 400]),
+    open("*", "/projects/{project}/metrics", 301),
     case("GET", "/checks/metrics/{key}", [403, 200, 403, 403, 400]),
     case("GET", "/metrics/", [401, 200, 403, 403, 400]),
     open("*", "/metrics", 301),
@@ -130,6 +137,8 @@ const API: &[Case] = &[
     open("*", "checks", 301),
     open("*", "channels", 301),
     open("*", "badges", 301),
+    open("*", "metrics", 301),
+    open("*", "status", 301),
     open("*", "checks/{code}/pings", 301),
     open("*", "checks/{code}/flips", 301),
 ];
@@ -280,4 +289,48 @@ async fn a_key_of_another_project_opens_no_gauges_but_its_own() {
     let ours = house.ask("GET", &path).send().await;
     assert!(ours.text().contains(r#"hc_check_up{name="Nightly backup""#));
     assert!(ours.header("content-type").starts_with("text/plain"));
+}
+
+#[tokio::test]
+async fn the_gauges_of_a_project_are_where_healthchecks_has_them() {
+    let house = House::new().await;
+    house
+        .check(json!({ "name": "Nightly backup", "tags": "db prod" }))
+        .await;
+    let (project, read) = (house.alice.project, &house.alice.read);
+    let bearer = |key: &str| format!("Bearer {key}");
+    for (path, header) in [
+        (format!("/projects/{project}/metrics/{read}"), None),
+        (format!("/projects/{project}/checks/metrics/{read}"), None),
+        (format!("/projects/{project}/metrics/"), Some(bearer(read))),
+    ] {
+        let mut ask = house.ask("GET", &path);
+        if let Some(header) = &header {
+            ask = ask.header("authorization", header);
+        }
+        let answer = ask.send().await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        let line = r#"hc_check_up{name="Nightly backup", tags="db prod", unique_key=""#;
+        assert!(answer.text().contains(line), "{}", answer.text());
+    }
+    let path = format!("/projects/{project}/metrics/");
+    for (header, status) in [
+        ("", 401),
+        (read.as_str(), 401),
+        ("Bearer short", 400),
+        (&bearer(&house.alice.write), 403),
+        (&bearer(&house.charlie.read), 403),
+    ] {
+        let answer = house
+            .ask("GET", &path)
+            .header("authorization", header)
+            .send()
+            .await;
+        assert_eq!(answer.status.as_u16(), status, "{header:?}");
+    }
+    let answer = house.ask("POST", path.trim_end_matches('/')).send().await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (301, path.as_str())
+    );
 }

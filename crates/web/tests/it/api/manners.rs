@@ -29,6 +29,8 @@ async fn an_address_without_its_slash_leads_to_the_one_with_it_for_every_method(
             "checks",
             "channels",
             "badges",
+            "metrics",
+            "status",
             "checks/{code}/pings",
             "checks/{code}/flips",
         ] {
@@ -189,5 +191,55 @@ async fn what_is_not_there_is_not_found() {
         let known = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
         assert!(known.contains(&answer.status), "{path}: {}", answer.status);
         assert!(!answer.text().contains("Nightly"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_stays_as_it_is_leaves_the_slug_alone() {
+    let house = House::new().await;
+    let made = house.check(json!({ "name": "Backup", "slug": "nightly" })).await;
+    let id = made["uuid"].as_str().unwrap();
+    for version in 1..=2 {
+        let path = format!("/api/v{version}/checks/{id}");
+        let upsert = format!("/api/v{version}/checks/");
+        for (path, fields) in [
+            (&path, json!({ "name": "Backup", "desc": "x" })),
+            (&upsert, json!({ "name": "Backup", "unique": ["name"] })),
+        ] {
+            let ask = house.ask("POST", path).key(&house.alice.write);
+            let answer = ask.json(&fields).send().await;
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(answer.json()["slug"], json!("nightly"), "{path}");
+        }
+    }
+    let ask = house.ask("POST", &format!("/api/v1/checks/{id}"));
+    let renamed = ask.key(&house.alice.write).json(&json!({ "name": "Back up" }));
+    assert_eq!(renamed.send().await.json()["slug"], json!("back-up"));
+}
+
+#[tokio::test]
+async fn a_unique_key_is_for_looking_whatever_the_key() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    let ask = house.ask("GET", &format!("/api/v3/checks/{id}"));
+    let shown = ask.key(&house.alice.read).send().await.json();
+    let path = format!("/api/v3/checks/{}", shown["unique_key"].as_str().unwrap());
+    for method in ALL_METHODS {
+        for key in [Some(&house.alice.write), None] {
+            let mut ask = house.ask(method, &path).json(&json!({ "name": "changed" }));
+            if let Some(key) = key {
+                ask = ask.key(key);
+            }
+            let answer = ask.send().await;
+            let expected = match (method, key) {
+                ("GET", Some(_)) => StatusCode::OK,
+                ("GET", None) => StatusCode::UNAUTHORIZED,
+                ("OPTIONS", _) => StatusCode::NO_CONTENT,
+                _ => StatusCode::METHOD_NOT_ALLOWED,
+            };
+            assert_eq!(answer.status, expected, "{method} {}", key.is_some());
+            assert_eq!(answer.header("access-control-allow-methods"), "GET, OPTIONS");
+            assert_eq!(answer.header("access-control-allow-origin"), "*");
+        }
     }
 }

@@ -182,7 +182,10 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         for wrong in [json!(null), json!(5), json!(true), json!([]), json!({})] {
             cases.push((json!({ name: wrong }), format!("{name} is not a string")));
         }
-        cases.push((json!({ name: "a\0b" }), format!("{name} holds a zero byte")));
+        // What has a rule of its own is refused by that, further down.
+        if !["slug", "schedule", "tz"].contains(&name) {
+            cases.push((json!({ name: "a\0b" }), format!("{name} holds a zero byte")));
+        }
     }
     for name in [
         "filter_body",
@@ -232,7 +235,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
     ] {
         cases.push((json!({ name: long(chars) }), format!("{name} is too long")));
     }
-    for slug in ["A", "ü", "a b", "a.b", "a/b", "a\n", "日本"] {
+    for slug in ["A", "ü", "a b", "a.b", "a/b", "a\n", "a\0", "日本"] {
         cases.push((json!({ "slug": slug }), "slug does not match pattern".into()));
     }
     for zone in [
@@ -242,6 +245,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         "Europe/Nowhere",
         "../../etc/passwd",
         "UTC\n",
+        "UTC\0",
     ] {
         cases.push((json!({ "tz": zone }), "tz is not a valid timezone".into()));
     }
@@ -252,6 +256,7 @@ async fn each_field_refuses_what_it_cannot_be_and_nothing_is_saved() {
         "@daily",
         "1999-01-01",
         "x x x x x",
+        "* * * * *\0",
         "\u{660} * * * *",
     ] {
         let sentence = "schedule is not a valid cron or OnCalendar expression";
@@ -354,6 +359,7 @@ async fn a_window_of_flips_that_makes_no_sense_is_refused() {
         "start=1.5",
         "end=99999999999999999999999",
         "seconds=%00",
+        "start=&end=&seconds=",
     ] {
         let answer = house
             .api("GET", &format!("checks/{id}/flips/?{query}"))
@@ -363,7 +369,7 @@ async fn a_window_of_flips_that_makes_no_sense_is_refused() {
     }
     for query in [
         "",
-        "start=&end=&seconds=",
+        "seconds=",
         "seconds=0",
         "start=0&end=10000000000&seconds=31536000",
         "x=y",

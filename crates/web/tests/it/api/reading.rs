@@ -77,12 +77,7 @@ async fn bobs_read_only_key_sees_checks_by_their_unique_key_without_ids_and_addr
     let path = format!("/api/v3/checks/{unique_key}");
     let theirs = house.ask("GET", &path).key(&house.charlie.write).send().await;
     assert_eq!(theirs.status, StatusCode::NOT_FOUND);
-    for (method, suffix) in [
-        ("POST", ""),
-        ("DELETE", ""),
-        ("POST", "/pause"),
-        ("GET", "/pings/"),
-    ] {
+    for (method, suffix) in [("POST", "/pause"), ("GET", "/pings/")] {
         let answer = house
             .ask(method, &format!("{path}{suffix}"))
             .key(&house.alice.write)
@@ -234,4 +229,72 @@ async fn the_label_of_a_check_without_a_name_is_its_id() {
         .replace(".svg", ".shields");
     let shown: Value = house.ask("GET", &path).send().await.json();
     assert_eq!(shown["label"], made["uuid"]);
+}
+
+#[tokio::test]
+async fn bodies_are_shown_of_the_pings_that_are_listed_and_no_others() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    for n in 1..=103 {
+        house.ping(&id, &format!("run {n}")).await;
+    }
+    let listed = house.api("GET", &format!("checks/{id}/pings/")).send().await;
+    assert_eq!(listed.json()["pings"].as_array().unwrap().len(), 100);
+    for (n, status) in [
+        ("1", 404),
+        ("3", 404),
+        ("4", 200),
+        ("04", 200),
+        ("103", 200),
+        ("104", 404),
+        ("+103", 404),
+        ("-1", 404),
+        ("103.0", 404),
+        ("", 404),
+    ] {
+        let path = format!("checks/{id}/pings/{n}/body");
+        let answer = house.api("GET", &path).send().await;
+        assert_eq!(answer.status.as_u16(), status, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_window_of_flips_is_read_as_healthchecks_reads_it() {
+    let house = House::new().await;
+    let id = house.check_id().await;
+    house.ping(&id, "").await;
+    let now = super::house::now().as_micros() / 1_000_000;
+    for (query, expected) in [
+        (format!("start={now}"), Some(1)),
+        (format!("start={}", now + 1), Some(0)),
+        (format!("end={now}"), Some(0)),
+        (format!("end=%20{}%20", now + 1), Some(1)),
+        (format!("start=x&start={now}"), Some(1)),
+        ("seconds=".to_owned(), Some(1)),
+        // No seconds are no bound.
+        ("seconds=0".to_owned(), Some(1)),
+        ("seconds=60.0".to_owned(), Some(1)),
+        ("seconds=+60%20".to_owned(), Some(1)),
+        ("seconds=60.5".to_owned(), None),
+        ("seconds=-1".to_owned(), None),
+        ("seconds=31536001".to_owned(), None),
+        // An instant that is given must be one.
+        ("start=".to_owned(), None),
+        ("end=".to_owned(), None),
+        ("start=60.0".to_owned(), None),
+        ("end=10000000001".to_owned(), None),
+        ("start=1e3".to_owned(), None),
+    ] {
+        let answer = house
+            .api("GET", &format!("checks/{id}/flips/?{query}"))
+            .send()
+            .await;
+        let found =
+            (answer.status == StatusCode::OK).then(|| answer.json()["flips"].as_array().unwrap().len());
+        assert_eq!(found, expected, "{query}: {}", answer.status);
+        assert!(
+            found.is_some() || answer.status == StatusCode::BAD_REQUEST,
+            "{query}"
+        );
+    }
 }

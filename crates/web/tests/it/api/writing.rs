@@ -127,6 +127,10 @@ async fn an_owner_at_the_limit_may_change_checks_and_add_none() {
     assert_eq!(post("checks/", "x").send().await.status, StatusCode::OK);
     let renamed = post(&format!("checks/{id}"), "z").send().await;
     assert_eq!(renamed.json()["name"], json!("z"));
+    // That there is no room is told before the channels are looked for.
+    let ask = house.ask("POST", "/api/v3/checks/").key(&house.dora.write);
+    let answer = ask.json(&json!({ "channels": "nobody" })).send().await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (403, ""));
     // Once it is gone there is room again.
     let ask = house
         .ask("DELETE", &format!("/api/v3/checks/{id}"))

@@ -313,3 +313,64 @@ async fn a_test_delivery_is_about_no_check() {
         (&Value::Null, &delivery["class"])
     );
 }
+
+/// One that overtook others tells of theirs too.
+#[tokio::test]
+async fn a_delivery_names_the_flips_that_it_tells_of() {
+    let mut house = House::new().await;
+    let check = house.check_id().await;
+    let channel = house.channel("hook").await;
+    let (id, scope): (CheckId, _) = (check.parse().unwrap(), house.alice.scope());
+    let write = house
+        .store
+        .write(async move |tx| tx.check_set_channels(scope, id, &[channel]).await);
+    write.await.unwrap();
+    house.ping(&format!("{check}/fail"), "").await;
+    house.ping(&check, "").await;
+    let deliveries = items(&house, "deliveries").await;
+    let id = |flip: u64| {
+        let of_flip = deliveries.iter().find(|delivery| delivery["flip"] == flip);
+        of_flip.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (older, newer) = (id(1), id(2));
+    let flips = async |id: &str| v1(&house, &format!("deliveries/{id}")).send().await.json()["flips"].clone();
+    assert_eq!(
+        (flips(&older).await, flips(&newer).await),
+        (json!([1]), json!([2]))
+    );
+    let (project, now) = (house.alice.scope().project(), now() + Span::from_secs(60));
+    let overtaken = house.store.write(async move |tx| {
+        let wanted = Wanted {
+            class: Class::Alert,
+            project,
+            channel,
+            limit: 1,
+            attempts_below: 99,
+        };
+        tx.deliveries_overtake(SystemScope::engine(), &wanted, now, now, 0, 9)
+            .await
+    });
+    assert_eq!(overtaken.await.unwrap(), 1);
+    assert_eq!(
+        (flips(&older).await, flips(&newer).await),
+        (json!([1]), json!([1, 2]))
+    );
+}
+
+#[tokio::test]
+async fn a_project_tests_its_channels_thirty_times_a_minute() {
+    let mut house = House::new().await;
+    let channel = house.channel("hook").await;
+    let path = format!("/v1/channels/{channel}/test");
+    let mut statuses = Vec::new();
+    for _ in 0..31 {
+        let ask = house.ask("POST", &path).key(&house.alice.write);
+        statuses.push(ask.json(&json!({})).send().await);
+    }
+    let refused = statuses.pop().expect("an answer");
+    assert!(statuses.iter().all(|answer| answer.status == 202));
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(refused.json()["type"], "urn:allswell:problem:too-many");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(items(&house, "deliveries").await.len(), 30);
+}
