@@ -1,7 +1,8 @@
 """How fast alerts leave: beside projects whose targets never answer, idle, in bulk, and after a crash.
 
     target/venv/bin/python tests/delivery_speed.py [--database postgres] [--small] [--only slow,crowd,idle,bulk,flight]
-                                                   [--connections N]                  (or `make bench-delivery`)
+                                                   [--connections N] [--postgres-set NAME=VALUE]
+                                                                                      (or `make bench-delivery`)
 
 `slow` and `crowd` run with a pool of one connection to PostgreSQL, so that the whole server, with three for pings and one that
 listens, has five; the others with five in the pool. `--connections` is for all.
@@ -402,12 +403,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--connections", help="of the pool of PostgreSQL")
+    parser.add_argument("--postgres-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the cluster")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", default=",".join(SCENARIOS))
     arguments = parser.parse_args()
     fine = True
+    cluster_settings = dict(setting.split("=", 1) for setting in arguments.postgres_set)
     for name in arguments.only.split(","):
-        with stored_on(arguments.database) as stored:
+        with stored_on(arguments.database, cluster_settings=cluster_settings) as stored:
             settings = {
                 "OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false", "LIMITS_API_PER_KEY": "1000000",
                 "DATABASE_CONNECTIONS": "5", **stored.settings, **SETTINGS.get(name, {}),

@@ -101,10 +101,11 @@ class Stored:
 
 
 @contextlib.contextmanager
-def stored_on(database: str, durable: bool = False):
-    """An empty place for a house: `sqlite`, or `postgres` in a fresh cluster."""
+def stored_on(database: str, durable: bool = False, cluster_settings: dict[str, str] | None = None):
+    """An empty place for a house: `sqlite`, or `postgres` in a fresh cluster, with these settings of its own."""
     if database == "sqlite":
         yield Stored()
     else:
-        with Cluster({"fsync": "on", "full_page_writes": "on"} if durable else None) as cluster:
+        flushing = {"fsync": "on", "full_page_writes": "on"} if durable else {}
+        with Cluster({**flushing, **(cluster_settings or {})}) as cluster:
             yield Stored(cluster)

@@ -25,6 +25,9 @@ use crate::{Due, record, set_back};
 /// Checks that one transaction looks at: a storm of deadlines must let pings through in between. Of the time that one
 /// takes much is its flush, so fewer would make the storm longer and the pings' waiting hardly shorter.
 const BATCH: i64 = 500;
+/// Batches of a crowd that one of the sweeps beside each other looks at in a step: few enough that the node says in between
+/// that it is awake.
+const LANE_BATCHES: usize = 4;
 /// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
 /// it saves a commit for each batch.
 const FRESH: Span = Span::from_secs(1);
@@ -155,12 +158,12 @@ impl Sweep {
         Ok(Some(now + MARK_EVERY))
     }
 
-    /// Looks at a batch; at two beside each other where a crowd fell silent and the database takes several writers.
-    /// While one of them decides or waits for its flush, the server works for the other.
+    /// Looks at a batch; where a crowd fell silent and the database takes several writers, at some beside each other. While
+    /// one of them decides or waits for its flush, the server works for the others.
     async fn batches(&self, now: Timestamp) -> Result<usize> {
         let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
-            let (one, other) = tokio::join!(self.batch(now, true), self.batch(now, false));
-            one? + other?
+            let lanes = tokio::join!(self.lane(now, true), self.lane(now, false), self.lane(now, false));
+            lanes.0? + lanes.1? + lanes.2?
         } else {
             self.batch(now, true).await?
         };
@@ -168,7 +171,20 @@ impl Sweep {
         Ok(looked_at)
     }
 
-    /// Looks at a batch in one transaction. One of two beside each other notes the node's own check too: the second would
+    /// Looks at some batches one after the other, without waiting for those beside it.
+    async fn lane(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
+        let mut looked_at = 0;
+        for _ in 0..LANE_BATCHES {
+            let count = self.batch(now, with_ourselves).await?;
+            looked_at += count;
+            if (count as i64) < BATCH {
+                break;
+            }
+        }
+        Ok(looked_at)
+    }
+
+    /// Looks at a batch in one transaction. One of those beside each other notes the node's own check too: the others would
     /// only wait for the row.
     async fn batch(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
         let (node, dice, zones) = (self.node, self.dice.lock().await.fork(), self.zones.clone());

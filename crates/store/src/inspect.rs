@@ -1,5 +1,7 @@
 //! Looking at a database as a whole, for the tests that hold statements, schemas and deletes to their word.
 
+use std::collections::HashMap;
+
 use rusqlite::Connection;
 
 use crate::db::Stmt;
@@ -100,7 +102,77 @@ static POSTGRES_INDEXES: Stmt = Stmt::both(
      where c.relname = $1::text and c.relnamespace = current_schema()::regnamespace",
 );
 
+static POSTGRES_LEADERS: Stmt = Stmt::both(
+    "select c.relname::text as name, a.attname::text as leader
+     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+     where c.relnamespace = current_schema()::regnamespace",
+);
+
+/// Of the lines of a plan those that read a whole table, or an index without a condition on its first column.
+fn scans_of_all(plan: &[String], leaders: &HashMap<String, String>) -> Vec<String> {
+    let scan = |(at, line): (usize, &String)| {
+        let index = match line.split_once(" using ") {
+            _ if line.contains("Seq Scan on ") => return Some(line.trim().to_owned()),
+            Some((_, rest)) => rest.split(' ').next()?,
+            None => line.split_once("Bitmap Index Scan on ")?.1.trim(),
+        };
+        let leader = leaders.get(index)?;
+        let condition = plan.get(at + 1).filter(|next| next.contains("Index Cond: "));
+        let is_led = condition.is_some_and(|next| next.contains(&format!("({leader} ")));
+        (!is_led).then(|| line.trim().to_owned())
+    };
+    plan.iter().enumerate().filter_map(scan).collect()
+}
+
 impl Store {
+    /// What PostgreSQL would read as a whole for statements of these nouns, as it plans them for any values while their
+    /// tables are empty, and as it goes on with however they grow until it analyzes them.
+    #[doc(hidden)]
+    pub async fn whole_scans(&self, nouns: &[&str]) -> Result<Vec<String>> {
+        let Database::Postgres(postgres) = &self.database else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for (noun, name, stmt) in statements(true)
+            .into_iter()
+            .filter(|(noun, ..)| nouns.contains(noun))
+        {
+            let text = stmt.postgres();
+            let values = (1..100)
+                .take_while(|n| text.contains(&format!("${n}")))
+                .map(|_| "null");
+            let values = values.collect::<Vec<_>>().join(", ");
+            let values = if values.is_empty() {
+                values
+            } else {
+                format!("({values})")
+            };
+            let mut session = postgres.begin(Mode::Write).await?;
+            let leaders = session.all(&POSTGRES_LEADERS, &[]).await?;
+            let leaders = leaders
+                .iter()
+                .map(|row| Ok((row.get("name")?, row.get("leader")?)))
+                .collect::<Result<HashMap<String, String>>>()?;
+            let prepared =
+                format!("set local plan_cache_mode = force_generic_plan; prepare looked_at as {text}");
+            session.simple(&prepared).await?;
+            // For tests only, so that what stays is no matter.
+            let explain = format!("explain (costs off) execute looked_at {values}");
+            let explain: &'static Stmt = Box::leak(Box::new(Stmt::both(Box::leak(explain.into_boxed_str()))));
+            let plan = session.all(explain, &[]).await?;
+            let plan = plan
+                .iter()
+                .map(|row| row.get("QUERY PLAN"))
+                .collect::<Result<Vec<String>>>()?;
+            let scans = scans_of_all(&plan, &leaders).into_iter();
+            found.extend(scans.map(|scan| format!("{noun} {name}: {scan}")));
+            session.simple("deallocate looked_at").await?;
+            session.rollback().await?;
+        }
+        Ok(found)
+    }
+
     /// Prepares every statement of every noun; gives the names of those that fail, with why.
     #[doc(hidden)]
     pub async fn prepare_everything(&self) -> Result<Vec<String>> {

@@ -14,48 +14,56 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::db::{Reader, Row, Tx, postgres_statements};
+use crate::db::{Reader, Tx, postgres_statements};
 use crate::outbox::NUDGE;
 use crate::{Error, Result};
 
 postgres_statements! {
-    // From the checks to their channels. With `cc.check_id = any($1)` the planner went from each channel of all projects
-    // through all of the checks.
+    // From the checks to their channels, each looked up by its key: `offset 0` leaves the planner no other way. With joins it
+    // went, where it has no statistics yet, from each channel of all projects through all of the checks.
     ROUTES = "select cc.check_id as check_id, c.id as id, c.tells_down as tells_down, c.tells_up as tells_up,
                      c.disabled_at as disabled_at
-              from unnest($1::uuid[]) as v (check_id) join check_channels cc on cc.check_id = v.check_id
-              join channels c on c.id = cc.channel_id
-              where c.deleted_at is null order by c.id";
-    // Locked in the order of the projects, so that two nodes wait for each other in one direction.
-    CHANGES_TAKE = "with l as materialized (
-            select project_id from project_changes where project_id = any($1::uuid[]) order by project_id
-            for no key update
-        )
-        update project_changes set seq = project_changes.seq + v.taken
-        from unnest($1::uuid[], $2::bigint[]) as v (project_id, taken) join l on l.project_id = v.project_id
-        where project_changes.project_id = v.project_id
-        returning project_changes.project_id as project_id, project_changes.seq as seq";
-    // `effect` is 1 for a flip that opens an incident and 2 for one that closes it.
-    FLIPS = "with v as (
-            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[],
-                                 $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
-                as v (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
-                      reason_code, reason_data, effect)
-        ), f as (
-            insert into flips (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status,
-                               expected_at, reason_code, reason_data)
-            select check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
-                   reason_code, reason_data from v
+              from unnest($1::uuid[]) as v (check_id)
+              cross join lateral
+                  (select o.check_id, o.channel_id from check_channels o where o.check_id = v.check_id offset 0) cc
+              cross join lateral
+                  (select o.id, o.tells_down, o.tells_up, o.disabled_at from channels o
+                   where o.id = cc.channel_id and o.deleted_at is null offset 0) c
+              order by c.id";
+    // What goes with the flips and needs no number of their projects. `effect` is 1 for a flip that opens an incident and 2
+    // for one that closes it.
+    BESIDE_FLIPS = "with v as (
+            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
+                as v (check_id, seq, project_id, at, effect)
         ), m as (
             insert into prune_due (check_id) select check_id from v on conflict (check_id) do nothing
         ), o as (
             insert into incidents (check_id, opened_seq, project_id, opened_at)
             select check_id, seq, project_id, at from v where effect = 1
-        ), e as (
-            update incidents set closed_seq = v.seq, closed_at = v.at from v
-            where incidents.check_id = v.check_id and incidents.closed_seq is null and v.effect = 2
         )
-        select count(*) as flips from v";
+        update incidents set closed_seq = v.seq, closed_at = v.at from v
+        where incidents.check_id = v.check_id and incidents.closed_seq is null and v.effect = 2";
+    // Locked in the order of the projects, so that two nodes wait for each other in one direction. From here to the commit
+    // nobody else writes a flip of these projects, so this is one statement, the last, and has nothing else in it. `nth`
+    // counts the flips of a project.
+    FLIPS = "with l as materialized (
+            select project_id from project_changes where project_id = any($12::uuid[]) order by project_id
+            for no key update
+        ), t as (
+            update project_changes set seq = project_changes.seq + w.taken
+            from unnest($12::uuid[], $13::bigint[]) as w (project_id, taken) join l on l.project_id = w.project_id
+            where project_changes.project_id = w.project_id
+            returning project_changes.project_id as project_id, project_changes.seq - w.taken as before
+        )
+        insert into flips (check_id, seq, project_id, change_seq, at, noticed_at, from_status, to_status, expected_at,
+                           reason_code, reason_data)
+        select v.check_id, v.seq, v.project_id, t.before + v.nth, v.at, v.noticed_at, v.from_status, v.to_status,
+               v.expected_at, v.reason_code, v.reason_data
+        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                    $8::bigint[], $9::bigint[], $10::text[], $11::text[])
+            as v (check_id, seq, project_id, nth, at, noticed_at, from_status, to_status, expected_at, reason_code,
+                  reason_data)
+        join t on t.project_id = v.project_id";
     DELIVERIES = "with v as (
             select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
                                  $8::bigint[])
@@ -70,7 +78,7 @@ postgres_statements! {
                                 created_at, seq)
         select v.check_id, v.id, v.project_id, v.channel_id, v.class, 'ready', 0, v.created_at, v.expires_at,
                v.created_at, v.flip_seq
-        from v join o on o.delivery_id = v.id";
+        from v where (v.id in (select delivery_id from o)) is true";
 }
 
 /// A flip, of whom, and when it was noticed.
@@ -142,14 +150,21 @@ impl Tx<'_> {
             return Ok(());
         }
         let mut flips = Flips::default();
-        let mut changes = self.changes_take(news).await?;
+        let mut taken: BTreeMap<ProjectId, i64> = BTreeMap::new();
         for one in news {
-            let change = changes.get_mut(&one.check.project);
-            let change = change.ok_or_else(|| Error::Corrupt("a project counts no changes".to_owned()))?;
-            *change += 1;
-            flips.add(one, *change);
+            let nth = taken.entry(one.check.project).or_default();
+            *nth += 1;
+            flips.add(one, *nth);
         }
-        let [seq, change, at, noticed_at, from, to, expected_at, effect] = &flips.numbers;
+        let [seq, nth, at, noticed_at, from, to, expected_at, effect] = &flips.numbers;
+        let values = [
+            flips.checks.as_slice().into(),
+            seq.as_slice().into(),
+            flips.projects.as_slice().into(),
+            at.as_slice().into(),
+            effect.as_slice().into(),
+        ];
+        self.run(&BESIDE_FLIPS, &values).await?;
         let codes: Vec<Option<&str>> = flips
             .reasons
             .iter()
@@ -160,11 +175,13 @@ impl Tx<'_> {
             .iter()
             .map(|(_, data)| Some(data.as_str()))
             .collect();
+        let projects: Vec<Option<Uuid>> = taken.keys().map(|id| Some(id.as_uuid())).collect();
+        let counts: Vec<Option<i64>> = taken.values().copied().map(Some).collect();
         let values = [
             flips.checks.as_slice().into(),
             seq.as_slice().into(),
             flips.projects.as_slice().into(),
-            change.as_slice().into(),
+            nth.as_slice().into(),
             at.as_slice().into(),
             noticed_at.as_slice().into(),
             from.as_slice().into(),
@@ -172,31 +189,15 @@ impl Tx<'_> {
             expected_at.as_slice().into(),
             codes.as_slice().into(),
             data.as_slice().into(),
-            effect.as_slice().into(),
+            projects.as_slice().into(),
+            counts.as_slice().into(),
         ];
-        self.all(&FLIPS, &values).await.map(drop)
-    }
-
-    /// Takes a change number for each of them; gives the last one before those, by project.
-    async fn changes_take(&mut self, news: &[News<'_>]) -> Result<HashMap<ProjectId, i64>> {
-        let mut taken: BTreeMap<ProjectId, i64> = BTreeMap::new();
-        for one in news {
-            *taken.entry(one.check.project).or_default() += 1;
+        let written = self.run(&FLIPS, &values).await?;
+        if written != news.len() as u64 {
+            return Err(Error::Corrupt("a project counts no changes".to_owned()));
         }
-        let projects: Vec<Option<Uuid>> = taken.keys().map(|id| Some(id.as_uuid())).collect();
-        let counts: Vec<Option<i64>> = taken.values().copied().map(Some).collect();
-        let rows = self
-            .all(
-                &CHANGES_TAKE,
-                &[projects.as_slice().into(), counts.as_slice().into()],
-            )
-            .await?;
         self.mark_changed();
-        let before = |row: &Row| {
-            let (project, last): (ProjectId, i64) = (row.get("project_id")?, row.get("seq")?);
-            Ok((project, last - taken.get(&project).copied().unwrap_or_default()))
-        };
-        rows.iter().map(before).collect()
+        Ok(())
     }
 
     /// [`Tx::delivery_insert`] for each.
@@ -242,19 +243,19 @@ impl Tx<'_> {
 struct Flips {
     checks: Vec<Option<Uuid>>,
     projects: Vec<Option<Uuid>>,
-    /// Number, change, instant, notice, from, to, expected, effect.
+    /// Number, which of its project, instant, notice, from, to, expected, effect.
     numbers: [Vec<Option<i64>>; 8],
     reasons: Vec<(String, String)>,
 }
 
 impl Flips {
-    fn add(&mut self, news: &News<'_>, change: i64) {
+    fn add(&mut self, news: &News<'_>, nth: i64) {
         let flip = news.flip;
         self.checks.push(Some(news.check.id.as_uuid()));
         self.projects.push(Some(news.check.project.as_uuid()));
         let row = [
             signed(flip.seq),
-            Some(change),
+            Some(nth),
             Some(flip.at.as_micros()),
             Some(news.noticed_at.as_micros()),
             Some(flip.from.number()),

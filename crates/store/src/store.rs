@@ -206,7 +206,7 @@ impl Store {
         match &self.database {
             Database::Sqlite(sqlite) => self.write_on_sqlite(sqlite, work).await,
             Database::Postgres(postgres) => {
-                let session = postgres.begin(Mode::Write).await?;
+                let session = postgres.begin_later(Mode::Write).await?;
                 self.write_on_postgres(session, work).await.0
             }
         }
@@ -226,7 +226,7 @@ impl Store {
     {
         if let Database::Postgres(postgres) = &self.database {
             for _ in 1..COLLISIONS_MAX {
-                let session = postgres.begin(Mode::Write).await?;
+                let session = postgres.begin_later(Mode::Write).await?;
                 let (result, has_collided) = self.write_on_postgres(session, work.clone()).await;
                 if result.is_ok() || !has_collided {
                     return result;
@@ -357,7 +357,7 @@ impl Store {
                     .await?
             }
             Database::Postgres(postgres) => {
-                let mut session = postgres.begin(Mode::Read).await?;
+                let mut session = postgres.begin_later(Mode::Read).await?;
                 let mut reader = Reader::new(Conn::Postgres(&mut session), Arc::clone(&self.vault));
                 let result = caught(work(&mut reader)).await;
                 let (keys, generation) = reader.into_keys();

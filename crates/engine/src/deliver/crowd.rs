@@ -96,6 +96,12 @@ struct Slice {
     came_to_the_end: bool,
 }
 
+/// A project whose channels are asked, and the one after which to go on.
+type Asking = (Class, ProjectId, Option<ChannelId>);
+
+/// The channels of a project that were asked, each with whether something is due.
+type Walked = (Class, ProjectId, Vec<(ChannelId, bool)>);
+
 impl Cursors {
     /// Something of a crowd began: whoever was asked before may have more.
     pub(super) fn begun(&mut self) {
@@ -195,87 +201,107 @@ impl<O: Outbound> Deliver<O> {
 
     async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
         lock(&self.cursors).asked_from.get_or_insert(now);
+        let asked: Vec<(Class, Option<ProjectId>)> = {
+            let cursors = lock(&self.cursors);
+            let classes = Class::ALL.into_iter().filter(|class| self.desk.free(*class) > 0);
+            classes
+                .map(|class| (class, cursors.project.get(&class).copied()))
+                .collect()
+        };
+        let slices = self.projects(asked, now).await?;
+        let asked = self.whom_to_ask(&slices);
+        let channels = self.channels(asked, now).await?;
         let mut ready = Vec::new();
-        for class in Class::ALL {
-            if self.desk.free(class) == 0 {
-                continue;
+        let mut cursors = lock(&self.cursors);
+        for (class, project, channels) in channels {
+            if let Some((last, _)) = channels.last() {
+                cursors.channels.insert((class, project), *last);
             }
-            let after = lock(&self.cursors).project.get(&class).copied();
-            let slice = self.projects(class, after, now).await?;
-            let asked: Vec<(ProjectId, Option<ChannelId>)> = {
-                let mut cursors = lock(&self.cursors);
-                cursors.round.note(class, after, &slice);
-                if let Some((last, _)) = slice.projects.last() {
-                    cursors.project.insert(class, *last);
-                }
-                let others = slice.projects.len() > 1;
-                let due = slice
-                    .projects
-                    .iter()
-                    .filter(|(_, due)| *due)
-                    .map(|(project, _)| *project);
-                due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
-                    .map(|project| (project, cursors.channels.get(&(class, project)).copied()))
-                    .collect()
-            };
-            let channels = self.channels(class, asked, now).await?;
-            let mut cursors = lock(&self.cursors);
-            for (project, channels) in channels {
-                if let Some((last, _)) = channels.last() {
-                    cursors.channels.insert((class, project), *last);
-                }
-                cursors.round.is_partial |= channels.len() as u64 >= CHANNELS_ASKED;
-                let due = channels.into_iter().filter(|(_, due)| *due);
-                ready.extend(due.map(|(channel, _)| Ready {
-                    class,
-                    project,
-                    channel,
-                    ready: LOOKED_AT,
-                }));
-            }
-            if cursors.channels.len() > PLACES_MAX {
-                cursors.channels.clear();
-            }
+            cursors.round.is_partial |= channels.len() as u64 >= CHANNELS_ASKED;
+            let due = channels.into_iter().filter(|(_, due)| *due);
+            ready.extend(due.map(|(channel, _)| Ready {
+                class,
+                project,
+                channel,
+                ready: LOOKED_AT,
+            }));
+        }
+        if cursors.channels.len() > PLACES_MAX {
+            cursors.channels.clear();
         }
         Ok(ready)
     }
 
-    /// The next projects after `after`, and at the end of them those from the beginning.
-    async fn projects(&self, class: Class, after: Option<ProjectId>, now: Timestamp) -> Result<Slice> {
+    /// Notes which projects were asked; gives those of them that have something due and room for it, each with the channel
+    /// after which to go on.
+    fn whom_to_ask(&self, slices: &[(Class, Option<ProjectId>, Slice)]) -> Vec<Asking> {
+        let mut asked = Vec::new();
+        let mut cursors = lock(&self.cursors);
+        for (class, after, slice) in slices {
+            cursors.round.note(*class, *after, slice);
+            if let Some((last, _)) = slice.projects.last() {
+                cursors.project.insert(*class, *last);
+            }
+            let others = slice.projects.len() > 1;
+            let due = slice
+                .projects
+                .iter()
+                .filter(|(_, due)| *due)
+                .map(|(project, _)| *project);
+            asked.extend(
+                due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
+                    .map(|project| {
+                        let after = cursors.channels.get(&(*class, project)).copied();
+                        (*class, project, after)
+                    }),
+            );
+        }
+        asked
+    }
+
+    /// Of each class the next projects after one, and at the end of them those from the beginning.
+    async fn projects(
+        &self,
+        asked: Vec<(Class, Option<ProjectId>)>,
+        now: Timestamp,
+    ) -> Result<Vec<(Class, Option<ProjectId>, Slice)>> {
         let system = SystemScope::engine();
         self.store
             .read(async move |reader| {
                 let nil = ProjectId::from(uuid::Uuid::nil());
-                let from = after.unwrap_or(nil);
-                let mut projects = reader
-                    .deliveries_projects(system, class, from, now, PROJECTS_ASKED)
-                    .await?;
-                let came_to_the_end = (projects.len() as u64) < PROJECTS_ASKED;
-                if came_to_the_end && after.is_some() {
-                    let rest = PROJECTS_ASKED - projects.len() as u64;
-                    let again = reader.deliveries_projects(system, class, nil, now, rest).await?;
-                    projects.extend(again.into_iter().filter(|(project, _)| *project <= from));
+                let mut slices = Vec::with_capacity(asked.len());
+                for (class, after) in asked {
+                    let from = after.unwrap_or(nil);
+                    let mut projects = reader
+                        .deliveries_projects(system, class, from, now, PROJECTS_ASKED)
+                        .await?;
+                    let came_to_the_end = (projects.len() as u64) < PROJECTS_ASKED;
+                    if came_to_the_end && after.is_some() {
+                        let rest = PROJECTS_ASKED - projects.len() as u64;
+                        let again = reader.deliveries_projects(system, class, nil, now, rest).await?;
+                        projects.extend(again.into_iter().filter(|(project, _)| *project <= from));
+                    }
+                    let slice = Slice {
+                        projects,
+                        came_to_the_end,
+                    };
+                    slices.push((class, after, slice));
                 }
-                Ok(Slice {
-                    projects,
-                    came_to_the_end,
-                })
+                Ok(slices)
             })
             .await
     }
 
-    async fn channels(
-        &self,
-        class: Class,
-        asked: Vec<(ProjectId, Option<ChannelId>)>,
-        now: Timestamp,
-    ) -> Result<Vec<(ProjectId, Vec<(ChannelId, bool)>)>> {
+    async fn channels(&self, asked: Vec<Asking>, now: Timestamp) -> Result<Vec<Walked>> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
         let system = SystemScope::engine();
         self.store
             .read(async move |reader| {
                 let nil = ChannelId::from(uuid::Uuid::nil());
                 let mut all = Vec::with_capacity(asked.len());
-                for (project, after) in asked {
+                for (class, project, after) in asked {
                     let from = after.unwrap_or(nil);
                     let mut walked = reader
                         .deliveries_channels(system, class, project, from, now, CHANNELS_ASKED)
@@ -287,7 +313,7 @@ impl<O: Outbound> Deliver<O> {
                             .await?;
                         walked.extend(again.into_iter().filter(|(channel, _)| *channel <= from));
                     }
-                    all.push((project, walked));
+                    all.push((class, project, walked));
                 }
                 Ok(all)
             })

@@ -22,34 +22,69 @@ macro_rules! claimed {
     };
 }
 
+// Nothing stands before it in its lane. As a value and not as `not exists`: of that PostgreSQL makes a join, and in a table
+// that has grown from nothing within seconds, of which its planner knows nothing, it read the whole index of lanes for
+// each row.
+macro_rules! at_head {
+    () => {
+        "(select 1 from deliveries o
+                         where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
+                           and o.finished_at is null limit 1) is null"
+    };
+}
+
+macro_rules! waiting {
+    () => {
+        "select shard, channel_id, seq from deliveries
+                   where state = 'ready' and class = $1 and project_id = $2 and channel_id = $3 and next_at <= $4
+                   order by next_at limit $6"
+    };
+}
+
+macro_rules! overtaken {
+    () => {
+        "o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5) order by o.shard, o.seq"
+    };
+}
+
+// Said of a row that is found by other columns. Not as `state = 'ready'`, for which such a planner took an index of all that
+// is ready, and looked through it.
+macro_rules! is_ready {
+    () => {
+        "coalesce(state, '') = 'ready'"
+    };
+}
+
 statements! {
     // Materialized: as a plain subquery PostgreSQL may run the select again for each row it looks at, and each time take
     // `limit` more that are not locked yet.
     CLAIM = concat!("with due as materialized
                  (select d.shard, d.id from deliveries d
                   where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id = $3
-                    and d.next_at <= $4 and d.attempts < $7
-                    and not exists (select 1 from deliveries o
-                                    where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
-                                      and o.finished_at is null)
+                    and d.next_at <= $4 and d.attempts < $7 and ", at_head!(), "
                   order by d.next_at limit $8"), skipping locked, then concat!(")
              update deliveries set state = 'leased', lease_owner = $5, lease_until = $6
-             where (shard, id) in (select shard, id from due) and state = 'ready'
+             where (shard, id) in (select shard, id from due) and ", is_ready!(), "
              returning ", claimed!());
     // Of those that stand behind another which is over its fast phase and waits for its next try: that other.
-    OVERTAKEN = "select distinct o.shard as shard, o.id as id, o.seq as seq
-             from (select shard, channel_id, seq from deliveries
-                   where state = 'ready' and class = $1 and project_id = $2 and channel_id = $3 and next_at <= $4
-                   order by next_at limit $6) d
+    // PostgreSQL looks each of them up: `offset 0` leaves its planner no other way.
+    OVERTAKEN = concat!("select distinct o.shard as shard, o.id as id, o.seq as seq
+             from (", waiting!(), ") d
              join deliveries o on o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
                               and o.finished_at is null
-             where o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5)
-             order by o.shard, o.seq";
+             where ", overtaken!()),
+        on postgres concat!("select distinct o.shard as shard, o.id as id, o.seq as seq
+             from (", waiting!(), ") d
+             cross join lateral
+                 (select o.shard, o.id, o.seq, o.state, o.attempts, o.created_at from deliveries o
+                  where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
+                    and o.finished_at is null offset 0) o
+             where ", overtaken!());
     // Not one that is under way: its message is written, and tells nothing of what it would overtake now. Locked, so that
     // no other node ends it before it has got what the overtaken one told.
-    NEXT_IN_LANE = "select id from deliveries
-             where shard = $1 and channel_id = $2 and seq > $3 and state = 'ready' order by seq limit 1",
-             skipping locked, then "";
+    NEXT_IN_LANE = concat!("select id from deliveries
+             where shard = $1 and channel_id = $2 and seq > $3 and finished_at is null and ", is_ready!(), "
+             order by seq limit 1"), skipping locked, then "";
     SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
                         lease_until = null
              where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
@@ -64,14 +99,15 @@ statements! {
                       skipping locked, then ")
                       update deliveries set state = 'ready', lease_owner = null, lease_until = null
                       where (shard, id) in (select shard, id from lapsed)";
+    // Leased is what has an owner, here and below. Naming the state would lead PostgreSQL to the index of all that is leased.
     RENEW = "update deliveries set lease_until = $5
-             where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and lease_until <= $4";
+             where shard = $1 and id = $2 and lease_owner = $3 and lease_until <= $4";
     RELEASE_ALL = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                    where state = 'leased'";
     RELEASE_MINE = "update deliveries set state = 'ready', lease_owner = null, lease_until = null
                    where state = 'leased' and lease_owner = $1";
     RELEASE_ONE = "update deliveries set state = 'ready', lease_owner = null, lease_until = null, next_at = $4
-                   where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3";
+                   where shard = $1 and id = $2 and lease_owner = $3";
     DUE = "select class, project_id, channel_id, count(*) as ready from
                (select class, project_id, channel_id from deliveries where state = 'ready' and next_at <= $1
                 order by next_at limit $2) due
@@ -81,7 +117,9 @@ statements! {
                (select class, project_id, channel_id from deliveries
                 where state = 'ready' and next_at > $3 and next_at <= $1 order by next_at limit $2) due
            group by class, project_id, channel_id order by class, project_id, channel_id";
-    // Crowded: a walk over the index from project to project, which reads one entry of each.
+    // Crowded: a walk over the index from project to project, which reads one entry of each. `next_at >= 0` says nothing of
+    // the rows; it opens the index by project, which is closed to all other statements (see its migration). Not `exists`, here
+    // and below: PostgreSQL may answer that for all at once, from a list of everything that is due.
     PROJECTS = "with recursive p (id, n) as (
             select (select project_id from deliveries where state = 'ready' and class = $1 and project_id > $2
                     order by project_id limit 1), 1
@@ -90,8 +128,8 @@ statements! {
                     where d.state = 'ready' and d.class = $1 and d.project_id > p.id
                     order by d.project_id limit 1), p.n + 1
             from p where p.id is not null and p.n < cast($4 as bigint))
-        select p.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
-                                   and d.project_id = p.id and d.next_at <= $3) as due
+        select p.id as id, (select 1 from deliveries d where d.state = 'ready' and d.class = $1 and d.project_id = p.id
+                            and d.next_at >= 0 and d.next_at <= $3 limit 1) is not null as due
         from p where p.id is not null";
     CHANNELS = "with recursive c (id, n) as (
             select (select channel_id from deliveries where state = 'ready' and class = $1 and project_id = $2
@@ -101,8 +139,8 @@ statements! {
                     where d.state = 'ready' and d.class = $1 and d.project_id = $2 and d.channel_id > c.id
                     order by d.channel_id limit 1), c.n + 1
             from c where c.id is not null and c.n < cast($5 as bigint))
-        select c.id as id, exists (select 1 from deliveries d where d.state = 'ready' and d.class = $1
-                                   and d.project_id = $2 and d.channel_id = c.id and d.next_at <= $4) as due
+        select c.id as id, (select 1 from deliveries d where d.state = 'ready' and d.class = $1 and d.project_id = $2
+                            and d.channel_id = c.id and d.next_at <= $4 limit 1) is not null as due
         from c where c.id is not null";
     NEXT_AT = "select next_at from deliveries where state = 'ready' and next_at > $1 order by next_at limit 1";
     NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
@@ -117,9 +155,7 @@ postgres_statements! {
                  (select ", claimed!(), " from deliveries d
                   where d.state = 'ready' and d.class = w.class and d.project_id = w.project_id
                     and d.channel_id = w.channel_id and d.next_at <= $6 and d.attempts < w.attempts_below
-                    and not exists (select 1 from deliveries o
-                                    where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
-                                      and o.finished_at is null)
+                    and ", at_head!(), "
                   order by d.next_at limit w.wanted for update skip locked) d");
     LEASE_MANY = "update deliveries set state = 'leased', lease_owner = $3, lease_until = $4
              from unnest($1::uuid[], $2::uuid[]) as v (shard, id)

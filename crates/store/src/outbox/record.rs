@@ -15,9 +15,10 @@ use crate::Result;
 use crate::db::{Reader, Tx, postgres_statements, statements};
 
 statements! {
+    // As a value, so that no index of all that is leased is taken for it.
     RECORD = "update deliveries set state = $4, attempts = $5, next_at = $6, finished_at = $7, last_outcome = $8,
                      redelivery = $9, lease_owner = null, lease_until = null
-              where shard = $1 and id = $2 and state = 'leased' and lease_owner = $3 and attempts = $10";
+              where shard = $1 and id = $2 and coalesce(state, '') = 'leased' and lease_owner = $3 and attempts = $10";
     ATTEMPT_INSERT = "insert into attempts (shard, delivery_id, n, started_at, duration, outcome, http_status, phases,
                                             sealed_detail)
                       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -30,6 +31,8 @@ statements! {
 }
 
 postgres_statements! {
+    // Leased is what has an owner. With `state = 'leased'` the planner, where it has no statistics yet, took all that is leased
+    // and looked for each through all that is recorded. `is true` keeps it from a join that does the like with the attempts.
     RECORD_MANY = "with d as (
             update deliveries set state = v.state, attempts = v.attempts, next_at = v.next_at,
                 finished_at = v.finished_at, last_outcome = v.last_outcome, redelivery = v.redelivery = 1,
@@ -37,8 +40,8 @@ postgres_statements! {
             from unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
                         $9::bigint[], $19::bigint[])
                 as v (shard, id, state, attempts, next_at, finished_at, last_outcome, redelivery, attempts_before)
-            where deliveries.shard = v.shard and deliveries.id = v.id and deliveries.state = 'leased'
-              and deliveries.lease_owner = $1 and deliveries.attempts = v.attempts_before
+            where deliveries.shard = v.shard and deliveries.id = v.id and deliveries.lease_owner = $1
+              and deliveries.attempts = v.attempts_before
             returning deliveries.id
         ), a as (
             insert into attempts (shard, delivery_id, n, started_at, duration, outcome, http_status, phases,
@@ -49,7 +52,7 @@ postgres_statements! {
             from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[],
                         $16::bigint[], $17::text[], $18::bytea[])
                 as v (shard, delivery_id, n, started_at, duration, outcome, http_status, phases, sealed_detail)
-            join d on d.id = v.delivery_id
+            where (v.delivery_id in (select id from d)) is true
         )
         select id from d";
 }

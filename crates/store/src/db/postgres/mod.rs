@@ -74,9 +74,20 @@ impl Postgres {
         self.server.prepare
     }
 
-    /// Begins a transaction on a connection of the pool.
+    /// Begins a transaction on a connection of the pool at once.
     pub(crate) async fn begin(&self, mode: Mode) -> Result<Session> {
-        self.begin_on(&self.pool, mode).await
+        let server = &self.server;
+        let patience = server.statement + server.acquire;
+        // Connections that broke while nobody used them show it when they are used: after a restart of the server that
+        // may be all of the pool. Each try throws one away.
+        for _ in 0..=server.connections {
+            let conn = self.pool.get().await.map_err(no_connection)?;
+            match Session::begin(conn, mode, server.prepare, server.statement, patience).await {
+                Err(Error::Unavailable(_)) if self.pool.status().available > 0 => {}
+                other => return other,
+            }
+        }
+        Err(Error::Unavailable("every connection is broken".to_owned()))
     }
 
     /// Begins a transaction that may take as long as a migration does.
@@ -86,29 +97,24 @@ impl Postgres {
         Ok(session)
     }
 
-    /// Begins a transaction on a connection for pings. One that broke while nobody used it is mostly known by then; where
-    /// it is not, the first statement shows it, and is asked on another.
-    pub(crate) async fn begin_pings(&self) -> Result<Session> {
-        let server = &self.server;
-        let patience = server.statement + server.acquire;
-        let conn = self.pings.get().await.map_err(no_connection)?;
-        let session = Session::begin_later(conn, Mode::Write, server.prepare, server.statement, patience);
-        Ok(session.with_spare(&self.pings).sharing(&self.free_body_ids))
+    /// A transaction on a connection of the pool that begins with its first statement, in one journey.
+    pub(crate) async fn begin_later(&self, mode: Mode) -> Result<Session> {
+        self.begin_later_on(&self.pool, mode).await
     }
 
-    async fn begin_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {
+    /// The same on a connection for pings.
+    pub(crate) async fn begin_pings(&self) -> Result<Session> {
+        self.begin_later_on(&self.pings, Mode::Write).await
+    }
+
+    /// A connection that broke while nobody used it is mostly known by then; where it is not, the first statement shows it,
+    /// and is asked on another.
+    async fn begin_later_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {
         let server = &self.server;
         let patience = server.statement + server.acquire;
-        // Connections that broke while nobody used them show it when they are used: after a restart of the server that
-        // may be all of the pool. Each try throws one away.
-        for _ in 0..=server.connections {
-            let conn = pool.get().await.map_err(no_connection)?;
-            match Session::begin(conn, mode, server.prepare, server.statement, patience).await {
-                Err(Error::Unavailable(_)) if pool.status().available > 0 => {}
-                other => return other.map(|session| session.sharing(&self.free_body_ids)),
-            }
-        }
-        Err(Error::Unavailable("every connection is broken".to_owned()))
+        let conn = pool.get().await.map_err(no_connection)?;
+        let session = Session::begin_later(conn, mode, server.prepare, server.statement, patience);
+        Ok(session.with_spare(pool).sharing(&self.free_body_ids))
     }
 }
 
