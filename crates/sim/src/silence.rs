@@ -94,6 +94,12 @@ impl Model {
         if self.heard_last().is_some_and(|heard| heard >= nominal) {
             return Ok(());
         }
+        // Another limit of what is awaited may have been given time before that, which still holds.
+        let before =
+            |a: &&Absence| a.to > waits.expected && self.heard_last().is_some_and(|heard| heard >= a.to);
+        if !self.settings.rules.are_off() && absences.iter().any(|a| before(&a)) {
+            return Ok(());
+        }
         let mut swallowing = absences
             .iter()
             .skip_while(|a| !(a.from < nominal && nominal <= a.to));

@@ -184,15 +184,16 @@ fn heard(
     })
 }
 
-/// What an absence gave, it gave to the deadline that fell into it, and not to one to come that a signal has put in its
-/// place: that one may fall into an absence of its own. One that has passed already keeps it, or whoever is excused would
-/// go down by reporting in.
+/// What an absence gave, it gave to what was awaited then, and not to what a signal has put in its place: the deadline of
+/// that may fall into an absence of its own. Another limit of the same thing keeps it, and so does a deadline that has
+/// passed already, or whoever is excused would go down by reporting in.
 fn end_excuse(plan: &Plan, before: &State, next: &mut State, now: Timestamp) {
     if next.excused_until.is_none() {
         return;
     }
-    let awaited = next.nominal_deadline(plan);
-    if awaited != before.nominal_deadline(plan) && awaited.is_none_or(|at| at > now) {
+    let (was, is) = (before.awaited(plan), next.awaited(plan));
+    let another = was.map(|was| was.expected) != is.map(|is| is.expected);
+    if another && is.is_none_or(|is| is.until > now) {
         next.excused_until = None;
     }
 }

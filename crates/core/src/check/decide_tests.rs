@@ -535,6 +535,44 @@ fn what_was_given_to_a_run_is_not_in_force_for_what_is_awaited_after_it() {
 }
 
 #[test]
+fn whoever_is_excused_gets_no_earlier_deadline_by_reporting_in() {
+    let of = |grace, rules| Plan {
+        schedule: Schedule::Period(Span::from_secs(3_600)),
+        grace: Span::from_secs(grace),
+        rules,
+    };
+    // Expected at 3,600. A start by 4,200, an end by 7,200.
+    let start = Rules {
+        start_grace_secs: Some(600),
+        ..Rules::OFF
+    };
+    // An end by 3,900, or within 1,800 s of a start by then.
+    let run = Rules {
+        max_run_secs: Some(1_800),
+        ..Rules::OFF
+    };
+    for (plan, away, excused, started) in [
+        (of(3_600, start), (3_300, 6_900), 7_500, 6_960),
+        (of(300, run), (3_720, 5_640), 5_940, 5_670),
+    ] {
+        let mut state = State::new(at(0));
+        let mut deadline = None;
+        for (secs, event) in [
+            (0, signal(Kind::Success)),
+            (away.1, swept_after(&[away])),
+            (started, signal(Kind::Start)),
+        ] {
+            let decision = decide(&plan, &state, event, at(secs));
+            (state, deadline) = (decision.state, decision.deadline);
+            if secs == away.1 {
+                assert_eq!(deadline, Some(at(excused)));
+            }
+        }
+        assert!(deadline >= Some(at(excused)), "{deadline:?} for {plan:?}");
+    }
+}
+
+#[test]
 fn an_open_run_is_excused_too() {
     let events = [(10, signal(Kind::Start)), (500, swept_after(&[(20, 500)]))];
     let back = play(&events);
