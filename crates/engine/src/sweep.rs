@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use allswell_core::absence::{Absence, MARK_EVERY};
 use allswell_core::chance::Dice;
@@ -28,6 +29,8 @@ const BATCH: i64 = 500;
 /// Batches of a crowd that one of the sweeps beside each other looks at in a step: few enough that the node says in between
 /// that it is awake.
 const LANE_BATCHES: usize = 4;
+/// A lane takes no further batch after this long, for the same reason: a slow database may take seconds for each.
+const LANE_TIME: Duration = Duration::from_secs(2);
 /// How fresh our sign of life must be when something is judged late. Far below what counts as an absence, and in a storm
 /// it saves a commit for each batch.
 const FRESH: Span = Span::from_secs(1);
@@ -134,6 +137,8 @@ impl Sweep {
         let found = self
             .store
             .write(async move |tx| {
+                // The first statement begins the transaction: whatever held that up is over when its answer is there.
+                tx.last_seen(SystemScope::engine(), now).await?;
                 if read.is_stale() {
                     return Ok(None);
                 }
@@ -161,8 +166,16 @@ impl Sweep {
     /// Looks at a batch; where a crowd fell silent and the database takes several writers, at some beside each other. While
     /// one of them decides or waits for its flush, the server works for the others.
     async fn batches(&self, now: Timestamp) -> Result<usize> {
-        let looked_at = if self.crowd.load(Ordering::Relaxed) && self.store.may_be_shared() {
-            let lanes = tokio::join!(self.lane(now, true), self.lane(now, false), self.lane(now, false));
+        let writers = self.store.writers();
+        let looked_at = if self.crowd.load(Ordering::Relaxed) && writers > 1 {
+            let begun = Stopwatch::start();
+            let third = async {
+                match writers {
+                    2 => Ok(0),
+                    _ => self.lane(now, false, begun).await,
+                }
+            };
+            let lanes = tokio::join!(self.lane(now, true, begun), self.lane(now, false, begun), third);
             lanes.0? + lanes.1? + lanes.2?
         } else {
             self.batch(now, true).await?
@@ -172,12 +185,12 @@ impl Sweep {
     }
 
     /// Looks at some batches one after the other, without waiting for those beside it.
-    async fn lane(&self, now: Timestamp, with_ourselves: bool) -> Result<usize> {
+    async fn lane(&self, now: Timestamp, with_ourselves: bool, begun: Stopwatch) -> Result<usize> {
         let mut looked_at = 0;
         for _ in 0..LANE_BATCHES {
             let count = self.batch(now, with_ourselves).await?;
             looked_at += count;
-            if (count as i64) < BATCH {
+            if (count as i64) < BATCH || begun.elapsed() >= LANE_TIME {
                 break;
             }
         }

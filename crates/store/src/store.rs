@@ -184,6 +184,14 @@ impl Store {
         matches!(self.database, Database::Postgres(_))
     }
 
+    /// How many transactions of this process may write at the same time, those of pings aside.
+    pub fn writers(&self) -> usize {
+        match &self.database {
+            Database::Postgres(postgres) => postgres.connections(),
+            Database::Sqlite(_) => 1,
+        }
+    }
+
     /// Wakes whenever a transaction of this process moved a project's change sequence.
     pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changed.subscribe()

@@ -69,6 +69,11 @@ impl Postgres {
         })
     }
 
+    /// How many connections the pool may have.
+    pub(crate) fn connections(&self) -> usize {
+        self.server.connections
+    }
+
     /// Whether a connection of ours is the same one at the server all the time.
     pub(crate) fn keeps_connections(&self) -> bool {
         self.server.prepare
