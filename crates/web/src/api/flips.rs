@@ -52,9 +52,9 @@ fn window(query: &Query, now: Timestamp) -> Result<(Timestamp, Timestamp), Error
             .map(|secs| Some(Timestamp::from_secs(secs)))
             .ok_or_else(bad),
     };
-    let seconds = match query.last("seconds").map(str::trim) {
+    let seconds = match query.last("seconds") {
         None | Some("") => 0,
-        Some(text) => number(without_zeros(text), YEAR_SECS).ok_or_else(bad)?,
+        Some(text) => number(without_zeros(text.trim()), YEAR_SECS).ok_or_else(bad)?,
     };
     let back = (seconds > 0).then(|| now - Span::from_secs(seconds));
     let (start, end) = (instant("start")?, instant("end")?);

@@ -1,5 +1,8 @@
 //! Looking: what each key sees, filters, unique keys, badges, gauges.
 
+use allswell_core::quota::Quota;
+use allswell_core::time::Span;
+use allswell_engine::ingest::{Over, PingRules};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -259,6 +262,32 @@ async fn bodies_are_shown_of_the_pings_that_are_listed_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_ping_that_is_listed_has_its_body_however_many_came_over_the_quota() {
+    let rules = PingRules {
+        per_check: Some(Quota::new(2, Span::from_secs(3_600))),
+        over: Over::Count,
+        require_key: false,
+    };
+    let house = House::with_rules(rules).await;
+    let id = house.check_id().await;
+    for n in 1..=105 {
+        house.ping(&id, &format!("run {n}")).await;
+    }
+    let listed = house
+        .api("GET", &format!("checks/{id}/pings/"))
+        .send()
+        .await
+        .json();
+    let numbers: Vec<_> = listed["pings"].as_array().unwrap().iter().collect();
+    assert_eq!(numbers.len(), 2);
+    for ping in numbers {
+        let path = format!("checks/{id}/pings/{}/body", ping["n"]);
+        let answer = house.api("GET", &path).send().await;
+        assert_eq!(answer.text(), format!("run {}", ping["n"]));
+    }
+}
+
+#[tokio::test]
 async fn a_window_of_flips_is_read_as_healthchecks_reads_it() {
     let house = House::new().await;
     let id = house.check_id().await;
@@ -277,6 +306,7 @@ async fn a_window_of_flips_is_read_as_healthchecks_reads_it() {
         ("seconds=+60%20".to_owned(), Some(1)),
         ("seconds=60.5".to_owned(), None),
         ("seconds=-1".to_owned(), None),
+        ("seconds=%20".to_owned(), None),
         ("seconds=31536001".to_owned(), None),
         // An instant that is given must be one.
         ("start=".to_owned(), None),
