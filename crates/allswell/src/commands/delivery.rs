@@ -196,6 +196,9 @@ async fn again(config: &Config, answer: Answer, one: OneDelivery, force: bool) -
             "the channel was told of a newer flip of this check since: delivery {id} would say what no longer holds \
              (--force sends it all the same)"
         ),
+        Some(Redelivered::IsTest) => {
+            bail!("delivery {id} was a test of its channel: `allswell channel test` makes another one")
+        }
         Some(Redelivered::Yes) => answer.give(
             &json!({ "id": id.to_string() }),
             &format!("Delivery {id} is sent again within a second, by the running server\n"),

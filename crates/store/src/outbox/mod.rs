@@ -131,6 +131,8 @@ pub enum Redelivered {
     StillOpen,
     /// The channel was told of a newer flip of this check, or is about to be: the old one would say what no longer holds.
     NewerDelivered,
+    /// It was a test of its channel, which is one call with one try: another one is made instead.
+    IsTest,
 }
 
 fn from_row(row: &Row) -> Result<Delivery> {
@@ -289,6 +291,9 @@ impl Tx<'_> {
         let Some(delivery) = self.delivery(scope, id).await? else {
             return Ok(None);
         };
+        if delivery.class == Class::Test {
+            return Ok(Some(Redelivered::IsTest));
+        }
         if let Some(check) = delivery.check.filter(|_| !force) {
             let lane = [check.into(), delivery.channel.into(), delivery.flip_seq.into()];
             if self.first(&NEWER_TELLS, &lane).await?.is_some() {

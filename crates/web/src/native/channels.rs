@@ -156,14 +156,17 @@ pub(crate) async fn test(
     let words = [("down", Status::Down), ("up", Status::Up)];
     let status = fields.word("status", &words).unwrap_or(Status::Down);
     fields.finish()?;
-    app.take_channel_test(call.scope.project()).map_err(|secs| {
-        let sentence = format!("a project may test its channels {CHANNEL_TESTS_PER_MINUTE} times a minute");
-        Problem::too_many(sentence, secs)
-    })?;
+    let quota = app.clone();
     carry_out(&app, call, move |tx, errand| {
         Box::pin(async move {
             let by = for_engine(errand);
             let delivery = channels::test(tx, &by, id, status, &mut errand.dice).await?;
+            // Last: neither a repeat nor what is refused for another reason costs a test. What was written is undone.
+            quota.take_channel_test(errand.scope.project()).map_err(|secs| {
+                let sentence =
+                    format!("a project may test its channels {CHANNEL_TESTS_PER_MINUTE} times a minute");
+                Problem::too_many(sentence, secs)
+            })?;
             Ok((StatusCode::ACCEPTED, json!({ "delivery": delivery.to_string() })))
         })
     })

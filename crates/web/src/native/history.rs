@@ -176,6 +176,9 @@ pub(crate) async fn again(
                 Some(Redelivered::NewerDelivered) => {
                     "the channel was told of a newer flip of this check since; force sends it all the same"
                 }
+                Some(Redelivered::IsTest) => {
+                    "it was a test of its channel: POST /v1/channels/{id}/test makes another one"
+                }
                 None => return Err(Problem::not_found("delivery")),
             };
             Err(Problem::new(kinds::CONFLICT, why))

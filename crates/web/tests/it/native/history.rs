@@ -6,6 +6,7 @@ use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_store::outbox::{End, Found, Next, Recorded, Wanted};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::api::house::{Ask, House, now};
 
@@ -363,11 +364,31 @@ async fn a_project_tests_its_channels_thirty_times_a_minute() {
     let channel = house.channel("hook").await;
     let path = format!("/v1/channels/{channel}/test");
     let mut statuses = Vec::new();
-    for _ in 0..31 {
+    let test = |key: String| {
         let ask = house.ask("POST", &path).key(&house.alice.write);
-        statuses.push(ask.json(&json!({})).send().await);
+        ask.header("Idempotency-Key", &key).json(&json!({}))
+    };
+    // What is not there costs nothing.
+    let nobody = format!("/v1/channels/{}/test", Uuid::nil());
+    let ask = house.ask("POST", &nobody).key(&house.alice.write);
+    assert_eq!(ask.json(&json!({})).send().await.status, 404);
+    for n in 0..31 {
+        statuses.push(test(n.to_string()).send().await);
     }
+    let repeated = test("29".to_owned()).send().await;
+    assert_eq!(repeated.status, 202, "a repeat gets the first answer");
     let refused = statuses.pop().expect("an answer");
+    // What came of them is not tried again by another way.
+    let delivery = items(&house, "deliveries").await[0]["id"].clone();
+    let again = format!("/v1/deliveries/{}/again", delivery.as_str().unwrap());
+    let ask = house.ask("POST", &again).key(&house.alice.write);
+    let answer = ask.json(&json!({ "force": true })).send().await;
+    assert_eq!(answer.status, 409);
+    assert!(
+        answer.text().contains("was a test of its channel"),
+        "{}",
+        answer.text()
+    );
     assert!(statuses.iter().all(|answer| answer.status == 202));
     assert_eq!(refused.status, 429, "{}", refused.text());
     assert_eq!(refused.json()["type"], "urn:allswell:problem:too-many");
