@@ -340,7 +340,7 @@ pub async fn rotate(
         document: document(&opened.channel, health.as_ref(), &config, errand.now),
         channel: opened.channel,
         secret: Some(secret),
-        warnings: Vec::new(),
+        warnings: webhook.try_out(),
     })
 }
 
