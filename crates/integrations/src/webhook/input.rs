@@ -346,7 +346,19 @@ impl Reader<'_> {
         // What is filled in is percent-encoded and stands behind the host: it cannot change this verdict but by the
         // length, and the door judges each call again.
         match (self.court.judge)(&plain(url)) {
-            Ok(origin) => Some(format!("{origin}{}", &url[authority_end..])),
+            Ok(origin) => {
+                let kept = format!("{origin}{}", &url[authority_end..]);
+                // It is read again with the next edit, by the same rule.
+                let chars = kept.chars().count();
+                if chars > URL_CHARS_MAX {
+                    let sentence = format!(
+                        "has {chars} characters once its host is written out, and may have {URL_CHARS_MAX}"
+                    );
+                    self.refuse(field, "length", &sentence);
+                    return None;
+                }
+                Some(kept)
+            }
             Err(refusal) => {
                 self.faults.push(Fault {
                     for_administrators: Some(refusal.for_administrators()),
