@@ -234,6 +234,8 @@ class Watch:
         found = {f"ping p99 of {len(self.pings)}, ms": (percentile(self.pings, 0.99), 100.0)}
         if self.world.stored.cluster:
             print("connections to PostgreSQL: " + ", ".join(f"{name} {n}" for name, n in sorted(self.connections.items())))
+            # None seen would mean that they were not looked for where they are.
+            assert {"allswell", "allswell pings"} <= self.connections.keys(), self.connections
             found["connections to PostgreSQL in all"] = (self.most, CONNECTIONS_MAX)
         return found
 

@@ -598,7 +598,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Sets the channels a check tells. `Conflict` if one is not of the project, or the check is not.
+    /// Sets the channels a check tells. `Conflict` if one is not of the project, or the check is not; without channels a check
+    /// of another project keeps its own.
     pub async fn check_set_channels(
         &mut self,
         scope: ProjectScope,

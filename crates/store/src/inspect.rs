@@ -117,9 +117,10 @@ fn scans_of_all(plan: &[String], leaders: &HashMap<String, String>) -> Vec<Strin
             Some((_, rest)) => rest.split(' ').next()?,
             None => line.split_once("Bitmap Index Scan on ")?.1.trim(),
         };
-        let leader = leaders.get(index)?;
         let condition = plan.get(at + 1).filter(|next| next.contains("Index Cond: "));
-        let is_led = condition.is_some_and(|next| next.contains(&format!("({leader} ")));
+        let led_by = |leader: &String| condition.is_some_and(|next| next.contains(&format!("({leader} ")));
+        // One that is not known counts as read whole, or this would find nothing where it reads names wrongly.
+        let is_led = leaders.get(index).is_some_and(led_by);
         (!is_led).then(|| line.trim().to_owned())
     };
     plan.iter().enumerate().filter_map(scan).collect()
