@@ -194,9 +194,15 @@ impl<O: Outbound> Deliver<O> {
             .store
             .read(async move |reader| reader.deliveries_due_since(system, from, now, LOOKED_AT).await)
             .await?;
+        let mut cursors = lock(&self.cursors);
+        if crowded {
+            // The pause is over: slice by slice everybody is asked.
+            cursors.begun();
+            return Ok(None);
+        }
         // Each is asked once. One that is held up waits like the others: for a place, or for the end of the pause.
-        lock(&self.cursors).unasked_from = Some(from.max(now));
-        Ok((!crowded).then_some(ready))
+        cursors.unasked_from = Some(from.max(now));
+        Ok(Some(ready))
     }
 
     async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {
