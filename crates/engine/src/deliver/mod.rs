@@ -343,6 +343,7 @@ impl<O: Outbound> Step for Deliver<O> {
             ready,
             crowded,
             goes_on,
+            in_pause,
             next,
             lapse,
         } = self.due(now).await?;
@@ -373,6 +374,9 @@ impl<O: Outbound> Step for Deliver<O> {
                     return Ok(Due::Now);
                 }
             }
+        }
+        if in_pause {
+            lock(&self.cursors).asked_in_pause(now);
         }
         if goes_on {
             return Ok(Due::Now);

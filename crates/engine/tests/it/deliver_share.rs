@@ -280,6 +280,28 @@ async fn when_a_second_crowd_becomes_due_in_a_pause_everybody_is_asked() {
     }
 }
 
+/// A claim that could not be committed is made again with the next step, and not after the pause.
+#[tokio::test]
+async fn what_becomes_due_in_a_pause_is_asked_again_after_a_claim_that_failed() {
+    let mut house = House::on_disk().await;
+    let pause = Pause::of(&mut house, 1).await;
+    let url = pause.fails(&mut house, 0, 20).await;
+    let raw = house.raw();
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert!(
+        pause
+            .deliver
+            .step(after(20))
+            .await
+            .expect_err("taken")
+            .is_passing()
+    );
+    raw.execute_batch("commit").expect("the database is free");
+    settle(&pause.deliver, after(21)).await;
+    assert!(pause.script.held().contains(url));
+}
+
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
 #[tokio::test]
 async fn a_breaker_holds_back_what_is_beyond_its_fast_phase() {
