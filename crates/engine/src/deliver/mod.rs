@@ -369,7 +369,9 @@ impl<O: Outbound> Step for Deliver<O> {
                 lock(&self.cursors).served = Some(last.project);
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
-                    lock(&self.cursors).begun();
+                    if !in_pause {
+                        lock(&self.cursors).begun();
+                    }
                     self.begin(facts, claimed_for, now).await?;
                     return Ok(Due::Now);
                 }

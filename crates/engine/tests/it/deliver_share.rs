@@ -302,6 +302,24 @@ async fn what_becomes_due_in_a_pause_is_asked_again_after_a_claim_that_failed() 
     assert!(pause.script.held().contains(url));
 }
 
+/// However much begins in a pause, the crowd is not asked for it: each step takes what it may, and the last finds nothing more.
+#[tokio::test]
+async fn what_begins_in_a_pause_has_no_crowd_asked() {
+    let mut house = House::in_memory().await;
+    let pause = Pause::of(&mut house, 300).await;
+    pause.fails(&mut house, 0, 20).await;
+    let rests = Due::At(after(29));
+    assert_eq!(settle(&pause.deliver, after(20)).await, (rests, 2));
+    for n in 0..300 {
+        pause.fails(&mut house, n, 21).await;
+    }
+    // A step begins 256.
+    assert_eq!(settle(&pause.deliver, after(21)).await, (rests, 3));
+    assert_eq!(pause.deliver.in_flight(), 16 + 1 + 300);
+    // The pauses go on growing.
+    assert_eq!(settle(&pause.deliver, after(29)).await.0, Due::At(after(29 + 15)));
+}
+
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
 #[tokio::test]
 async fn a_breaker_holds_back_what_is_beyond_its_fast_phase() {
