@@ -123,6 +123,12 @@ impl Cursors {
         until.filter(|until| *until > now && *until - now <= CROWD_HELD_UP_MAX)
     }
 
+    /// What has become due in a pause was asked, and nothing more of it can begin. Each is asked until then: a claim may fail,
+    /// or take only some. One that is held up waits like the others: for a place, or for the end of the pause.
+    pub(super) fn asked_in_pause(&mut self, now: Timestamp) {
+        self.unasked_from = self.unasked_from.map(|from| from.max(now));
+    }
+
     /// After a round in vain: gives when the next one is.
     pub(super) fn rest(&mut self, now: Timestamp) -> Timestamp {
         if let Some((until, _)) = self.rests.filter(|(until, _)| *until > now) {
@@ -144,6 +150,8 @@ pub(super) struct Found {
     pub(super) crowded: bool,
     /// Others of a crowd are still to be asked.
     pub(super) goes_on: bool,
+    /// The crowd rests, and this has become due meanwhile.
+    pub(super) in_pause: bool,
     /// When the next delivery becomes due.
     pub(super) next: Option<Timestamp>,
     /// When the next lease lapses.
@@ -166,6 +174,7 @@ impl<O: Outbound> Deliver<O> {
             ready,
             crowded,
             goes_on: false,
+            in_pause: false,
             next,
             lapse,
         };
@@ -175,7 +184,7 @@ impl<O: Outbound> Deliver<O> {
         }
         let rests = lock(&self.cursors).resting(now).is_some();
         if rests && let Some(ready) = self.since(now).await? {
-            found.ready = ready;
+            (found.ready, found.in_pause) = (ready, true);
         } else {
             found.ready = self.crowd(now).await?;
             found.goes_on = !lock(&self.cursors).round.is_over();
@@ -194,9 +203,12 @@ impl<O: Outbound> Deliver<O> {
             .store
             .read(async move |reader| reader.deliveries_due_since(system, from, now, LOOKED_AT).await)
             .await?;
-        // Each is asked once. One that is held up waits like the others: for a place, or for the end of the pause.
-        lock(&self.cursors).unasked_from = Some(from.max(now));
-        Ok((!crowded).then_some(ready))
+        if crowded {
+            // The pause is over: slice by slice everybody is asked.
+            lock(&self.cursors).begun();
+            return Ok(None);
+        }
+        Ok(Some(ready))
     }
 
     async fn crowd(&self, now: Timestamp) -> Result<Vec<Ready>> {

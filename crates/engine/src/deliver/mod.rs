@@ -343,6 +343,7 @@ impl<O: Outbound> Step for Deliver<O> {
             ready,
             crowded,
             goes_on,
+            in_pause,
             next,
             lapse,
         } = self.due(now).await?;
@@ -368,11 +369,16 @@ impl<O: Outbound> Step for Deliver<O> {
                 lock(&self.cursors).served = Some(last.project);
                 let (facts, overtaken) = self.claim(wanted, now).await?;
                 if !facts.is_empty() || overtaken > 0 {
-                    lock(&self.cursors).begun();
+                    if !in_pause {
+                        lock(&self.cursors).begun();
+                    }
                     self.begin(facts, claimed_for, now).await?;
                     return Ok(Due::Now);
                 }
             }
+        }
+        if in_pause {
+            lock(&self.cursors).asked_in_pause(now);
         }
         if goes_on {
             return Ok(Due::Now);

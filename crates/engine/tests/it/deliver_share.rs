@@ -1,23 +1,29 @@
 //! Whoever floods the outbox waits for himself.
 
 use allswell_core::exchange::{End, Phase};
-use allswell_core::id::CheckId;
+use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::retry::Schedule;
 use allswell_core::signal::Action;
+use allswell_core::time::Timestamp;
 use allswell_engine::Due;
-use allswell_engine::deliver::{Permits, Rules};
+use allswell_engine::deliver::{Deliver, Permits, Rules};
 use allswell_engine::loops::Step;
+use allswell_store::channels::Channel;
 
 use crate::kit::{House, NOW, after, settle};
 use crate::script::{Script, after_secs, deliver_with, ended, quiet, status};
 
 async fn failed(house: &mut House, url: &str, checks: usize) -> Vec<CheckId> {
     let channel = house.webhook(url).await;
+    failed_at(house, &channel, checks, NOW).await
+}
+
+async fn failed_at(house: &mut House, channel: &Channel, checks: usize, at: Timestamp) -> Vec<CheckId> {
     let mut ids = Vec::new();
     for _ in 0..checks {
         let id = house.check(|_| {}).await;
-        house.tell(id, &[&channel]).await;
-        house.ping(id, Action::Fail, NOW).await.expect("a ping");
+        house.tell(id, &[channel]).await;
+        house.ping(id, Action::Fail, at).await.expect("a ping");
         ids.push(id);
     }
     ids
@@ -192,6 +198,126 @@ async fn a_try_whose_time_has_come_does_not_wait_for_a_crowd() {
             assert_eq!(has_begun, after(secs) >= *at, "{url} at {secs} s, due at {at}");
         }
     }
+}
+
+/// At 19 s a crowd rests until 29 s: one project floods its slow target, and others, who are told about again only in an
+/// hour, stand between.
+struct Pause {
+    deliver: Deliver<Script>,
+    script: Script,
+    flood: (ProjectId, Channel),
+    others: Vec<(ProjectId, Channel, String)>,
+}
+
+impl Pause {
+    async fn of(house: &mut House, others: usize) -> Self {
+        let slow = house.webhook("https://slow.example.com/").await;
+        failed_at(house, &slow, 540, NOW).await;
+        let flood = (house.project, slow);
+        let mut all = Vec::new();
+        for n in 0..others {
+            house.project = house.second_project().await;
+            let url = format!("https://healthy{n}.example.com/");
+            let channel = house.webhook(&url).await;
+            failed_at(house, &channel, 1, NOW).await;
+            all.push((house.project, channel, url));
+        }
+        all.sort_unstable_by_key(|(project, ..)| *project);
+        let script = Script::default();
+        script.hold();
+        let rules = Rules {
+            schedule: Schedule::parse("1h").expect("a schedule"),
+            ..permits(4_000)
+        };
+        let deliver = deliver_with(house, &script, rules);
+        quiet(&deliver, &script, NOW).await;
+        for (_, _, url) in &all {
+            script.release_to(url, &status(500));
+        }
+        quiet(&deliver, &script, NOW).await;
+        assert_eq!(deliver.in_flight(), 16);
+        let pause = Pause {
+            deliver,
+            script,
+            flood,
+            others: all,
+        };
+        assert_eq!(pause.settle(1..=19).await, Due::At(after(29)));
+        pause
+    }
+
+    async fn settle(&self, secs: std::ops::RangeInclusive<i64>) -> Due {
+        let mut due = Due::Now;
+        for secs in secs {
+            due = settle(&self.deliver, after(secs)).await.0;
+        }
+        due
+    }
+
+    /// Something more is due for one of the others.
+    async fn fails(&self, house: &mut House, n: usize, secs: i64) -> &String {
+        let (project, channel, url) = &self.others[n];
+        house.project = *project;
+        failed_at(house, channel, 1, after(secs)).await;
+        url
+    }
+}
+
+/// Whoever answers does not wait for the end of a pause because a second crowd became due with him, wherever the walk over
+/// the projects has come to.
+#[tokio::test]
+async fn when_a_second_crowd_becomes_due_in_a_pause_everybody_is_asked() {
+    let mut house = House::in_memory().await;
+    let pause = Pause::of(&mut house, 130).await;
+    for (n, secs) in [(0, 20), (43, 40), (86, 60)] {
+        house.project = pause.flood.0;
+        failed_at(&mut house, &pause.flood.1, 520, after(secs)).await;
+        let url = pause.fails(&mut house, n, secs).await;
+        settle(&pause.deliver, after(secs)).await;
+        assert!(pause.script.held().contains(url), "{url} at {secs} s");
+        pause.script.release_to(url, &status(500));
+        pause.settle(secs..=secs + 19).await;
+    }
+}
+
+/// A claim that could not be committed is made again with the next step, and not after the pause.
+#[tokio::test]
+async fn what_becomes_due_in_a_pause_is_asked_again_after_a_claim_that_failed() {
+    let mut house = House::on_disk().await;
+    let pause = Pause::of(&mut house, 1).await;
+    let url = pause.fails(&mut house, 0, 20).await;
+    let raw = house.raw();
+    raw.execute_batch("begin immediate")
+        .expect("the database is taken");
+    assert!(
+        pause
+            .deliver
+            .step(after(20))
+            .await
+            .expect_err("taken")
+            .is_passing()
+    );
+    raw.execute_batch("commit").expect("the database is free");
+    settle(&pause.deliver, after(21)).await;
+    assert!(pause.script.held().contains(url));
+}
+
+/// However much begins in a pause, the crowd is not asked for it: each step takes what it may, and the last finds nothing more.
+#[tokio::test]
+async fn what_begins_in_a_pause_has_no_crowd_asked() {
+    let mut house = House::in_memory().await;
+    let pause = Pause::of(&mut house, 300).await;
+    pause.fails(&mut house, 0, 20).await;
+    let rests = Due::At(after(29));
+    assert_eq!(settle(&pause.deliver, after(20)).await, (rests, 2));
+    for n in 0..300 {
+        pause.fails(&mut house, n, 21).await;
+    }
+    // A step begins 256.
+    assert_eq!(settle(&pause.deliver, after(21)).await, (rests, 3));
+    assert_eq!(pause.deliver.in_flight(), 16 + 1 + 300);
+    // The pauses go on growing.
+    assert_eq!(settle(&pause.deliver, after(29)).await.0, Due::At(after(29 + 15)));
 }
 
 /// A target that fails is asked again by few: those in their fast phase, and then one that decides for all.
