@@ -4,8 +4,6 @@
 //! statement costs no journey, the same methods loop over prepared ones.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use allswell_core::chance::Dice;
 use allswell_core::check::Check;
@@ -73,29 +71,6 @@ postgres_statements! {
 
 /// The step of the sequence of bodies' numbers on PostgreSQL.
 const BODY_IDS_STEP: i64 = 1_024;
-
-/// Numbers for bodies that this process has taken from the sequence and not used yet. Each is used once at most; those that
-/// are left when it ends are nobody's.
-#[derive(Default)]
-pub(crate) struct FreeBodyIds(Mutex<Vec<Range<i64>>>);
-
-impl FreeBodyIds {
-    fn add(&self, ids: Range<i64>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ids);
-    }
-
-    /// Takes as many as are still wanted, if there are so many.
-    fn take(&self, wanted: usize, taken: &mut Vec<i64>) {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(ids) = free.first_mut() {
-            taken.extend(ids.by_ref().take(wanted - taken.len()));
-            if taken.len() == wanted {
-                return;
-            }
-            free.remove(0);
-        }
-    }
-}
 
 /// A ping that was decided, with its body.
 pub struct Logged<'a> {

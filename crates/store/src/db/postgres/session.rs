@@ -15,8 +15,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use super::server::session_settings;
-use crate::batch::FreeBodyIds;
+use super::numbers::Numbers;
+use super::server::{Server, session_settings};
 use crate::db::row::{Columns, FromColumns, FromValue, Look, Param, Row, place_of};
 use crate::db::stmt::Stmt;
 use crate::{Error, Result};
@@ -39,7 +39,7 @@ pub(crate) struct Session {
     spare: Option<Pool>,
     /// Words for other nodes, said with the commit.
     nudges: Vec<&'static str>,
-    free_body_ids: Arc<FreeBodyIds>,
+    free_body_ids: Arc<Numbers>,
 }
 
 /// What a transaction may do.
@@ -53,45 +53,39 @@ pub(crate) enum Mode {
 
 impl Session {
     /// A transaction that begins with its first statement, which goes with the begin in one journey.
+    /// Numbers for bodies come out of what the whole process holds.
     pub(super) fn begin_later(
         conn: Object,
         mode: Mode,
-        prepare: bool,
-        statement: Duration,
-        patience: Duration,
+        server: &Server,
+        free_body_ids: &Arc<Numbers>,
     ) -> Self {
         let mut begin = match mode {
             Mode::Read => "begin isolation level repeatable read read only".to_owned(),
             Mode::Write => "begin isolation level read committed read write".to_owned(),
         };
-        if !prepare {
+        if !server.prepare {
             // Behind a pooler the connection is another one each time, so its settings come with the transaction.
-            for setting in session_settings(statement) {
+            for setting in session_settings(server.statement) {
                 begin.push_str("; set local ");
                 begin.push_str(&setting);
             }
         }
         Session {
             conn: Some(conn),
-            prepare,
-            patience,
+            prepare: server.prepare,
+            patience: server.statement + server.acquire,
             begin,
             unbegun: AtomicBool::new(true),
             lost: AtomicBool::new(false),
             collided: AtomicBool::new(false),
             spare: None,
             nudges: Vec::new(),
-            free_body_ids: Arc::default(),
+            free_body_ids: Arc::clone(free_body_ids),
         }
     }
 
-    /// Takes numbers for bodies out of what the whole process holds.
-    pub(super) fn sharing(mut self, free: &Arc<FreeBodyIds>) -> Self {
-        self.free_body_ids = Arc::clone(free);
-        self
-    }
-
-    pub(crate) fn free_body_ids(&self) -> Arc<FreeBodyIds> {
+    pub(crate) fn free_body_ids(&self) -> Arc<Numbers> {
         Arc::clone(&self.free_body_ids)
     }
 
@@ -122,17 +116,10 @@ impl Session {
         Ok(true)
     }
 
-    /// Begins a transaction at once: whether the connection is still good shows here.
-    pub(super) async fn begin(
-        conn: Object,
-        mode: Mode,
-        prepare: bool,
-        statement: Duration,
-        patience: Duration,
-    ) -> Result<Self> {
-        let session = Self::begin_later(conn, mode, prepare, statement, patience);
-        session.bounded(async { Ok(()) }).await?;
-        Ok(session)
+    /// Begins the transaction now: whether the connection is still good shows here.
+    pub(super) async fn begun(self) -> Result<Self> {
+        self.bounded(async { Ok(()) }).await?;
+        Ok(self)
     }
 
     fn conn(&self) -> Result<&Object> {
