@@ -236,6 +236,15 @@ impl Tx<'_> {
         Ok(taken)
     }
 
+    /// What came of writing bodies with numbers that were taken beforehand. If a rule was broken, others may have the same
+    /// numbers, and the next try takes new ones.
+    pub(crate) fn body_ids_used<T>(&self, written: Result<T>) -> Result<T> {
+        if let (Err(Error::Conflict(_)), Some(free)) = (&written, self.free_body_ids()) {
+            free.forget();
+        }
+        written
+    }
+
     async fn batch_save_at_once(
         &mut self,
         changed: &mut [Changed<'_>],
@@ -318,7 +327,8 @@ impl Tx<'_> {
             bodies.ids.as_slice().into(),
             pings.bodies.as_slice().into(),
         ];
-        let rows = self.all(&SAVE, &values).await?;
+        let written = self.all(&SAVE, &values).await;
+        let rows = self.body_ids_used(written)?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let won: HashSet<CheckId> = saved.iter().copied().collect();
         for changed in changed

@@ -12,7 +12,7 @@ mod tls;
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(crate) use numbers::Numbers;
@@ -45,7 +45,15 @@ impl Postgres {
     /// Reads the files of TLS. Connections are made when they are needed.
     pub(crate) fn new(server: &Server) -> Result<Self> {
         let tls = tls::connector(server)?;
+        let free_body_ids = Arc::<Numbers>::default();
         let pool = |connections, what_for| {
+            let known = Arc::clone(&free_body_ids);
+            // Where one is needed a server may have crashed, or another be in its place, and what it gave last it may have
+            // forgotten: a transaction that only took numbers is not waited for until it is on disk.
+            let forget = Hook::sync_fn(move |_, _| {
+                known.forget();
+                Ok(())
+            });
             let config = ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             };
@@ -55,6 +63,7 @@ impl Postgres {
                 config,
             ))
             .max_size(connections)
+            .post_create(forget)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(server.acquire))
             .create_timeout(Some(server.acquire))
@@ -67,7 +76,7 @@ impl Postgres {
             pings: pool(PING_CONNECTIONS, PINGS)?,
             server: Arc::new(server.clone()),
             tls,
-            free_body_ids: Arc::default(),
+            free_body_ids,
         })
     }
 

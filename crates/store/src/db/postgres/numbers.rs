@@ -27,4 +27,9 @@ impl Numbers {
             free.remove(0);
         }
     }
+
+    /// Gives up those that are left: somebody else may have been given the same.
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
