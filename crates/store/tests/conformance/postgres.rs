@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::check::Check;
+use allswell_core::check::{Check, Status};
+use allswell_core::flip::{Flip, Reason};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_store::batch::{Changed, Logged};
 use allswell_store::pings::Ping;
@@ -598,5 +599,54 @@ fn numbers_of_bodies_that_somebody_else_has_are_given_up_at_once() {
             )
             .await;
         }
+    });
+}
+
+/// Whoever waits for a mark that retention holds must not keep the whole project waiting, and with it whoever holds the mark
+/// that retention wants next.
+#[test]
+fn a_flip_takes_the_number_of_its_project_last() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(5),
+            async |store, _, name| {
+                let mut house = House::build(store).await;
+                let check = house.check(house.alice, |_| {}).await;
+                let scope = house.alice.scope();
+                let flip = Flip {
+                    seq: 1,
+                    from: Status::New,
+                    to: Status::Paused,
+                    at: NOW,
+                    expected_at: None,
+                    reason: Reason::Paused,
+                };
+                let beside = store.clone();
+                let waiting = format!(
+                    "select count(*) from pg_stat_activity
+                     where datname = '{name}' and wait_event_type = 'Lock'"
+                );
+                let marked = async move |tx: &mut Tx<'_>| {
+                    tx.ping_log_mark(SYSTEM, check.id).await?;
+                    let flips = tokio::spawn({
+                        let store = beside.clone();
+                        let write = async move |tx: &mut Tx<'_>| {
+                            tx.flip_insert(SystemScope::engine(), &check, &flip, NOW).await
+                        };
+                        async move { store.write(write).await }
+                    });
+                    while Cluster::shared().number("postgres", &waiting).await == 0 {
+                        assert!(!flips.is_finished(), "it waits for the mark");
+                    }
+                    beside
+                        .write(async move |tx: &mut Tx<'_>| tx.change_next(scope).await)
+                        .await?;
+                    Ok::<_, Error>(flips)
+                };
+                let flips = store.write(marked).await.expect("nobody waits for the project");
+                flips.await.expect("a task").expect("a flip");
+            },
+        )
+        .await;
     });
 }
