@@ -4,8 +4,6 @@
 //! statement costs no journey, the same methods loop over prepared ones.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use allswell_core::chance::Dice;
 use allswell_core::check::Check;
@@ -73,29 +71,6 @@ postgres_statements! {
 
 /// The step of the sequence of bodies' numbers on PostgreSQL.
 const BODY_IDS_STEP: i64 = 1_024;
-
-/// Numbers for bodies that this process has taken from the sequence and not used yet. Each is used once at most; those that
-/// are left when it ends are nobody's.
-#[derive(Default)]
-pub(crate) struct FreeBodyIds(Mutex<Vec<Range<i64>>>);
-
-impl FreeBodyIds {
-    fn add(&self, ids: Range<i64>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ids);
-    }
-
-    /// Takes as many as are still wanted, if there are so many.
-    fn take(&self, wanted: usize, taken: &mut Vec<i64>) {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(ids) = free.first_mut() {
-            taken.extend(ids.by_ref().take(wanted - taken.len()));
-            if taken.len() == wanted {
-                return;
-            }
-            free.remove(0);
-        }
-    }
-}
 
 /// A ping that was decided, with its body.
 pub struct Logged<'a> {
@@ -261,6 +236,15 @@ impl Tx<'_> {
         Ok(taken)
     }
 
+    /// What came of writing bodies with numbers that were taken beforehand. If a rule was broken, others may have the same
+    /// numbers, and the next try takes new ones.
+    pub(crate) fn body_ids_used<T>(&self, written: Result<T>) -> Result<T> {
+        if let (Err(Error::Conflict(_)), Some(free)) = (&written, self.free_body_ids()) {
+            free.forget();
+        }
+        written
+    }
+
     async fn batch_save_at_once(
         &mut self,
         changed: &mut [Changed<'_>],
@@ -343,7 +327,8 @@ impl Tx<'_> {
             bodies.ids.as_slice().into(),
             pings.bodies.as_slice().into(),
         ];
-        let rows = self.all(&SAVE, &values).await?;
+        let written = self.all(&SAVE, &values).await;
+        let rows = self.body_ids_used(written)?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let won: HashSet<CheckId> = saved.iter().copied().collect();
         for changed in changed

@@ -106,6 +106,25 @@ impl Tx<'_> {
         flip: &Flip,
         noticed_at: Timestamp,
     ) -> Result<()> {
+        self.ping_log_mark(system, check.id).await?;
+        match incident::effect(flip) {
+            Some(Effect::Opens) => {
+                let values = [
+                    check.id.into(),
+                    flip.seq.into(),
+                    check.project.into(),
+                    flip.at.into(),
+                ];
+                self.run(&INCIDENT_OPEN, &values).await?;
+            }
+            Some(Effect::Closes) => {
+                let values = [check.id.into(), flip.seq.into(), flip.at.into()];
+                self.run(&INCIDENT_CLOSE, &values).await?;
+            }
+            None => {}
+        }
+        // Last, as for many at once: whoever has it keeps all others of the project waiting, and must not wait for a mark
+        // whose holder waits for them.
         let change = self.change_next(ProjectScope::granted(check.project)).await?;
         let (code, data) = flip.reason.to_parts();
         let values = [
@@ -121,26 +140,6 @@ impl Tx<'_> {
             (&code).into(),
             (&data).into(),
         ];
-        self.run(&INSERT, &values).await?;
-        self.ping_log_mark(system, check.id).await?;
-        match incident::effect(flip) {
-            Some(Effect::Opens) => {
-                let values = [
-                    check.id.into(),
-                    flip.seq.into(),
-                    check.project.into(),
-                    flip.at.into(),
-                ];
-                self.run(&INCIDENT_OPEN, &values).await.map(drop)
-            }
-            Some(Effect::Closes) => self
-                .run(
-                    &INCIDENT_CLOSE,
-                    &[check.id.into(), flip.seq.into(), flip.at.into()],
-                )
-                .await
-                .map(drop),
-            None => Ok(()),
-        }
+        self.run(&INSERT, &values).await.map(drop)
     }
 }

@@ -277,7 +277,8 @@ impl Tx<'_> {
             let sealed = key.seal(body_place(&row, project), body, dice);
             stored = self.body_ids(1).await?.pop();
             let row = [stored.into(), check.into(), ping.n.into(), (&sealed).into()];
-            self.run(&BODY_INSERT, &row).await?;
+            let written = self.run(&BODY_INSERT, &row).await;
+            self.body_ids_used(written)?;
         }
         self.run(&INSERT, &ping.values(check, stored)).await.map(drop)
     }

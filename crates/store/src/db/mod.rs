@@ -19,7 +19,6 @@ pub(crate) use row::{Columns, FromColumns, FromValue, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
 use crate::Result;
-use crate::batch::FreeBodyIds;
 use crate::vault::{Learnt, Vault};
 
 /// A borrowed connection.
@@ -71,7 +70,7 @@ impl<'c> Reader<'c> {
     }
 
     /// The numbers for bodies that this process holds; only on PostgreSQL are they taken beforehand.
-    pub(crate) fn free_body_ids(&self) -> Option<Arc<FreeBodyIds>> {
+    pub(crate) fn free_body_ids(&self) -> Option<Arc<postgres::Numbers>> {
         match &self.conn {
             Conn::Postgres(session) => Some(session.free_body_ids()),
             Conn::Sqlite(_) | Conn::Scripted(..) => None,

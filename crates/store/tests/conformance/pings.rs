@@ -220,7 +220,7 @@ async fn each_ping_of_many_finds_its_own_body(store: &Store) {
     store.read(read).await.expect("a read");
 }
 
-fn borrowed(ping: &Ping) -> Ping<&str> {
+pub(crate) fn borrowed(ping: &Ping) -> Ping<&str> {
     Ping {
         n: ping.n,
         at: ping.at,

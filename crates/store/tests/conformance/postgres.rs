@@ -4,10 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use allswell_core::chance::Dice;
+use allswell_core::check::{Check, Status};
+use allswell_core::flip::{Flip, Reason};
+use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_store::batch::{Changed, Logged};
+use allswell_store::pings::Ping;
 use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, SYSTEM, run, unlock};
+use crate::kit::{House, NOW, SYSTEM, ping, run, unlock};
+use crate::pings::borrowed;
 
 /// A store on a database of its own whose server is changed as the test wants it.
 async fn with_store(change: impl FnOnce(&mut Server), test: impl AsyncFnOnce(&Store, &Cluster, &str)) {
@@ -498,6 +505,146 @@ fn a_check_is_locked_for_its_own_project_only() {
                     matches!(both.await, Err(Error::Unavailable(_))),
                     "its own is locked"
                 );
+            },
+        )
+        .await;
+    });
+}
+
+/// Stores a ping with a body, alone or as a batch, after a look at its check.
+async fn ping_with_body(store: &Store, check: &Check, n: u64, is_batch: bool) -> Result<(), Error> {
+    let (scope, id) = (ProjectScope::granted(check.project), check.id);
+    let write = async move |tx: &mut Tx<'_>| {
+        let mut dice = Dice::from_number(n);
+        let mut check = tx.check(scope, id).await?.expect("it is there");
+        let ping = Ping {
+            body_bytes: 4,
+            ..ping(n, NOW)
+        };
+        if !is_batch {
+            return tx
+                .ping_insert(
+                    SystemScope::engine(),
+                    check.project,
+                    id,
+                    &ping,
+                    b"body",
+                    &mut dice,
+                )
+                .await;
+        }
+        let mut changed = [Changed {
+            deadline: check.deadline,
+            pings: vec![Logged {
+                ping: borrowed(&ping),
+                body: b"body",
+            }],
+            check: &mut check,
+            exact: false,
+        }];
+        let saved = tx
+            .batch_save(SystemScope::engine(), &mut changed, &mut dice)
+            .await?;
+        assert_eq!(saved, [id]);
+        Ok(())
+    };
+    store.write_pings(write).await
+}
+
+/// What a server gave to another node that had forgotten that it gave the same to this one.
+const GIVEN_TWICE: &str = "insert into ping_bodies (id, check_id, n, sealed)
+    select id + k, check_id, n + 100 + k, sealed from ping_bodies, generate_series(1, 10) k";
+
+/// A server that crashed, or a standby in its place, may not know of the numbers of bodies that were taken last.
+#[test]
+fn numbers_of_bodies_do_not_outlive_the_connections_of_the_server_that_gave_them() {
+    run(async {
+        for is_batch in [false, true] {
+            with_store(
+                |_| {},
+                async |store, cluster, name| {
+                    let mut house = House::build(store).await;
+                    let check = house.check(house.alice, |_| {}).await;
+                    ping_with_body(store, &check, 1, is_batch).await.expect("a ping");
+                    cluster.run(name, GIVEN_TWICE).await;
+                    let end = format!(
+                        "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+                         where datname = '{name}' and pid <> pg_backend_pid()"
+                    );
+                    assert!(cluster.number("postgres", &end).await > 0);
+                    ping_with_body(store, &check, 2, is_batch).await.expect("a ping");
+                },
+            )
+            .await;
+        }
+    });
+}
+
+/// One try shows that others have the numbers; the next one has new ones.
+#[test]
+fn numbers_of_bodies_that_somebody_else_has_are_given_up_at_once() {
+    run(async {
+        for is_batch in [false, true] {
+            with_store(
+                |_| {},
+                async |store, cluster, name| {
+                    let mut house = House::build(store).await;
+                    let check = house.check(house.alice, |_| {}).await;
+                    ping_with_body(store, &check, 1, is_batch).await.expect("a ping");
+                    cluster.run(name, GIVEN_TWICE).await;
+                    let refused = ping_with_body(store, &check, 2, is_batch).await;
+                    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+                    ping_with_body(store, &check, 2, is_batch).await.expect("a ping");
+                },
+            )
+            .await;
+        }
+    });
+}
+
+/// Whoever waits for a mark that retention holds must not keep the whole project waiting, and with it whoever holds the mark
+/// that retention wants next.
+#[test]
+fn a_flip_takes_the_number_of_its_project_last() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(5),
+            async |store, _, name| {
+                let mut house = House::build(store).await;
+                let check = house.check(house.alice, |_| {}).await;
+                let scope = house.alice.scope();
+                let flip = Flip {
+                    seq: 1,
+                    from: Status::New,
+                    to: Status::Paused,
+                    at: NOW,
+                    expected_at: None,
+                    reason: Reason::Paused,
+                };
+                let beside = store.clone();
+                let waiting = format!(
+                    "select count(*) from pg_stat_activity
+                     where datname = '{name}' and wait_event_type = 'Lock'"
+                );
+                let marked = async move |tx: &mut Tx<'_>| {
+                    tx.ping_log_mark(SYSTEM, check.id).await?;
+                    let flips = tokio::spawn({
+                        let store = beside.clone();
+                        let write = async move |tx: &mut Tx<'_>| {
+                            tx.flip_insert(SystemScope::engine(), &check, &flip, NOW).await
+                        };
+                        async move { store.write(write).await }
+                    });
+                    while Cluster::shared().number("postgres", &waiting).await == 0 {
+                        assert!(!flips.is_finished(), "it waits for the mark");
+                    }
+                    beside
+                        .write(async move |tx: &mut Tx<'_>| tx.change_next(scope).await)
+                        .await?;
+                    Ok::<_, Error>(flips)
+                };
+                let flips = store.write(marked).await.expect("nobody waits for the project");
+                flips.await.expect("a task").expect("a flip");
             },
         )
         .await;

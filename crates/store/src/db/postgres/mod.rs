@@ -5,19 +5,20 @@
 
 mod error;
 pub(crate) mod listen;
+mod numbers;
 mod server;
 mod session;
 mod tls;
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(crate) use numbers::Numbers;
 pub use server::{Server, Tls, TlsMode};
 pub(crate) use session::{Mode, Session};
 
-use crate::batch::FreeBodyIds;
 use crate::{Error, Result};
 
 /// Streams of commits for pings. While one waits for its flush, the others keep the server at work; more of them make
@@ -36,14 +37,23 @@ pub(crate) struct Postgres {
     pings: Pool,
     server: Arc<Server>,
     tls: MakeRustlsConnect,
-    free_body_ids: Arc<FreeBodyIds>,
+    /// Numbers for bodies of pings that this process holds, for all its sessions.
+    free_body_ids: Arc<Numbers>,
 }
 
 impl Postgres {
     /// Reads the files of TLS. Connections are made when they are needed.
     pub(crate) fn new(server: &Server) -> Result<Self> {
         let tls = tls::connector(server)?;
+        let free_body_ids = Arc::<Numbers>::default();
         let pool = |connections, what_for| {
+            let known = Arc::clone(&free_body_ids);
+            // Where one is needed a server may have crashed, or another be in its place, and what it gave last it may have
+            // forgotten: a transaction that only took numbers is not waited for until it is on disk.
+            let forget = Hook::sync_fn(move |_, _| {
+                known.forget();
+                Ok(())
+            });
             let config = ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             };
@@ -53,6 +63,7 @@ impl Postgres {
                 config,
             ))
             .max_size(connections)
+            .post_create(forget)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(server.acquire))
             .create_timeout(Some(server.acquire))
@@ -65,7 +76,7 @@ impl Postgres {
             pings: pool(PING_CONNECTIONS, PINGS)?,
             server: Arc::new(server.clone()),
             tls,
-            free_body_ids: Arc::default(),
+            free_body_ids,
         })
     }
 
@@ -81,13 +92,11 @@ impl Postgres {
 
     /// Begins a transaction on a connection of the pool at once.
     pub(crate) async fn begin(&self, mode: Mode) -> Result<Session> {
-        let server = &self.server;
-        let patience = server.statement + server.acquire;
         // Connections that broke while nobody used them show it when they are used: after a restart of the server that
         // may be all of the pool. Each try throws one away.
-        for _ in 0..=server.connections {
+        for _ in 0..=self.server.connections {
             let conn = self.pool.get().await.map_err(no_connection)?;
-            match Session::begin(conn, mode, server.prepare, server.statement, patience).await {
+            match self.session(conn, mode).begun().await {
                 Err(Error::Unavailable(_)) if self.pool.status().available > 0 => {}
                 other => return other,
             }
@@ -115,11 +124,12 @@ impl Postgres {
     /// A connection that broke while nobody used it is mostly known by then; where it is not, the first statement shows it,
     /// and is asked on another.
     async fn begin_later_on(&self, pool: &Pool, mode: Mode) -> Result<Session> {
-        let server = &self.server;
-        let patience = server.statement + server.acquire;
         let conn = pool.get().await.map_err(no_connection)?;
-        let session = Session::begin_later(conn, mode, server.prepare, server.statement, patience);
-        Ok(session.with_spare(pool).sharing(&self.free_body_ids))
+        Ok(self.session(conn, mode).with_spare(pool))
+    }
+
+    fn session(&self, conn: Object, mode: Mode) -> Session {
+        Session::begin_later(conn, mode, &self.server, &self.free_body_ids)
     }
 }
 

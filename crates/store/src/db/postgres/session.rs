@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use super::server::session_settings;
-use crate::batch::FreeBodyIds;
+use super::numbers::Numbers;
+use super::server::{Server, session_settings};
 use crate::db::row::{Columns, FromColumns, FromValue, Look, Param, Row, place_of};
 use crate::db::stmt::Stmt;
 use crate::{Error, Result};
@@ -39,7 +39,7 @@ pub(crate) struct Session {
     spare: Option<Pool>,
     /// Words for other nodes, said with the commit.
     nudges: Vec<&'static str>,
-    free_body_ids: Arc<FreeBodyIds>,
+    free_body_ids: Arc<Numbers>,
 }
 
 /// What a transaction may do.
@@ -53,45 +53,39 @@ pub(crate) enum Mode {
 
 impl Session {
     /// A transaction that begins with its first statement, which goes with the begin in one journey.
+    /// Numbers for bodies come out of what the whole process holds.
     pub(super) fn begin_later(
         conn: Object,
         mode: Mode,
-        prepare: bool,
-        statement: Duration,
-        patience: Duration,
+        server: &Server,
+        free_body_ids: &Arc<Numbers>,
     ) -> Self {
         let mut begin = match mode {
             Mode::Read => "begin isolation level repeatable read read only".to_owned(),
             Mode::Write => "begin isolation level read committed read write".to_owned(),
         };
-        if !prepare {
+        if !server.prepare {
             // Behind a pooler the connection is another one each time, so its settings come with the transaction.
-            for setting in session_settings(statement) {
+            for setting in session_settings(server.statement) {
                 begin.push_str("; set local ");
                 begin.push_str(&setting);
             }
         }
         Session {
             conn: Some(conn),
-            prepare,
-            patience,
+            prepare: server.prepare,
+            patience: server.statement + server.acquire,
             begin,
             unbegun: AtomicBool::new(true),
             lost: AtomicBool::new(false),
             collided: AtomicBool::new(false),
             spare: None,
             nudges: Vec::new(),
-            free_body_ids: Arc::default(),
+            free_body_ids: Arc::clone(free_body_ids),
         }
     }
 
-    /// Takes numbers for bodies out of what the whole process holds.
-    pub(super) fn sharing(mut self, free: &Arc<FreeBodyIds>) -> Self {
-        self.free_body_ids = Arc::clone(free);
-        self
-    }
-
-    pub(crate) fn free_body_ids(&self) -> Arc<FreeBodyIds> {
+    pub(crate) fn free_body_ids(&self) -> Arc<Numbers> {
         Arc::clone(&self.free_body_ids)
     }
 
@@ -122,17 +116,10 @@ impl Session {
         Ok(true)
     }
 
-    /// Begins a transaction at once: whether the connection is still good shows here.
-    pub(super) async fn begin(
-        conn: Object,
-        mode: Mode,
-        prepare: bool,
-        statement: Duration,
-        patience: Duration,
-    ) -> Result<Self> {
-        let session = Self::begin_later(conn, mode, prepare, statement, patience);
-        session.bounded(async { Ok(()) }).await?;
-        Ok(session)
+    /// Begins the transaction now: whether the connection is still good shows here.
+    pub(super) async fn begun(self) -> Result<Self> {
+        self.bounded(async { Ok(()) }).await?;
+        Ok(self)
     }
 
     fn conn(&self) -> Result<&Object> {
@@ -335,12 +322,14 @@ impl Drop for Session {
     }
 }
 
-/// Whether an error says that the connection is no more: it is closed, or the server ended it.
+/// Whether an error says that the connection is no more: it is closed, or the server ended it, for whatever reason.
 fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
+        // A pooler has codes of its own for what it ends, and may leave out how severe it is.
         Some(db) => {
             let code = db.code();
-            *code == SqlState::ADMIN_SHUTDOWN
+            matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+                || *code == SqlState::ADMIN_SHUTDOWN
                 || *code == SqlState::CRASH_SHUTDOWN
                 || code.code().starts_with("08")
         }
@@ -522,4 +511,47 @@ fn look(row: &tokio_postgres::Row, index: usize) -> Result<Look<'_>> {
         )));
     };
     Ok(look.unwrap_or(Look::Null))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    /// An error as a server sends it, in answer to the first that it hears.
+    async fn answered(severity: &str, code: &str) -> tokio_postgres::Error {
+        let text = format!("S{severity}\0V{severity}\0C{code}\0Ma reason\0\0");
+        let length = u32::try_from(text.len() + 4).expect("a short text");
+        let (ours, mut theirs) = tokio::io::duplex(1_024);
+        theirs.write_all(b"E").await.expect("room");
+        theirs.write_all(&length.to_be_bytes()).await.expect("room");
+        theirs.write_all(text.as_bytes()).await.expect("room");
+        let mut config = Config::new();
+        config.user("u");
+        match config.connect_raw(ours, NoTls).await {
+            Ok(_) => panic!("it was an error"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_ends_is_lost_whatever_the_reason() {
+        for (severity, code, expected) in [
+            ("FATAL", "57P01", true),
+            // The server's bound on sessions that do nothing.
+            ("FATAL", "57P05", true),
+            ("FATAL", "25P03", true),
+            ("FATAL", "XX000", true),
+            ("PANIC", "XX000", true),
+            ("ERROR", "08006", true),
+            ("ERROR", "57014", false),
+            ("ERROR", "23505", false),
+            ("ERROR", "XX000", false),
+        ] {
+            let error = answered(severity, code).await;
+            assert_eq!(is_lost(&error), expected, "{severity} {code}: {error:?}");
+        }
+    }
 }
