@@ -242,6 +242,16 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The URL of a database of this cluster, on its socket: what a server on the same machine uses.
+    pub fn socket_url(&self, database: &str) -> String {
+        let dir = self
+            .socket_dir
+            .to_string_lossy()
+            .replace('%', "%25")
+            .replace('/', "%2F");
+        format!("postgres://postgres@{dir}:{}/{database}", self.port)
+    }
+
     /// Runs a text on a database as the superuser.
     pub async fn run(&self, database: &str, text: &str) {
         self.try_run(database, text)

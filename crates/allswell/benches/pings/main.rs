@@ -89,6 +89,9 @@ struct Options {
     /// A line for the cluster's postgresql.conf: "shared_buffers = 2GB".
     #[arg(long = "postgres-set")]
     cluster_settings: Vec<String>,
+    /// PostgreSQL is reached over its socket, not over TCP on loopback.
+    #[arg(long)]
+    socket: bool,
     /// Where the database is made, and removed at the end. Its disk is the one that is measured.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -115,7 +118,11 @@ fn main() -> Result<()> {
     let (database, url) = match &cluster {
         None => (Place::File(place.path().join("data/allswell.db")), None),
         Some(cluster) => {
-            let url = cluster.url("postgres");
+            let url = if options.socket {
+                cluster.socket_url("postgres")
+            } else {
+                cluster.url("postgres")
+            };
             let server = allswell_store::Server::from_url(&url).map_err(anyhow::Error::msg)?;
             (Place::Postgres(Box::new(server)), Some(url))
         }

@@ -125,6 +125,20 @@ fn the_right_certificate_of_a_known_authority_is_believed() {
 }
 
 #[test]
+fn the_socket_of_a_server_is_used_without_tls() {
+    run(async {
+        let world = world();
+        let name = world.right.database().await;
+        let url = world.right.socket_url(&name);
+        for url in [url.clone(), format!("{url}?sslmode=verify-full")] {
+            let server = Server::from_url(&url).expect("a URL");
+            let opened = Store::open(&Place::Postgres(Box::new(server)), NOW).await;
+            opened.unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+    });
+}
+
+#[test]
 fn a_certificate_of_an_unknown_authority_is_not_believed() {
     run(async {
         let world = world();

@@ -13,7 +13,6 @@ mod tls;
 use std::sync::Arc;
 
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(crate) use numbers::Numbers;
 pub use server::{Server, Tls, TlsMode};
@@ -36,7 +35,7 @@ pub(crate) struct Postgres {
     /// The connections of this node that write pings, apart so that a crowd of readers cannot keep pings waiting.
     pings: Pool,
     server: Arc<Server>,
-    tls: MakeRustlsConnect,
+    tls: tls::Connector,
     /// Numbers for bodies of pings that this process holds, for all its sessions.
     free_body_ids: Arc<Numbers>,
 }

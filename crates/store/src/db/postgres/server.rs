@@ -110,8 +110,14 @@ impl Server {
         hosts && addresses.iter().all(|ip| ip.to_canonical().is_loopback())
     }
 
-    /// The mode of TLS in effect.
+    /// The mode of TLS in effect. On a socket there is none, whatever is asked for, as with libpq: nobody can listen in, and
+    /// the server would not speak it.
     pub fn tls_mode(&self) -> TlsMode {
+        let hosts = self.config.get_hosts();
+        let all_sockets = hosts.iter().all(|host| matches!(host, Host::Unix(_)));
+        if all_sockets && self.config.get_hostaddrs().is_empty() {
+            return TlsMode::Disable;
+        }
         let default = if self.is_local() {
             TlsMode::Prefer
         } else {
@@ -227,7 +233,16 @@ mod tests {
             ("postgres://u@127.0.0.1:5433/a", TlsMode::Prefer),
             ("postgres://u@localhost/a", TlsMode::Prefer),
             ("postgres://u@[::1]/a", TlsMode::Prefer),
-            ("postgres:///a?host=/run/postgresql", TlsMode::Prefer),
+            ("postgres:///a?host=/run/postgresql", TlsMode::Disable),
+            ("postgres://u@%2Frun%2Fpostgresql:5433/a", TlsMode::Disable),
+            (
+                "postgres:///a?host=/run/postgresql&sslmode=require",
+                TlsMode::Disable,
+            ),
+            (
+                "postgres://u@%2Frun%2Fpostgresql,db.example.org/a",
+                TlsMode::VerifyFull,
+            ),
             ("postgres://u@db.example.org/a?sslmode=require", TlsMode::Require),
             (
                 "postgres://u@localhost/a?sslmode=verify-full",

@@ -11,13 +11,33 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
 };
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::server::{Server, Tls, TlsMode};
 use crate::{Error, Result};
 
-/// What makes TLS of a connection. Reads the files; nothing is read when TLS is off.
-pub(super) fn connector(server: &Server) -> Result<MakeRustlsConnect> {
+/// What makes TLS of a connection.
+#[derive(Clone)]
+pub(super) struct Connector(MakeRustlsConnect);
+
+impl<S> MakeTlsConnect<S> for Connector
+where
+    MakeRustlsConnect: MakeTlsConnect<S>,
+{
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<S>>::Error;
+
+    fn make_tls_connect(&mut self, name: &str) -> std::result::Result<Self::TlsConnect, Self::Error> {
+        // The driver asks for a socket too, which has no name, and then makes no use of what it gets.
+        let name = if name.is_empty() { "localhost" } else { name };
+        self.0.make_tls_connect(name)
+    }
+}
+
+/// What makes TLS of connections to this server. Reads the files; nothing is read when TLS is off.
+pub(super) fn connector(server: &Server) -> Result<Connector> {
     let provider = Arc::new(ring::default_provider());
     let tls = &server.tls;
     let mode = server.tls_mode();
@@ -50,7 +70,7 @@ pub(super) fn connector(server: &Server) -> Result<MakeRustlsConnect> {
             ));
         }
     };
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Connector(MakeRustlsConnect::new(config)))
 }
 
 fn unusable(what: &str, error: &dyn std::fmt::Display) -> Error {
