@@ -8,6 +8,7 @@ mod db;
 mod error;
 mod health;
 mod inspect;
+mod packed;
 mod sealed;
 mod store;
 mod vault;

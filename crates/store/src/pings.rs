@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::batch::Logged;
 use crate::db::{Param, Reader, Row, Tx, in_scope, statements};
+use crate::packed::{Packer, packed_bytes, unpack};
 use crate::{Error, Result};
 
 statements! {
@@ -152,6 +153,7 @@ fn body_place(row: &[u8; 24], project: ProjectId) -> Place<'_> {
 /// is taken is more than a kilobyte.
 #[derive(Default)]
 pub(crate) struct SealedBodies {
+    packer: Packer,
     bytes: Vec<u8>,
     ends: Vec<usize>,
     expected: usize,
@@ -163,9 +165,10 @@ impl SealedBodies {
         let mut bodies = 0;
         let bytes = pings.filter(|logged| !logged.body.is_empty()).map(|logged| {
             bodies += 1;
-            sealed_bytes(logged.body.len())
+            sealed_bytes(packed_bytes(logged.body.len()))
         });
         SealedBodies {
+            packer: Packer::default(),
             bytes: Vec::with_capacity(bytes.sum()),
             ends: Vec::with_capacity(bodies),
             expected: bodies,
@@ -181,7 +184,8 @@ impl SealedBodies {
         dice: &mut Dice,
     ) {
         let row = body_row(check, logged.ping.n);
-        key.seal_onto(&mut self.bytes, body_place(&row, project), logged.body, dice);
+        let packed = self.packer.pack(logged.body);
+        key.seal_onto(&mut self.bytes, body_place(&row, project), packed, dice);
         self.ends.push(self.bytes.len());
     }
 
@@ -243,7 +247,8 @@ impl Reader<'_> {
         let plain = self
             .open_sealed(body_place(&row, scope.project()), &sealed, &what)
             .await?;
-        Ok(Some(plain.to_vec()))
+        let body = unpack(&plain).ok_or_else(|| Error::Corrupt(format!("{what} cannot be unpacked")))?;
+        Ok(Some(body))
     }
 }
 
@@ -274,7 +279,7 @@ impl Tx<'_> {
         if !body.is_empty() {
             let key: Arc<_> = self.data_key(project).await?;
             let row = body_row(check, ping.n);
-            let sealed = key.seal(body_place(&row, project), body, dice);
+            let sealed = key.seal(body_place(&row, project), Packer::default().pack(body), dice);
             stored = self.body_ids(1).await?.pop();
             let row = [stored.into(), check.into(), ping.n.into(), (&sealed).into()];
             let written = self.run(&BODY_INSERT, &row).await;

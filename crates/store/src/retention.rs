@@ -23,7 +23,7 @@ statements! {
         where id in (select body_id from pings where check_id = $1 and n <= $2) and check_id = $1 and n <= $2",
         on postgres "delete from ping_bodies
         where id = any(array(select body_id from pings where check_id = $1 and n <= $2)) and check_id = $1 and n <= $2";
-    BODIES_SIZES = "select p.n as n, length(b.sealed) as bytes
+    BODIES_SIZES = "select p.n as n, p.body_bytes as bytes
         from pings p join ping_bodies b on b.id = p.body_id and b.check_id = p.check_id and b.n = p.n
         where p.check_id = $1 order by p.n desc";
     // The newest flip stays however old it is: it is why the check is as it is. So do the flips at both ends of an
@@ -90,7 +90,7 @@ const FLIPS_MAX: u64 = 10_000;
 pub struct LogKept {
     /// The newest pings.
     pub pings: u64,
-    /// Bytes of their bodies, as stored, the newest first.
+    /// Bytes of their bodies as they came, the newest first.
     pub body_bytes: u64,
     /// Flips from before this instant go, but never the newest.
     pub flips_since: Timestamp,

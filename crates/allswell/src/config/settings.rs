@@ -163,7 +163,8 @@ pub const SETTINGS: &[Setting] = &[
         default: r#""""#,
         doc: &[
             "sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE with the parameters sslmode, sslrootcert,",
-            "sslcert and sslkey. Empty: allswell.db in `data_dir`. The rest of this section but `migrate` is for PostgreSQL.",
+            "sslcert and sslkey; over a socket: postgres:///DATABASE?host=/run/postgresql. Empty: allswell.db in `data_dir`.",
+            "The rest of this section but `migrate` is for PostgreSQL.",
         ],
     },
     Setting {
@@ -517,7 +518,7 @@ pub const SETTINGS: &[Setting] = &[
             max: 1_073_741_824,
         },
         default: "1048576",
-        doc: &["Bytes of ping bodies kept for each check, the newest first."],
+        doc: &["Bytes of ping bodies kept for each check, as they came, the newest first."],
     },
     Setting {
         name: "retention.history_days",

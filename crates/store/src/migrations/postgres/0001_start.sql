@@ -166,6 +166,7 @@ create table pings (
 -- A role that serves is granted tables and nothing else: all may take numbers, which is all that usage is.
 create sequence ping_body_ids increment by 1024;
 grant usage on sequence ping_body_ids to public;
+-- What is sealed was packed before: `packed.rs`.
 create table ping_bodies (
     id       bigint not null primary key,
     check_id uuid not null,

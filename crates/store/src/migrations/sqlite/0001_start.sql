@@ -164,6 +164,7 @@ create table pings (
 -- Bodies are appended, and found by the number that their ping's row holds: with a key of their own they would need a
 -- second tree, in which each goes to another page. A number may come again after its row was deleted, so whoever follows
 -- one looks at check and ping too.
+-- What is sealed was packed before: `packed.rs`.
 create table ping_bodies (
     id       integer not null primary key,
     check_id blob    not null,
