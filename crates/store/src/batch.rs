@@ -35,6 +35,8 @@ postgres_statements! {
     // The rows of the checks are changed if nobody else was first, and pings and bodies of those checks go in with them.
     // A deadline that may stay is written as it was, which leaves its index alone. The numbers of the bodies are taken
     // beforehand: asked back from the insert and joined to the pings they were a fifth of what this statement took.
+    // Arrays are taken apart beside each other, in the list of what is selected: as a table of `unnest` with many arrays
+    // each of them, bodies too, is copied into a store of its own first (2 of 21 µs a ping with 1 kB).
     SAVE = "with c as (
             update checks set version = checks.version + 1, status = v.status, status_since = v.status_since,
                 last_ping_at = v.last_ping_at, last_start_at = v.last_start_at, last_start_rid = v.last_start_rid,
@@ -42,28 +44,33 @@ postgres_statements! {
                 pings_not_kept = v.pings_not_kept, last_success_at = v.last_success_at, paused_until = v.paused_until,
                 last_alive_at = v.last_alive_at,
                 deadline = case when v.moves = 1 then v.deadline else checks.deadline end
-            from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
-                        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
-                        $31::bigint[], $32::bigint[])
-                as v (id, version, status, status_since, last_ping_at, last_start_at, last_start_rid, last_duration,
-                      ping_count, flip_count, deadline, moves, excused_until, pings_not_kept, last_success_at, paused_until,
-                      last_alive_at)
+            from (select unnest($1::uuid[]) as id, unnest($2::bigint[]) as version, unnest($3::bigint[]) as status,
+                    unnest($4::bigint[]) as status_since, unnest($5::bigint[]) as last_ping_at,
+                    unnest($6::bigint[]) as last_start_at, unnest($7::uuid[]) as last_start_rid,
+                    unnest($8::bigint[]) as last_duration, unnest($9::bigint[]) as ping_count,
+                    unnest($10::bigint[]) as flip_count, unnest($11::bigint[]) as deadline,
+                    unnest($12::bigint[]) as moves, unnest($28::bigint[]) as excused_until,
+                    unnest($29::bigint[]) as pings_not_kept, unnest($30::bigint[]) as last_success_at,
+                    unnest($31::bigint[]) as paused_until, unnest($32::bigint[]) as last_alive_at) v
             where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
             returning checks.id
         ), b as (
             insert into ping_bodies (id, check_id, n, sealed)
             select v.id, v.check_id, v.n, v.sealed
-            from unnest($33::bigint[], $25::uuid[], $26::bigint[], $27::bytea[]) as v (id, check_id, n, sealed)
+            from (select unnest($33::bigint[]) as id, unnest($25::uuid[]) as check_id, unnest($26::bigint[]) as n,
+                    unnest($27::bytea[]) as sealed) v
             join c on c.id = v.check_id
         ), p as (
             insert into pings (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
                                body_bytes, body_id)
             select v.check_id, v.n, v.at, v.kind, v.source, v.exit_status, v.rid, v.scheme, v.method, v.remote_addr,
                    v.user_agent, v.body_bytes, v.body_id
-            from unnest($13::uuid[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
-                        $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[], $34::bigint[])
-                as v (check_id, n, at, kind, source, exit_status, rid, scheme, method, remote_addr, user_agent,
-                      body_bytes, body_id)
+            from (select unnest($13::uuid[]) as check_id, unnest($14::bigint[]) as n, unnest($15::bigint[]) as at,
+                    unnest($16::bigint[]) as kind, unnest($17::bigint[]) as source,
+                    unnest($18::bigint[]) as exit_status, unnest($19::uuid[]) as rid,
+                    unnest($20::text[]) as scheme, unnest($21::text[]) as method,
+                    unnest($22::text[]) as remote_addr, unnest($23::text[]) as user_agent,
+                    unnest($24::bigint[]) as body_bytes, unnest($34::bigint[]) as body_id) v
             join c on c.id = v.check_id
         )
         select id from c";
