@@ -33,8 +33,8 @@ postgres_statements! {
     // What goes with the flips and needs no number of their projects. `effect` is 1 for a flip that opens an incident and 2
     // for one that closes it.
     BESIDE_FLIPS = "with v as (
-            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
-                as v (check_id, seq, project_id, at, effect)
+            select unnest($1::uuid[]) as check_id, unnest($2::bigint[]) as seq,
+                    unnest($3::uuid[]) as project_id, unnest($4::bigint[]) as at, unnest($5::bigint[]) as effect
         ), m as (
             insert into prune_due (check_id) select check_id from v on conflict (check_id) do nothing
         ), o as (
@@ -59,15 +59,17 @@ postgres_statements! {
                            reason_code, reason_data)
         select v.check_id, v.seq, v.project_id, t.before + v.nth, v.at, v.noticed_at, v.from_status, v.to_status,
                v.expected_at, v.reason_code, v.reason_data
-        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                    $8::bigint[], $9::bigint[], $10::text[], $11::text[])
-            as v (check_id, seq, project_id, nth, at, noticed_at, from_status, to_status, expected_at, reason_code,
-                  reason_data)
+        from (select unnest($1::uuid[]) as check_id, unnest($2::bigint[]) as seq,
+                    unnest($3::uuid[]) as project_id, unnest($4::bigint[]) as nth, unnest($5::bigint[]) as at,
+                    unnest($6::bigint[]) as noticed_at, unnest($7::bigint[]) as from_status,
+                    unnest($8::bigint[]) as to_status, unnest($9::bigint[]) as expected_at,
+                    unnest($10::text[]) as reason_code, unnest($11::text[]) as reason_data) v
         join t on t.project_id = v.project_id";
     DELIVERIES = "with v as (
-            select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
-                                 $8::bigint[])
-                as v (check_id, flip_seq, project_id, channel_id, id, class, created_at, expires_at)
+            select unnest($1::uuid[]) as check_id, unnest($2::bigint[]) as flip_seq,
+                    unnest($3::uuid[]) as project_id, unnest($4::uuid[]) as channel_id, unnest($5::uuid[]) as id,
+                    unnest($6::text[]) as class, unnest($7::bigint[]) as created_at,
+                    unnest($8::bigint[]) as expires_at
         ), o as (
             insert into delivery_flips (check_id, flip_seq, channel_id, occasion, delivery_id)
             select check_id, flip_seq, channel_id, 0, id from v

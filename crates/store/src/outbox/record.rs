@@ -37,9 +37,10 @@ postgres_statements! {
             update deliveries set state = v.state, attempts = v.attempts, next_at = v.next_at,
                 finished_at = v.finished_at, last_outcome = v.last_outcome, redelivery = v.redelivery = 1,
                 lease_owner = null, lease_until = null
-            from unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
-                        $9::bigint[], $19::bigint[])
-                as v (shard, id, state, attempts, next_at, finished_at, last_outcome, redelivery, attempts_before)
+            from (select unnest($2::uuid[]) as shard, unnest($3::uuid[]) as id, unnest($4::text[]) as state,
+                    unnest($5::bigint[]) as attempts, unnest($6::bigint[]) as next_at,
+                    unnest($7::bigint[]) as finished_at, unnest($8::text[]) as last_outcome,
+                    unnest($9::bigint[]) as redelivery, unnest($19::bigint[]) as attempts_before) v
             where deliveries.shard = v.shard and deliveries.id = v.id and deliveries.lease_owner = $1
               and deliveries.attempts = v.attempts_before
             returning deliveries.id
@@ -49,9 +50,10 @@ postgres_statements! {
             select v.shard, v.delivery_id, v.n, v.started_at, v.duration, v.outcome, v.http_status, v.phases,
                    -- An array of ours holds no nulls.
                    nullif(v.sealed_detail, ''::bytea)
-            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[],
-                        $16::bigint[], $17::text[], $18::bytea[])
-                as v (shard, delivery_id, n, started_at, duration, outcome, http_status, phases, sealed_detail)
+            from (select unnest($10::uuid[]) as shard, unnest($11::uuid[]) as delivery_id, unnest($12::bigint[]) as n,
+                    unnest($13::bigint[]) as started_at, unnest($14::bigint[]) as duration,
+                    unnest($15::text[]) as outcome, unnest($16::bigint[]) as http_status,
+                    unnest($17::text[]) as phases, unnest($18::bytea[]) as sealed_detail) v
             where (v.delivery_id in (select id from d)) is true
         )
         select id from d";
