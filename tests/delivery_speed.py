@@ -1,6 +1,6 @@
 """How fast alerts leave: beside projects whose targets never answer, idle, in bulk, and after a crash.
 
-    target/venv/bin/python tests/delivery_speed.py [--database postgres] [--small] [--only slow,crowd,idle,bulk,flight]
+    target/venv/bin/python tests/delivery_speed.py [--database postgres] [--small] [--only slow,crowd,idle,deadline,bulk,flight]
                                                    [--connections N] [--postgres-set NAME=VALUE]
                                                                                       (or `make bench-delivery`)
 
@@ -316,6 +316,26 @@ def idle(world: World, small: bool) -> bool:
     return verdict("idle", {"p99 from ping to first byte, s": (percentile(lags, 0.99), 0.25)})
 
 
+def deadline(world: World, small: bool) -> bool:
+    """Nothing else is under way: from the stored deadline of a silent check, two minutes after its ping, to the first byte."""
+    key, count = world.project("deadline"), 20 if small else 100
+    for n in range(count):
+        channel = world.channel(key, f"http://127.0.0.1:{world.receiver.fast}/d/{n}")
+        check = {"name": str(n), "timeout": 60, "grace": 60, "channels": channel}
+        made = world.client.made("/api/v3/checks/", key, check)
+        assert world.client.ask("GET", f"/ping/{made['uuid']}")[0] == 200
+    deadlines = {name: int(at) / 1e6 for name, at in world.stored.rows("select name, deadline from checks where status = 1")}
+    assert deadlines.keys() == {str(n) for n in range(count)}, deadlines
+    to_monotonic = time.monotonic() - time.time()
+    print(f"deadline: the last of {count} is in {max(deadlines.values()) - time.time():.0f} s", flush=True)
+    end = max(deadlines.values()) + to_monotonic + 60
+    while len(world.receiver.first) < count and time.monotonic() < end:
+        time.sleep(0.1)
+    lags = [world.receiver.first.get(f"/d/{name}", end) - to_monotonic - at for name, at in deadlines.items()]
+    assert min(lags) > 0, "told before its deadline"
+    return verdict("deadline", {"p99 to first byte, s": (percentile(lags, 0.99), 0.25)})
+
+
 def bulk(world: World, small: bool) -> bool:
     """Many at once to 50 origins that answer at once. Then the same as a backlog that a server finds at its start, a
     part of it leased by a server that died."""
@@ -393,7 +413,7 @@ def flight(world: World, small: bool) -> bool:
     return verdict("flight", bounds)
 
 
-SCENARIOS = {"slow": slow, "crowd": crowd, "idle": idle, "bulk": bulk, "flight": flight}
+SCENARIOS = {"slow": slow, "crowd": crowd, "idle": idle, "deadline": deadline, "bulk": bulk, "flight": flight}
 # What a scenario sets beside the defaults.
 SETTINGS = {
     "slow": {"DATABASE_CONNECTIONS": "1"}, "crowd": {"DATABASE_CONNECTIONS": "1"},
