@@ -3,17 +3,18 @@
 mod channel;
 mod check;
 mod delivery;
+mod doctor;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use allswell_core::cidr::Cidr;
-use allswell_core::exchange::Class;
 use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use check::{EditCheck, RuleFlags};
 pub use delivery::{DeliveryCommand, OneDelivery};
+pub use doctor::{DoctorArguments, MailArguments};
 
 pub use channel::{
     ChannelCommand, CreateChannel, EditChannel, OneChannel, SecretCommand, Status, WebhookFlags,
@@ -82,14 +83,7 @@ pub enum Command {
     StartLink,
     /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
     /// 2 failures
-    Doctor {
-        /// Also judge whether this URL may be called, and why not
-        #[arg(long)]
-        url: Option<String>,
-        /// Who would call it: webhook, probe, job, channel, sign-on or operator
-        #[arg(long, default_value = "webhook", requires = "url", value_parser = class)]
-        class: Class,
-    },
+    Doctor(Box<DoctorArguments>),
     /// What a schedule will do
     #[command(subcommand)]
     Schedule(ScheduleCommand),
@@ -98,11 +92,6 @@ pub enum Command {
     /// What this server may call, and why not
     #[command(subcommand)]
     Outbound(OutboundCommand),
-}
-
-fn class(word: &str) -> Result<Class, String> {
-    let known = || Class::ALL.map(Class::word).join(", ");
-    Class::from_word(word).ok_or_else(|| format!("it is one of {}", known()))
 }
 
 #[derive(Args)]

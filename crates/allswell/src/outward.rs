@@ -241,7 +241,10 @@ mod tests {
         let suspicious = |site: &str, url: &str| {
             let policies = policies_of(&[("ALLSWELL_SITE_URL", site), ("ALLSWELL_OUTBOUND_AUDIENCE", "us")]);
             let policy = policies.of(Class::Probe);
-            target::judge(policy, url).unwrap().may_be_ourselves(policy)
+            target::judge(policy, url)
+                .unwrap()
+                .endpoint()
+                .may_be_ourselves(policy)
         };
         assert!(suspicious("", "http://127.0.0.1:8000/"));
         assert!(suspicious("https://watch.example.com", "http://127.0.0.1:8000/"));

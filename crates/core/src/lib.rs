@@ -25,6 +25,7 @@ pub mod pace;
 pub mod policy;
 pub mod quota;
 pub mod refusal;
+pub mod relay;
 pub mod retry;
 pub mod ring;
 pub mod schedule;

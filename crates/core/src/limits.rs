@@ -92,6 +92,18 @@ pub const REDIRECTS_MAX: u8 = 5;
 pub const ADDRESSES_MAX: usize = 32;
 /// Names that a name may lead through before its addresses.
 pub const CNAME_DEPTH_MAX: usize = 8;
+/// Bytes of the URL of a mail relay.
+pub const RELAY_BYTES_MAX: usize = 1_000;
+/// Bytes of the name that somebody signs in to a relay with.
+pub const RELAY_USER_BYTES_MAX: usize = 255;
+/// Bytes of a password for a relay.
+pub const RELAY_PASSWORD_BYTES_MAX: usize = 1_024;
+/// Bytes of a command of SMTP, its line end included (RFC 5321 section 4.5.3.1.4).
+pub const SMTP_COMMAND_BYTES_MAX: usize = 512;
+/// Bytes of a line of a reply of SMTP, its line end included. The standard has 512; some relays say more.
+pub const SMTP_REPLY_LINE_BYTES_MAX: usize = 1_000;
+/// Lines of a reply of SMTP.
+pub const SMTP_REPLY_LINES_MAX: usize = 100;
 /// Subjects of which one quota remembers what they have used.
 pub const QUOTA_SUBJECTS_MAX: usize = 100_000;
 /// Items on a page of the native API, unless the caller asks for another number.

@@ -4,10 +4,11 @@
 //! parts of the same [`url::Url`]. What it would silently repair (line ends, backslashes, invisible letters) is refused
 //! before, since another program may repair it differently. What is stored, shown and sent is the normalised URL.
 
-use std::net::IpAddr;
+mod endpoint;
 
 use url::{Host, Position, Url};
 
+pub use self::endpoint::Endpoint;
 use crate::limits;
 use crate::policy::{HostPattern, Policy};
 use crate::refusal::{Refusal, Rule};
@@ -16,8 +17,7 @@ use crate::refusal::{Refusal, Rule};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
-    host: Host<String>,
-    port: u16,
+    endpoint: Endpoint,
 }
 
 /// Ports of other protocols, which take a request for a command: the list of the fetch standard ("bad port").
@@ -122,11 +122,9 @@ fn judge_url(policy: &Policy, mut url: Url) -> Result<Target, Refusal> {
     let port = url.port_or_known_default().ok_or(Refusal::of(Rule::Port))?;
     judge_host(policy, &host)?;
     judge_port(policy, port)?;
-    let target = Target { url, host, port };
-    if let Some(address) = target.address() {
-        policy.judge_address(address, None)?;
-    }
-    Ok(target)
+    let endpoint = Endpoint { host, port };
+    endpoint.judge_own_address(policy)?;
+    Ok(Target { url, endpoint })
 }
 
 /// A name without its final dot.
@@ -194,31 +192,9 @@ impl Target {
         self.url.scheme() == "https"
     }
 
-    /// Port, 80 and 443 filled in.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The name of the host, lower case and without final dot; none for an address.
-    pub fn name(&self) -> Option<&str> {
-        match &self.host {
-            Host::Domain(name) => Some(name),
-            Host::Ipv4(_) | Host::Ipv6(_) => None,
-        }
-    }
-
-    /// The address in the URL, a mapped one as IPv4; none for a name.
-    pub fn address(&self) -> Option<IpAddr> {
-        match self.host {
-            Host::Domain(_) => None,
-            Host::Ipv4(v4) => Some(IpAddr::V4(v4)),
-            Host::Ipv6(v6) => Some(IpAddr::V6(v6).to_canonical()),
-        }
-    }
-
-    /// Host and port, always both: what a proxy is asked for.
-    pub fn endpoint(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    /// Host and port, 80 and 443 filled in.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Host and, if it is not the usual one, port: what the `Host` header says.
@@ -234,18 +210,6 @@ impl Target {
     /// Scheme, host and port: what a breaker and a limit are keyed by, and what a log may say.
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
-    }
-
-    /// Whether a call to this port would be a call to this very server if the address is one of this machine: one of
-    /// our ports, and not our public URL.
-    pub fn may_be_ourselves(&self, policy: &Policy) -> bool {
-        let site = policy.ourselves.site.as_ref();
-        let is_site = site.is_some_and(|(host, port)| *port == self.port && self.host_is(host));
-        policy.ourselves.ports.contains(&self.port) && !is_site
-    }
-
-    fn host_is(&self, host: &str) -> bool {
-        Host::parse(host).is_ok_and(|host| host == self.host)
     }
 
     /// Judges where an answer redirects to, like a first URL and beyond: from https there is no way to http.

@@ -3,20 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use allswell_core::exchange::{Class, End, Outcome, Phase, Request};
+use allswell_core::exchange::{Budget, Class, End, Outcome, Request};
 use allswell_core::limits;
 use allswell_core::policy::{Policies, Policy};
 use allswell_core::refusal::{Refusal, Rule};
-use allswell_core::target::{self, Target};
+use allswell_core::relay::{Relay, Secured};
+use allswell_core::target::{self, Endpoint, Target};
 use bytes::Bytes;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
-use crate::answer::{self, Sent, chain};
+use crate::answer::{self, Sent};
 use crate::dial;
 use crate::hop;
 use crate::proxy::Proxy;
+use crate::smtp::{Opened, Session, Stream};
 use crate::tls::{self, TlsError};
 use crate::watch::{Failure, Watch};
 use crate::wire::{System, Wire};
@@ -51,6 +51,7 @@ struct Inner<W> {
     policies: Policies,
     proxy: Option<Proxy>,
     tls: Arc<ClientConfig>,
+    tls_without_http: Arc<ClientConfig>,
 }
 
 /// What can be said of a URL without calling it.
@@ -81,12 +82,14 @@ impl<W: Wire> Client<W> {
     /// # Errors
     /// Certificates that cannot be used.
     pub fn with_wire(wire: W, settings: Settings) -> Result<Self, TlsError> {
+        let tls = tls::config(settings.extra_ca_pem.as_deref())?;
         Ok(Client {
             inner: Arc::new(Inner {
                 wire,
                 policies: settings.policies,
                 proxy: settings.proxy,
-                tls: tls::config(settings.extra_ca_pem.as_deref())?,
+                tls_without_http: tls::without_http(&tls),
+                tls,
             }),
         })
     }
@@ -121,8 +124,8 @@ impl<W: Wire> Client<W> {
         if self.inner.proxy.as_ref().is_some_and(Proxy::is_responsible) {
             return Ok(looked);
         }
-        let mut watch = Watch::start(allswell_core::exchange::Budget::default());
-        let target = &looked.target;
+        let mut watch = Watch::start(Budget::default());
+        let target = looked.target.endpoint();
         match dial::found(&self.inner.wire, target, &mut watch).await {
             Ok(found) => {
                 let verdict = |ip: &IpAddr| (*ip, dial::judge(&self.inner.wire, policy, target, &[*ip]));
@@ -131,6 +134,46 @@ impl<W: Wire> Client<W> {
             Err(failure) => looked.unresolved = Some(failure.detail),
         }
         Ok(looked)
+    }
+
+    /// A connection to a relay, judged like any other, and secured if it is to be at once. Nothing was said yet. All of
+    /// the dialogue has to fit into `budget`.
+    ///
+    /// # Errors
+    /// How it ended, which is never [`End::Answered`], with the parts of it that were reached.
+    pub async fn relay(&self, class: Class, relay: &Relay, budget: Budget) -> Result<Session, Box<Outcome>> {
+        let mut watch = Watch::start(budget);
+        match Box::pin(self.reach(class, relay, &mut watch)).await {
+            Ok((stream, endpoint, secured)) => Ok(Session::new(Opened {
+                stream,
+                endpoint,
+                tls: self.inner.tls_without_http.clone(),
+                secured,
+                proxied: self.inner.proxy.is_some(),
+                watch,
+            })),
+            Err(failure) => Err(Box::new(watch.outcome(Err(failure)))),
+        }
+    }
+
+    async fn reach(
+        &self,
+        class: Class,
+        relay: &Relay,
+        watch: &mut Watch,
+    ) -> Result<(Box<dyn Stream>, Endpoint, Option<&'static str>), Failure> {
+        let inner = &self.inner;
+        let policy = self.policy(class);
+        let endpoint = Endpoint::judge(policy, &relay.host, relay.port)?;
+        let stream = dial::connect(&inner.wire, policy, inner.proxy.as_ref(), &endpoint, watch).await?;
+        match relay.secured {
+            Secured::OnDemand => Ok((Box::new(stream), endpoint, None)),
+            Secured::AtOnce => {
+                let (stream, version) =
+                    tls::handshake(&inner.tls_without_http, &endpoint, stream, watch).await?;
+                Ok((Box::new(stream), endpoint, Some(version)))
+            }
+        }
     }
 
     async fn attempt(&self, request: Request, watch: &mut Watch) -> Result<End, Failure> {
@@ -160,7 +203,6 @@ impl<W: Wire> Client<W> {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the home of TLS to others")]
     async fn call(
         &self,
         policy: &Policy,
@@ -170,20 +212,18 @@ impl<W: Wire> Client<W> {
     ) -> Result<allswell_core::exchange::Answer, Failure> {
         let inner = &self.inner;
         answer::judge_headers(sent.headers)?;
-        let stream = dial::connect(&inner.wire, policy, inner.proxy.as_ref(), target, watch).await?;
+        let stream = dial::connect(
+            &inner.wire,
+            policy,
+            inner.proxy.as_ref(),
+            target.endpoint(),
+            watch,
+        )
+        .await?;
         if !target.is_tls() {
             return answer::exchange(stream, target, sent, watch).await;
         }
-        let name = match (target.name(), target.address()) {
-            (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
-            (None, address) => address.map(ServerName::from),
-        };
-        let name = name.ok_or_else(|| Failure::new(End::NoTls, "no certificate can bear this name"))?;
-        let handshake = TlsConnector::from(inner.tls.clone()).connect(name, stream);
-        let stream = watch
-            .within(Phase::Tls, None, handshake)
-            .await?
-            .map_err(|error| Failure::new(End::NoTls, chain(&error)))?;
+        let (stream, _) = tls::handshake(&inner.tls, target.endpoint(), stream, watch).await?;
         answer::exchange(stream, target, sent, watch).await
     }
 }

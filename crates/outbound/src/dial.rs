@@ -1,4 +1,4 @@
-//! From a target to a connection: resolve, judge every address, connect to judged ones in turn, look at the other end
+//! From an endpoint to a connection: resolve, judge every address, connect to judged ones in turn, look at the other end
 //! again. The only way to a stream in this crate.
 
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use allswell_core::exchange::{End, Phase};
 use allswell_core::limits;
 use allswell_core::policy::Policy;
 use allswell_core::refusal::{Refusal, Rule};
-use allswell_core::target::Target;
+use allswell_core::target::Endpoint;
 use tokio::time::timeout_at;
 use url::Host;
 
@@ -15,22 +15,26 @@ use crate::proxy::{Proxy, ProxyMode};
 use crate::watch::{Failure, Watch};
 use crate::wire::{Found, Unresolved, Wire};
 
-/// The addresses of a target, all of them judged: one that is refused refuses all, since a name that leads to a good
+/// The addresses of an endpoint, all of them judged: one that is refused refuses all, since a name that leads to a good
 /// and a bad address is an attack or a mistake, and must not work sometimes.
 async fn addresses<W: Wire>(
     wire: &W,
     policy: &Policy,
-    target: &Target,
+    endpoint: &Endpoint,
     watch: &mut Watch,
 ) -> Result<Vec<IpAddr>, Failure> {
-    let found = found(wire, target, watch).await?;
-    judge(wire, policy, target, &found)?;
+    let found = found(wire, endpoint, watch).await?;
+    judge(wire, policy, endpoint, &found)?;
     Ok(found)
 }
 
-/// The addresses of a target, not judged yet.
-pub async fn found<W: Wire>(wire: &W, target: &Target, watch: &mut Watch) -> Result<Vec<IpAddr>, Failure> {
-    match (target.address(), target.name()) {
+/// The addresses of an endpoint, not judged yet.
+pub async fn found<W: Wire>(
+    wire: &W,
+    endpoint: &Endpoint,
+    watch: &mut Watch,
+) -> Result<Vec<IpAddr>, Failure> {
+    match (endpoint.address(), endpoint.name()) {
         (Some(address), _) => Ok(vec![address]),
         (None, name) => {
             let name = name.unwrap_or_default();
@@ -43,18 +47,18 @@ pub async fn found<W: Wire>(wire: &W, target: &Target, watch: &mut Watch) -> Res
 pub fn judge<W: Wire>(
     wire: &W,
     policy: &Policy,
-    target: &Target,
+    endpoint: &Endpoint,
     addresses: &[IpAddr],
 ) -> Result<(), Refusal> {
     for address in addresses {
-        policy.judge_address(*address, target.name())?;
+        policy.judge_address(*address, endpoint.name())?;
     }
-    if target.may_be_ourselves(policy)
+    if endpoint.may_be_ourselves(policy)
         && let Some(ours) = addresses.iter().find(|address| wire.is_local(**address))
     {
         return Err(Refusal::about(
             Rule::Ourselves,
-            format!("{ours} is this machine, and port {} is ours", target.port()),
+            format!("{ours} is this machine, and port {} is ours", endpoint.port()),
         ));
     }
     Ok(())
@@ -83,34 +87,34 @@ fn resolved(found: Result<Found, Unresolved>) -> Result<Vec<IpAddr>, Failure> {
     }
 }
 
-/// A connection to the target, by the proxy if there is one.
+/// A connection to the endpoint, by the proxy if there is one.
 pub async fn connect<W: Wire>(
     wire: &W,
     policy: &Policy,
     proxy: Option<&Proxy>,
-    target: &Target,
+    endpoint: &Endpoint,
     watch: &mut Watch,
 ) -> Result<W::Stream, Failure> {
     let Some(proxy) = proxy else {
-        let judged = addresses(wire, policy, target, watch).await?;
+        let judged = addresses(wire, policy, endpoint, watch).await?;
         let sockets: Vec<SocketAddr> = judged
             .iter()
-            .map(|ip| SocketAddr::new(*ip, target.port()))
+            .map(|ip| SocketAddr::new(*ip, endpoint.port()))
             .collect();
         let deadline = watch.connect_deadline();
         let (stream, peer) = watch
             .within(Phase::Connect, None, in_turn(wire, &sockets, deadline))
             .await??;
-        judge_peer(policy, target, &sockets, peer)?;
+        judge_peer(policy, endpoint, &sockets, peer)?;
         watch.peer = Some(peer);
         return Ok(stream);
     };
     let tos = match proxy.mode {
-        ProxyMode::Delegated => vec![target.endpoint()],
+        ProxyMode::Delegated => vec![endpoint.to_string()],
         ProxyMode::VettedIp => {
-            let judged = addresses(wire, policy, target, watch).await?;
-            let endpoint = |ip: &IpAddr| SocketAddr::new(*ip, target.port()).to_string();
-            judged.iter().map(endpoint).collect()
+            let judged = addresses(wire, policy, endpoint, watch).await?;
+            let socket = |ip: &IpAddr| SocketAddr::new(*ip, endpoint.port()).to_string();
+            judged.iter().map(socket).collect()
         }
     };
     // Where the proxy is, is the operator's word: nothing to judge.
@@ -212,7 +216,7 @@ async fn in_turn<W: Wire>(
 /// mistake of ours, may have led elsewhere.
 fn judge_peer(
     policy: &Policy,
-    target: &Target,
+    endpoint: &Endpoint,
     asked: &[SocketAddr],
     peer: SocketAddr,
 ) -> Result<(), Failure> {
@@ -223,5 +227,5 @@ fn judge_peer(
     if !known {
         return Err(Refusal::about(Rule::Peer, format!("it reached {peer}")).into());
     }
-    Ok(policy.judge_address(ip, target.name())?)
+    Ok(policy.judge_address(ip, endpoint.name())?)
 }

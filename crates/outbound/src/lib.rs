@@ -8,6 +8,8 @@
 //! project's connection into another's request and skip the judgement. Nothing is remembered: no cookies, no sessions
 //! of TLS, no alternative services.
 //!
+//! [`Client::relay`] lends such a connection for the dialogue with a mail relay, step by step.
+//!
 //! It never writes to the database, and decides nothing that `core` could: rules of URLs, names and addresses are there.
 
 mod answer;
@@ -16,6 +18,7 @@ mod dial;
 mod hop;
 mod proxy;
 mod resolve;
+mod smtp;
 mod tls;
 mod watch;
 mod wire;
@@ -24,6 +27,7 @@ mod written;
 
 pub use client::{Client, Looked, Settings};
 pub use proxy::{Proxy, ProxyMode};
+pub use smtp::{Mechanism, Offers, Reply, Session, SmtpEnd};
 pub use tls::TlsError;
 pub use wire::{Found, System, Unresolved, Wire};
 #[cfg(debug_assertions)]

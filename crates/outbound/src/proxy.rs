@@ -62,6 +62,11 @@ impl Proxy {
         })
     }
 
+    /// Who judges the addresses.
+    pub const fn mode(&self) -> ProxyMode {
+        self.mode
+    }
+
     /// Whether it judges addresses in our place.
     pub(crate) fn is_responsible(&self) -> bool {
         self.mode == ProxyMode::Delegated

@@ -3,11 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
+use allswell_core::exchange::{End, Phase};
+use allswell_core::target::Endpoint;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::answer::chain;
+use crate::watch::{Failure, Watch};
 
 /// The certificates that an operator adds cannot be used.
 #[derive(Debug)]
@@ -58,4 +66,36 @@ pub fn config(extra_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, TlsError> {
     // Nothing of one call is remembered for the next.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same for what is no HTTP: a server that insists on a protocol of its own would end the handshake otherwise.
+pub fn without_http(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.clear();
+    Arc::new(config)
+}
+
+/// Shakes hands with who must be `endpoint`; gives the version as well.
+#[expect(clippy::disallowed_methods, reason = "this is the home of TLS to others")]
+pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    config: &Arc<ClientConfig>,
+    endpoint: &Endpoint,
+    stream: S,
+    watch: &mut Watch,
+) -> Result<(TlsStream<S>, &'static str), Failure> {
+    let name = match (endpoint.name(), endpoint.address()) {
+        (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
+        (None, address) => address.map(ServerName::from),
+    };
+    let name = name.ok_or_else(|| Failure::new(End::NoTls, "no certificate can bear this name"))?;
+    let handshake = TlsConnector::from(config.clone()).connect(name, stream);
+    let stream = watch
+        .within(Phase::Tls, None, handshake)
+        .await?
+        .map_err(|error| Failure::new(End::NoTls, chain(&error)))?;
+    let version = match stream.get_ref().1.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        _ => "TLS 1.2",
+    };
+    Ok((stream, version))
 }

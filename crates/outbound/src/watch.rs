@@ -100,6 +100,11 @@ impl Watch {
         })
     }
 
+    /// Runs what has no part of its own within what is left of the attempt; `None` if that ran out.
+    pub async fn left<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.deadline, work).await.ok()
+    }
+
     fn deadline_of(&self, phase: Phase, begun: Instant) -> Instant {
         let own = match phase {
             Phase::Dns => self.budget.resolve,

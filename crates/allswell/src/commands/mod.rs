@@ -29,8 +29,8 @@ use allswell_store::{Error, Reader};
 use anyhow::{Result, anyhow};
 
 use crate::cli::{
-    ApiKeyCommand, Arguments, CheckCommand, Command, ConfigCommand, KeysCommand, OnOff, ProjectCommand,
-    ScheduleCommand, UserCommand,
+    ApiKeyCommand, Arguments, CheckCommand, Command, ConfigCommand, DoctorArguments, KeysCommand, OnOff,
+    ProjectCommand, ScheduleCommand, UserCommand,
 };
 use crate::config::{Config, Loaded, config_check, config_example, config_show};
 use crate::{serve, system, tzdata};
@@ -68,19 +68,17 @@ fn json_for_terminals(value: &serde_json::Value) -> String {
 
 /// Runs what was typed; gives the status to end with.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Command::Doctor { url, class } = &arguments.command {
-        let (url, class) = (url.clone(), *class);
-        let call = url.map(|url| doctor::Call { url, class });
-        return run_doctor(&arguments, call);
+    if let Command::Doctor(wanted) = &arguments.command {
+        return run_doctor(&arguments, wanted);
     }
     run_and_succeed(arguments).map(|()| ExitCode::SUCCESS)
 }
 
 /// The one command whose answer is also its status.
-fn run_doctor(arguments: &Arguments, call: Option<doctor::Call>) -> Result<ExitCode> {
+fn run_doctor(arguments: &Arguments, wanted: &DoctorArguments) -> Result<ExitCode> {
     let answer = Answer { json: arguments.json };
     match load(arguments) {
-        Ok(loaded) => runtime()?.block_on(doctor::run(&loaded, answer, call)),
+        Ok(loaded) => runtime()?.block_on(doctor::run(&loaded, answer, wanted)),
         Err(error) => doctor::configuration_is_broken(answer, &format!("{error:#}")),
     }
 }
@@ -176,7 +174,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
             Command::Config(_)
-            | Command::Doctor { .. }
+            | Command::Doctor(_)
             | Command::Routes
             | Command::Schedule(_)
             | Command::Run(_)

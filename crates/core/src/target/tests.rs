@@ -100,16 +100,20 @@ fn the_parts_of_a_call_come_from_one_url() {
     assert_eq!(target.path_and_query(), "/a?b=c");
     assert_eq!(target.origin(), "https://example.com:8443");
     assert_eq!(
-        (target.name(), target.address(), target.port()),
+        (
+            target.endpoint().name(),
+            target.endpoint().address(),
+            target.endpoint().port()
+        ),
         (Some("example.com"), None, 8443)
     );
     assert!(target.is_tls());
     let target = judge(&policy(), "http://[::ffff:1.1.1.1]").unwrap();
     assert_eq!(target.authority(), "[::ffff:101:101]");
     assert_eq!(target.path_and_query(), "/");
-    assert_eq!((target.name(), target.port()), (None, 80));
+    assert_eq!((target.endpoint().name(), target.endpoint().port()), (None, 80));
     assert_eq!(
-        target.address(),
+        target.endpoint().address(),
         Some("1.1.1.1".parse().unwrap()),
         "a mapped address is an IPv4 address"
     );
@@ -184,7 +188,7 @@ fn a_port_of_ours_is_suspicious_unless_it_is_the_public_url() {
         },
         ..Policy::default()
     };
-    let suspicious = |text| judge(&policy, text).unwrap().may_be_ourselves(&policy);
+    let suspicious = |text| judge(&policy, text).unwrap().endpoint().may_be_ourselves(&policy);
     assert!(suspicious("http://1.1.1.1:8000/"));
     assert!(suspicious("http://other.example.com:8000/"));
     assert!(!suspicious("http://watch.example.com:8000/"));
@@ -224,4 +228,42 @@ fn the_vectors_hold_as_far_as_a_url_alone_decides() {
         }
     }
     assert!(asked > 100, "{asked}");
+}
+
+#[test]
+fn a_relay_is_judged_by_name_and_address_and_not_by_the_ports_of_http() {
+    let verdict = |policy: &Policy, host: &str, port| {
+        let judged = Endpoint::judge(policy, host, port);
+        judged
+            .map(|endpoint| endpoint.to_string())
+            .map_err(|refusal| refusal.rule)
+    };
+    let open = policy();
+    for (host, port, expected) in [
+        ("Relay.Example.com.", 587, Ok("relay.example.com:587".to_owned())),
+        ("bücher.example", 25, Ok("xn--bcher-kva.example:25".to_owned())),
+        ("93.184.216.34", 465, Ok("93.184.216.34:465".to_owned())),
+        ("[2606:4700::1]", 465, Ok("[2606:4700::1]:465".to_owned())),
+        ("relay.example.com", 0, Err(Rule::Port)),
+        ("", 587, Err(Rule::Syntax)),
+        ("a..example", 587, Err(Rule::Syntax)),
+        ("re\u{ad}lay.example.com", 587, Err(Rule::Characters)),
+        ("relay%2eexample.com", 587, Err(Rule::Characters)),
+        ("localhost", 587, Err(Rule::Name)),
+        ("mail", 587, Err(Rule::Name)),
+        ("0x7f.1", 587, Err(Rule::Address)),
+        ("[::ffff:10.0.0.1]", 587, Err(Rule::Address)),
+        ("169.254.169.254", 587, Err(Rule::Metadata)),
+    ] {
+        assert_eq!(verdict(&open, host, port), expected, "{host} {port}");
+    }
+    let listed = Policy {
+        ports: vec![587],
+        ..policy()
+    };
+    assert!(verdict(&listed, "relay.example.com", 587).is_ok());
+    assert_eq!(
+        verdict(&listed, "relay.example.com", 25),
+        Err(Rule::PortNotListed)
+    );
 }

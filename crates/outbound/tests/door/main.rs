@@ -5,6 +5,7 @@
 
 mod hostile;
 mod proxied;
+mod relay;
 mod secure;
 mod vectors;
 mod world;

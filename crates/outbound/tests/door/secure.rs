@@ -18,8 +18,8 @@ fn pem(params: CertificateParams, key: &KeyPair) -> Vec<u8> {
     params.self_signed(key).unwrap().pem().into_bytes()
 }
 
-/// A world of TLS servers with a certificate for `names`, and the authority that signed it.
-fn server(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (World, Vec<u8>) {
+/// Whoever has a certificate for `names`, and the authority that signed it.
+pub fn acceptor(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (TlsAcceptor, Vec<u8>) {
     let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();
@@ -39,7 +39,12 @@ fn server(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (World
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (TlsAcceptor::from(Arc::new(config)), ca_pem)
+}
+
+/// A world of TLS servers with a certificate for `names`, and the authority that signed it.
+fn server(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (World, Vec<u8>) {
+    let (acceptor, ca_pem) = acceptor(names, change);
     let world = World::new(move |_, stream| {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {

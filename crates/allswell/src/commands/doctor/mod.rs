@@ -1,32 +1,27 @@
 //! `allswell doctor`: looks whether what the server's promises rest on is there, and says what to do where it is not.
 //!
 //! It changes nothing: no schema, no file but one that it makes and removes, one row that each start of the server writes
-//! too. It works beside a running server.
+//! too. It works beside a running server. A mail relay is talked to and sent nothing.
 
 mod database;
 mod disk;
 mod keys;
 mod machine;
+mod mail;
 mod outward;
 mod report;
 
 use std::process::ExitCode;
 
-use allswell_core::exchange::Class;
 use anyhow::Result;
 
 use super::Answer;
+use crate::cli::DoctorArguments;
 use crate::config::Loaded;
 pub use report::Findings;
 
-/// A URL that is to be judged, and who would call it.
-pub struct Call {
-    pub url: String,
-    pub class: Class,
-}
-
 /// `allswell doctor`. The exit status: 0 when all is well, 1 with warnings, 2 with failures.
-pub async fn run(loaded: &Loaded, answer: Answer, call: Option<Call>) -> Result<ExitCode> {
+pub async fn run(loaded: &Loaded, answer: Answer, wanted: &DoctorArguments) -> Result<ExitCode> {
     let config = &loaded.config;
     let mut findings = Findings::default();
     for warning in &loaded.warnings {
@@ -50,8 +45,11 @@ pub async fn run(loaded: &Loaded, answer: Answer, call: Option<Call>) -> Result<
     } else {
         keys::look_at_file(config, &mut findings);
     }
-    if let Some(call) = call {
-        outward::look(config, call.class, &call.url, &mut findings).await;
+    if let Some(url) = &wanted.url {
+        outward::look(config, wanted.class, url, &mut findings).await;
+    }
+    if let Some(url) = &wanted.mail.mail {
+        mail::look(config, url, &wanted.mail, &mut findings).await;
     }
     findings.give(answer)
 }

@@ -2,6 +2,7 @@
 //! asked.
 
 use allswell_core::exchange::Class;
+use allswell_outbound::Client;
 
 use super::Findings;
 use crate::config::Config;
@@ -10,15 +11,8 @@ use crate::outward;
 const AREA: &str = "url";
 
 pub async fn look(config: &Config, class: Class, url: &str, findings: &mut Findings) {
-    let client = match outward::client(config, &outward::ports_of(config)) {
-        Ok(client) => client,
-        Err(error) => {
-            return findings.fail(
-                "outbound",
-                &format!("{error:#}"),
-                "mend the settings of [outbound]",
-            );
-        }
+    let Some(client) = door(config, findings) else {
+        return;
     };
     let looked = match client.look(class, url).await {
         Ok(looked) => looked,
@@ -55,4 +49,17 @@ pub async fn look(config: &Config, class: Class, url: &str, findings: &mut Findi
             ),
         }
     }
+}
+
+/// The door that everything else goes through, or what keeps it from being made.
+pub fn door(config: &Config, findings: &mut Findings) -> Option<Client> {
+    outward::client(config, &outward::ports_of(config))
+        .map_err(|error| {
+            findings.fail(
+                "outbound",
+                &format!("{error:#}"),
+                "mend the settings of [outbound]",
+            );
+        })
+        .ok()
 }

@@ -1,0 +1,328 @@
+//! Whether a mail relay would take our mail: the way to it, TLS, sign-in, and on demand sender and recipient. No message
+//! is ever sent.
+//!
+//! It is an argument and no setting, since this version sends no mail: a setting that only doctor reads would promise
+//! what nobody keeps. What the relay says is a stranger's text, bounded and escaped by the door.
+
+mod wanted;
+mod way;
+
+use allswell_outbound::{Mechanism, Offers, Reply, Session, SmtpEnd};
+
+use super::{Findings, outward};
+use crate::cli::MailArguments;
+use crate::config::Config;
+use wanted::{Letter, Login, Wanted};
+use way::{millis, no_tls, reach};
+
+const AREA: &str = "mail";
+const POLICY: &str = "mail policy";
+const CONNECT: &str = "mail connect";
+const GREETING: &str = "mail greeting";
+const TLS: &str = "mail tls";
+const OFFERS: &str = "mail offers";
+const SIGN_IN: &str = "mail sign-in";
+const SENDER: &str = "mail sender";
+const RECIPIENT: &str = "mail recipient";
+
+/// Characters of a reply that are shown.
+const WORDS_CHARS_MAX: usize = 200;
+
+const LATER: &str = "try again later; if it stays so, ask who runs the relay";
+
+pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &mut Findings) {
+    findings.note(
+        AREA,
+        "this version sends no mail yet: this is whether the relay would take some",
+        "",
+    );
+    let Some(wanted) = Wanted::read(url, typed, findings) else {
+        return;
+    };
+    let Some(client) = outward::door(config, findings) else {
+        return;
+    };
+    let Some(session) = reach(config, &client, &wanted.relay, findings).await else {
+        return;
+    };
+    let name = name_of(config.site_url.host());
+    let mut visit = Visit {
+        wanted: &wanted,
+        name,
+        session,
+        findings,
+    };
+    // Each step has told why it is the last.
+    let _ = visit.steps().await;
+    let _ = visit.session.quit().await;
+}
+
+/// What we say who we are: the host of the public address, an address as RFC 5321 section 4.1.3 writes it.
+fn name_of(host: &str) -> String {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => format!("[IPv6:{v6}]"),
+        None if host.parse::<std::net::Ipv4Addr>().is_ok() => format!("[{host}]"),
+        None => host.to_owned(),
+    }
+}
+
+fn words(reply: &Reply) -> String {
+    reply.words(WORDS_CHARS_MAX)
+}
+
+/// A dialogue under way. A step that gives `None` has told why, and is the last.
+struct Visit<'a> {
+    wanted: &'a Wanted,
+    /// Ours.
+    name: String,
+    session: Session,
+    findings: &'a mut Findings,
+}
+
+impl Visit<'_> {
+    async fn steps(&mut self) -> Option<()> {
+        self.greeting().await?;
+        let offers = self.secured().await?;
+        self.offers(&offers);
+        if let Some(login) = &self.wanted.login {
+            self.sign_in(&offers, login).await?;
+        }
+        if let Some(letter) = &self.wanted.letter {
+            self.letter(letter).await?;
+        }
+        Some(())
+    }
+
+    async fn greeting(&mut self) -> Option<()> {
+        let greeting = self.session.greeting().await;
+        let advice = match (&greeting, self.session.secured()) {
+            (Err(SmtpEnd::TimedOut | SmtpEnd::Closed | SmtpEnd::Garbled(_)), None) => {
+                "look whether a mail relay is behind that port; if it is one that begins with TLS (465), write smtps:// \
+                 instead of smtp://"
+            }
+            _ => "look whether a mail relay is behind that port",
+        };
+        let greeting = self.said(GREETING, "the greeting", advice, greeting)?;
+        if greeting.code != 220 {
+            let found = format!("the relay takes no commands: {}", words(&greeting));
+            let advice = if greeting.is_for_now() {
+                LATER
+            } else {
+                "ask who runs the relay: it does not want to hear from this machine's address"
+            };
+            self.findings.fail(GREETING, &found, advice);
+            return None;
+        }
+        let took = self.session.phases().first_byte.map_or(String::new(), millis);
+        let found = format!("after {took}: {}", words(&greeting));
+        self.findings.ok(GREETING, &found);
+        Some(())
+    }
+
+    /// TLS, if it does not stand yet; and what the relay offers once it does.
+    async fn secured(&mut self) -> Option<Offers> {
+        if self.session.secured().is_none() {
+            let offers = self.ehlo().await?;
+            if !offers.starttls {
+                return self.in_the_clear().then_some(offers);
+            }
+            self.starttls().await?;
+        }
+        let version = self.session.secured().unwrap_or_default();
+        let took = self.session.phases().tls.map_or(String::new(), millis);
+        let found = format!(
+            "{version} in {took}; the certificate is one for {}",
+            self.wanted.relay.host
+        );
+        self.findings.ok(TLS, &found);
+        self.ehlo().await
+    }
+
+    async fn ehlo(&mut self) -> Option<Offers> {
+        let ehlo = self.session.ehlo(&self.name).await;
+        let asked = format!("the answer to EHLO {}", self.name);
+        let reply = self.said(OFFERS, &asked, LATER, ehlo)?;
+        if reply.code == 250 {
+            return Some(Offers::of(&reply));
+        }
+        let found = format!("the relay refuses EHLO {}: {}", self.name, words(&reply));
+        let advice = if reply.is_for_now() {
+            LATER
+        } else {
+            "it may want the name of a host that is known outside: set site_url to the public address"
+        };
+        self.findings.fail(OFFERS, &found, advice);
+        None
+    }
+
+    /// Whether to go on without TLS: only where nobody is between, and with nothing to hide.
+    fn in_the_clear(&mut self) -> bool {
+        let found = "the relay does not offer STARTTLS";
+        let advice = "switch TLS on at the relay; if it begins with TLS on another port (465), write smtps:// with that";
+        if self.wanted.login.is_some() {
+            let found = format!("{found}: the password would go unencrypted, and was not sent");
+            self.findings.fail(TLS, &found, advice);
+            return false;
+        }
+        if !self.session.is_local() {
+            let found = format!("{found}: everybody in between could read the mail, and change it");
+            self.findings.fail(TLS, &found, advice);
+            return false;
+        }
+        let found = format!("{found}; it is on this machine and nobody signs in, so it can be used as it is");
+        self.findings.warn(TLS, &found, advice);
+        true
+    }
+
+    async fn starttls(&mut self) -> Option<()> {
+        let reply = match self.session.starttls().await {
+            Err(SmtpEnd::NoTls(why)) => {
+                no_tls(&why, &self.wanted.relay, self.findings);
+                return None;
+            }
+            Err(SmtpEnd::Unasked) => {
+                self.findings.fail(
+                    TLS,
+                    "something was said between the answer to STARTTLS and the handshake: the relay mixes what is in the \
+                     clear into what is secure, or somebody between puts words into its mouth",
+                    "nothing was believed and nothing sent; bring the relay up to date, or use TLS at once (smtps://, 465)",
+                );
+                return None;
+            }
+            reply => self.said(TLS, "the answer to STARTTLS", LATER, reply)?,
+        };
+        if reply.code == 220 {
+            return Some(());
+        }
+        let found = format!("the relay offers STARTTLS and refuses it: {}", words(&reply));
+        self.findings.fail(
+            TLS,
+            &found,
+            "look at the relay's certificate and its log; nothing goes on without TLS",
+        );
+        None
+    }
+
+    fn offers(&mut self, offers: &Offers) {
+        let size = match offers.size_bytes {
+            Some(bytes) => format!("messages of at most {bytes} bytes"),
+            None => "messages of any size".to_owned(),
+        };
+        let sign_in = if offers.mechanisms.is_empty() {
+            "no sign-in".to_owned()
+        } else {
+            format!("sign-in by {}", offers.mechanisms.join(", "))
+        };
+        self.findings.ok(OFFERS, &format!("{size}, {sign_in}"));
+    }
+
+    async fn sign_in(&mut self, offers: &Offers, login: &Login) -> Option<()> {
+        let known = |mechanism: &Mechanism| offers.mechanisms.iter().any(|word| word == mechanism.word());
+        let Some(mechanism) = Mechanism::ALL.into_iter().find(known) else {
+            self.findings.fail(
+                SIGN_IN,
+                "the relay offers no sign-in by PLAIN or LOGIN, and there is no other here",
+                "take the user out of the URL if the relay knows this machine by its address; else use a port for users \
+                 (587, 465), or switch one of the two on at the relay",
+            );
+            return None;
+        };
+        let said = self
+            .session
+            .sign_in(mechanism, &login.user, &login.password)
+            .await;
+        let reply = self.said(SIGN_IN, "the answer to the sign-in", LATER, said)?;
+        let who = format!(
+            "{:?} by {} with the password of {}",
+            login.user,
+            mechanism.word(),
+            login.source
+        );
+        if reply.code == 235 {
+            self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
+            return Some(());
+        }
+        let advice = if reply.is_for_now() {
+            LATER
+        } else {
+            "look at user and password: some relays want a whole address as the user, or a password for applications"
+        };
+        let found = format!("the relay refuses {who}: {}", words(&reply));
+        self.findings.fail(SIGN_IN, &found, advice);
+        None
+    }
+
+    /// Asks for both and takes it back: DATA, which would make a message of it, is never said.
+    async fn letter(&mut self, letter: &Letter) -> Option<()> {
+        let said = self.session.mail_from(&letter.from).await;
+        let reply = self.said(SENDER, "the answer to MAIL FROM", LATER, said)?;
+        let advice = if reply.code == 530 {
+            "the relay wants a sign-in first: name a user in the URL, smtp://USER@HOST"
+        } else {
+            "use an address that the relay lets this user, or this machine, write from"
+        };
+        if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, advice) {
+            let said = self.session.rcpt_to(&letter.to).await;
+            let reply = self.said(RECIPIENT, "the answer to RCPT TO", LATER, said)?;
+            self.taken(
+                RECIPIENT,
+                &format!("mail for {}", letter.to),
+                &reply,
+                "the relay has to take mail from this machine for others: sign in (a user in the URL), or let it in at \
+                 the relay; or the address is wrong",
+            );
+        }
+        let said = self.session.reset().await;
+        self.said(AREA, "the answer to RSET", LATER, said).map(|_| ())
+    }
+
+    fn taken(&mut self, area: &'static str, what: &str, reply: &Reply, advice: &str) -> bool {
+        let words = words(reply);
+        if reply.is_done() {
+            self.findings
+                .ok(area, &format!("the relay would take {what}: {words}"));
+        } else if reply.is_for_now() {
+            // Greylisting is how many greet whom they do not know.
+            self.findings.warn(
+                area,
+                &format!("the relay does not take {what} for now: {words}"),
+                LATER,
+            );
+        } else {
+            self.findings
+                .fail(area, &format!("the relay refuses {what}: {words}"), advice);
+        }
+        reply.is_done()
+    }
+
+    /// The reply, or the end of the dialogue as a failure.
+    fn said(
+        &mut self,
+        area: &'static str,
+        awaited: &str,
+        advice: &str,
+        said: Result<Reply, SmtpEnd>,
+    ) -> Option<Reply> {
+        said.map_err(|end| {
+            self.findings
+                .fail(area, &format!("instead of {awaited}: {end}"), advice)
+        })
+        .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_call_ourselves_a_host_or_an_address_in_brackets() {
+        for (host, name) in [
+            ("allswell.example.org", "allswell.example.org"),
+            ("127.0.0.1", "[127.0.0.1]"),
+            ("[2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ] {
+            assert_eq!(name_of(host), name);
+        }
+    }
+}
