@@ -32,6 +32,12 @@ dpkg-deb --contents "$deb" | sed 's/root\/root/0\/0/' | awk '{ print $1, $2, $6 
 grep -q -- '-rwxr-xr-x 0/0 ./usr/bin/allswell$' "$work/contents" || fail "the binary: $(cat "$work/contents")"
 grep -q './lib/systemd/system/allswell.service$' "$work/contents" || fail "the unit"
 [ "$(dpkg-deb --info "$deb" conffiles)" = /etc/allswell/allswell.toml ] || fail "the configuration is no conffile"
+# cargo-deb compresses what is longer.
+grep -Eoh 'docs/[a-z-]+\.(md|yml|json)' README.md docs/*.md | sort -u >"$work/named"
+[ "$(wc -l <"$work/named")" -gt 8 ] || fail "which documents name which is not found out"
+while read -r file; do
+  grep -Eq "\./usr/share/doc/allswell/$file(\.gz)?$" "$work/contents" || fail "$file is named, and not in it"
+done <"$work/named"
 ! grep -Eqv ' \./(usr|lib|etc)(/|$)| \./$' "$work/contents" || fail "something lies elsewhere"
 
 say "install"
