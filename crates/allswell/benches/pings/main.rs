@@ -106,6 +106,10 @@ fn main() -> Result<()> {
         options.checks > 0 && options.rounds > 0,
         "--checks and --rounds begin at 1"
     );
+    ensure!(
+        !options.socket || options.database == Database::Postgres,
+        "--socket is for --database postgres"
+    );
     let place = match &options.dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,

@@ -130,7 +130,12 @@ fn the_socket_of_a_server_is_used_without_tls() {
         let world = world();
         let name = world.right.database().await;
         let url = world.right.socket_url(&name);
-        for url in [url.clone(), format!("{url}?sslmode=verify-full")] {
+        let (dir, port) = (world.right.socket_dir.display(), world.right.port);
+        for url in [
+            url.clone(),
+            format!("{url}?sslmode=verify-full"),
+            format!("postgres:///{name}?host={dir}&port={port}&user=postgres"),
+        ] {
             let server = Server::from_url(&url).expect("a URL");
             let opened = Store::open(&Place::Postgres(Box::new(server)), NOW).await;
             opened.unwrap_or_else(|error| panic!("{url}: {error}"));

@@ -79,6 +79,10 @@ impl Server {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("the host is missing");
         }
+        let sockets = config.get_hosts().iter().filter(|host| is_socket(host)).count();
+        if sockets > 0 && sockets < config.get_hosts().len() {
+            return Err("its hosts are directories of sockets or names, not both");
+        }
         if config.get_dbname().is_none() {
             return Err("the name of the database is missing");
         }
@@ -113,9 +117,7 @@ impl Server {
     /// The mode of TLS in effect. On a socket there is none, whatever is asked for, as with libpq: nobody can listen in, and
     /// the server would not speak it.
     pub fn tls_mode(&self) -> TlsMode {
-        let hosts = self.config.get_hosts();
-        let all_sockets = hosts.iter().all(|host| matches!(host, Host::Unix(_)));
-        if all_sockets && self.config.get_hostaddrs().is_empty() {
+        if self.config.get_hosts().iter().all(is_socket) && self.config.get_hostaddrs().is_empty() {
             return TlsMode::Disable;
         }
         let default = if self.is_local() {
@@ -152,6 +154,10 @@ impl Server {
         }
         config
     }
+}
+
+fn is_socket(host: &Host) -> bool {
+    matches!(host, Host::Unix(_))
 }
 
 /// What the server holds us to: a statement ends, and a transaction that we forgot does too. And what its planner is told:
@@ -239,10 +245,6 @@ mod tests {
                 "postgres:///a?host=/run/postgresql&sslmode=require",
                 TlsMode::Disable,
             ),
-            (
-                "postgres://u@%2Frun%2Fpostgresql,db.example.org/a",
-                TlsMode::VerifyFull,
-            ),
             ("postgres://u@db.example.org/a?sslmode=require", TlsMode::Require),
             (
                 "postgres://u@localhost/a?sslmode=verify-full",
@@ -273,6 +275,11 @@ mod tests {
             ("postgres://u:canary@h/a?canary=1", "write postgres://"),
             ("postgres://u:canary@h", "database"),
             ("postgres:///a", "host"),
+            ("postgres://u:canary@%2Frun,db.example.org/a", "not both"),
+            (
+                "postgres://u:canary@db.example.org/a?host=/run/postgresql",
+                "not both",
+            ),
         ] {
             let error = Server::from_url(url).expect_err(url);
             assert!(
