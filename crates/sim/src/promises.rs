@@ -24,6 +24,7 @@ impl World {
             for promise in &stored {
                 let lane = (id, promise.channel, promise.seq);
                 self.sights.lanes.insert(promise.id, lane);
+                self.sights.leased(promise);
             }
             let model = self.models.get_mut(&id).expect("just seen");
             are_owed(model, &stored)?;
@@ -86,12 +87,13 @@ impl World {
     }
 
     /// `several`: others may have come in between, so that it was tried and then ended by somebody else.
-    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
+    fn ended_rightly(&mut self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
         let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
         let tried = now.attempts - before.attempts;
         match now.state.as_str() {
             "delivered" => {
                 holds(LEASED, tried == 1, tell)?;
+                self.switches.works(now.channel, self.latest_clock);
                 holds(TOLD, self.sights.told.contains(&now.id), tell)
             }
             "superseded" => {
@@ -112,8 +114,13 @@ impl World {
                     .iter()
                     .find(of_it)
                     .is_some_and(|channel| channel.silent);
-                let deleted = self.models[&now.check].deleted;
-                let off = self.switches.was_ever_off(now.channel);
+                // Whoever ends it has looked since its lease was taken, and before these commits.
+                let Some((_, since)) = self.sights.leases.get(&now.id) else {
+                    return broken(ENDED, tell());
+                };
+                let deleted_in = self.models[&now.check].deleted_in;
+                let deleted = deleted_in.is_some_and(|look| look < self.sights.looks);
+                let off = self.switches.was_off_since(now.channel, *since);
                 holds(ENDED, tried == 0 && (silent || deleted || off), tell)
             }
             _ => broken(ENDED, tell()),

@@ -11,8 +11,8 @@ use allswell_store::simulated::Promise;
 
 use crate::outside::{Call, Heard};
 use crate::rules::{
-    ALONE, COVERED, CUT_OFF, EARLY_TRY, ENDED, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED, TELLS, TOLD,
-    broken, holds,
+    ALONE, COVERED, CUT_OFF, DELETED, EARLY_TRY, ENDED, GONE, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED,
+    TELLS, TOLD, broken, holds,
 };
 use crate::switches::is_gone;
 use crate::world::World;
@@ -139,7 +139,6 @@ impl World {
             let how = &call.outcome.end;
             format!("node {node} calls {receiver} of flip {seq}, try {n}: call {number}, {how:?}")
         });
-        self.switches.heard(call.receiver, &call.outcome);
         if self.blind {
             return Ok(());
         }
@@ -199,6 +198,13 @@ impl World {
             .lease
             .is_some_and(|(who, until)| Some(who) == owner && until >= self.now + ATTEMPT);
         holds(COVERED, covered && promise.finished_at.is_none(), tell)?;
+        // Whoever begins it has looked since its lease was taken.
+        let since = self.sights.leases.get(&promise.id).map_or(0, |(_, look)| *look);
+        let off = self.switches.is_off_since(promise.channel, since);
+        holds(GONE, !off, || format!("{}, and its channel is off", tell()))?;
+        let deleted_in = self.models.get(&promise.check).and_then(|model| model.deleted_in);
+        let deleted = deleted_in.is_some_and(|look| look <= since);
+        holds(DELETED, !deleted, tell)?;
         holds(EARLY_TRY, promise.next_at <= self.now, tell)?;
         let open = self.open_in_lane(promise.check, promise.channel);
         holds(ALONE, open.is_none(), || {
@@ -256,9 +262,13 @@ impl World {
             let by_owner = owner.is_none_or(|owner| owner == one.call.node);
             one.call.n == now.attempts && by_owner && one.ended
         });
+        let mut made: Vec<&mut Try> = made.collect();
+        if made.iter().any(|one| is_gone(&one.call.outcome)) {
+            self.switches.found_nobody(now.channel);
+        }
         // Whoever lost a lease and got it back may have tried twice, and stores either.
-        let fits = |one: &&mut Try| one.has_arrived() == (now.state == "delivered");
-        let Some(one) = made.max_by_key(fits) else {
+        let fits = |one: &Try| one.has_arrived() == (now.state == "delivered");
+        let Some(one) = made.iter_mut().max_by_key(|one| fits(one)) else {
             return broken(RECORDED, format!("nobody saw the attempt: {}", tell()));
         };
         one.recorded = true;

@@ -30,6 +30,8 @@ pub(crate) struct Ticket {
     /// The node it was handed to, and the happening at which.
     pub(crate) node: usize,
     pub(crate) put: u64,
+    /// The last look before that.
+    pub(crate) look: u64,
     pub(crate) answered: Option<u64>,
     pub(crate) errand: Errand,
 }
@@ -119,6 +121,7 @@ impl World {
             at,
             node: up.number,
             put: happening,
+            look: self.sights.looks,
             answered: None,
             errand,
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use allswell_core::chance::Dice;
-use allswell_core::id::{CheckId, NodeId, ProjectId};
+use allswell_core::id::{ChannelId, CheckId, NodeId, ProjectId};
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_core::secret::Secret;
@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) tickets: BTreeMap<u64, Ticket>,
     pub(crate) next_ticket: u64,
     pub(crate) notes: Arc<Mutex<Vec<Note>>>,
+    /// Channels that somebody switched on in a transaction of a node.
+    pub(crate) hands: Arc<Mutex<Vec<(usize, ChannelId)>>>,
     pub(crate) told: Told,
     pub(crate) runtime: Runtime,
     pub(crate) sights: Sights,
@@ -152,6 +154,7 @@ impl World {
             tickets: BTreeMap::new(),
             next_ticket: 1,
             notes: Arc::default(),
+            hands: Arc::default(),
             told,
             runtime: Runtime::new(START),
             sights: Sights::default(),
@@ -431,6 +434,17 @@ impl World {
                     self.blind || asked.kind == Kind::Alive || self.sights.stored.contains_key(&ticket);
                 holds(ANSWERED, stored, || {
                     format!("t{ticket} is answered, and not stored: {asked:?}")
+                })?;
+                let id = self.sights.stored.get(&ticket);
+                let Some(model) = id.and_then(|id| self.models.get(id)) else {
+                    return Ok(());
+                };
+                let made = answer == Ok(Answer::Created);
+                holds(MADE, made == (model.made_by == Some(ticket)), || {
+                    format!(
+                        "t{ticket} is answered {answer:?}, check {id:?} was made by {:?}",
+                        model.made_by
+                    )
                 })
             }
             Ok(Answer::NotFound) => {
@@ -438,14 +452,19 @@ impl World {
                     .check
                     .is_some_and(|id| self.models.get(&id).is_some_and(|model| !model.deleted));
                 let makes = matches!(asked.errand.to, To::Slug { create: true, .. } | To::Wished(_));
+                let by_name = matches!(asked.errand.to, To::Slug { .. });
+                let there = there || (by_name && !self.was_not_there(&asked));
                 holds(ANSWERED, !there && !makes, || {
                     format!("t{ticket} finds nothing: {asked:?}")
                 })
             }
             Ok(Answer::Ambiguous) => broken(MADE, format!("t{ticket} finds several: {asked:?}")),
-            Ok(Answer::BadParameter(_)) => holds(MADE, self.wishes_in_vain(&asked), || {
-                format!("t{ticket} wishes for what can be: {asked:?}")
-            }),
+            Ok(Answer::BadParameter(parameter)) => {
+                let in_vain = self.wished_in_vain(&asked) == Some(parameter);
+                holds(MADE, in_vain && self.was_not_there(&asked), || {
+                    format!("t{ticket} is refused for its {parameter:?}: {asked:?}")
+                })
+            }
             Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong) => broken(
                 ANSWERED,
                 format!("t{ticket} is refused where nothing is asked: {asked:?}"),
