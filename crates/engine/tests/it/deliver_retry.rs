@@ -425,3 +425,40 @@ async fn what_has_ended_can_be_sent_again_unless_it_is_stale() {
     assert_eq!(again(&house, false).await, Some(Redelivered::NewerDelivered));
     assert_eq!(again(&house, true).await, Some(Redelivered::Yes));
 }
+
+/// The newer one arrived, was sent again and then given up: its channel has heard it all the same.
+#[tokio::test]
+async fn what_was_heard_once_keeps_older_news_from_being_sent_again() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    run_out(&mut house, &script).await;
+    let (scope, older) = (house.scope(), house.deliveries(id).await[0].id);
+    house.ping(id, Action::Success, after(60)).await.expect("a ping");
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, after(60)).await;
+    let again = async |house: &House, delivery: DeliveryId, at: Timestamp| {
+        let ask = house.store.write(async move |tx| {
+            tx.delivery_redeliver(scope, delivery, false, at, after(500))
+                .await
+        });
+        ask.await.expect("an answer")
+    };
+    let newer = house.deliveries(id).await;
+    let newer = newer.iter().find(|delivery| delivery.flip_seq == 2);
+    let newer = newer.expect("the newer one").id;
+    assert_eq!(again(&house, newer, after(70)).await, Some(Redelivered::Yes));
+    script.otherwise(status(410));
+    quiet(&deliver, &script, after(70)).await;
+    let states: Vec<(u64, String)> = house
+        .deliveries(id)
+        .await
+        .into_iter()
+        .map(|delivery| (delivery.flip_seq, delivery.state))
+        .collect();
+    assert!(states.contains(&(2, "exhausted".to_owned())), "{states:?}");
+    assert_eq!(
+        again(&house, older, after(80)).await,
+        Some(Redelivered::NewerDelivered)
+    );
+}
