@@ -231,6 +231,27 @@ async fn a_result_that_comes_after_its_lease_changes_nothing() {
     assert_eq!(house.count("attempts").await, 1);
 }
 
+/// Its row is the other's, and so is what it says of the channel: a channel is never off without a row that says why.
+#[tokio::test]
+async fn a_result_that_comes_after_its_lease_says_nothing_of_its_channel() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let channel = house.deliveries(id).await[0].channel;
+    let (slow, quick) = (Script::default(), Script::default());
+    slow.hold();
+    let late = deliver_with(&mut house, &slow, Default::default());
+    quiet(&late, &slow, NOW).await;
+    let other = deliver_with(&mut house, &quick, Default::default());
+    quiet(&other, &quick, after(60)).await;
+    slow.release(status(410));
+    quiet(&late, &slow, after(61)).await;
+    let health = house
+        .store
+        .read(async move |reader| reader.channel_health(SYSTEM, channel).await);
+    let health = health.await.expect("a read").expect("the channel");
+    assert_eq!((health.disabled, health.failing_since), (None, None));
+}
+
 #[tokio::test]
 async fn an_answer_that_cannot_be_stored_yet_is_stored_later_and_not_sent_again() {
     let mut house = House::on_disk().await;
