@@ -15,6 +15,7 @@ mod calm;
 mod close;
 mod crashes;
 mod follow;
+mod hands;
 mod house;
 mod lanes;
 mod look;

@@ -60,15 +60,16 @@ impl World {
         let committed: Vec<usize> = ended.iter().filter(|e| e.committed).map(|e| e.node).collect();
         let mut notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics with it"));
         notes.retain(|note| committed.contains(&note.node));
-        let hands = std::mem::take(&mut *self.hands.lock().expect("nobody panics with it"));
+        let mut deeds = std::mem::take(&mut *self.deeds.lock().expect("nobody panics with it"));
+        deeds.retain(|deed| committed.contains(&deed.request.node));
         if committed.is_empty() || self.blind {
             return Ok(());
         }
         self.sights.commits += committed.len() as u64;
         self.sights.looks += 1;
         self.look_at_absences()?;
-        let on = hands.into_iter().filter(|(node, _)| committed.contains(node));
-        self.look_at_switches(on.map(|(_, channel)| channel).collect());
+        let switched_on = self.look_at_hands(deeds)?;
+        self.look_at_switches(switched_on);
         let versions = self.db.versions().expect("the database can be read");
         let mut rows: Option<BTreeMap<CheckId, Seen>> = None;
         for version in &versions {
@@ -96,6 +97,7 @@ impl World {
         self.models
             .retain(|id, _| versions.iter().any(|version| version.id == *id));
         self.look_at_promises(&committed)?;
+        self.look_at_those_alone(&committed)?;
         self.switched_rightly()
     }
 

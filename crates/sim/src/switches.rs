@@ -7,13 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::exchange::{End, Outcome};
 use allswell_core::id::ChannelId;
-use allswell_core::scope::ProjectScope;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::Promise;
 
-use crate::node::Done;
 use crate::rules::{GONE, Held, broken, holds};
-use crate::task::Task;
 use crate::world::{START, World};
 
 /// Whoever fails for shorter is not switched off for that.
@@ -32,6 +29,9 @@ pub(crate) struct Switches {
     /// Those of which the last commits wrote down that nobody is there, and those that somebody switched on with them.
     found_nobody: BTreeSet<ChannelId>,
     switched_on: BTreeSet<ChannelId>,
+    /// Those that somebody deleted, each with the look that first saw it so.
+    deleted: BTreeMap<ChannelId, u64>,
+    look: u64,
     /// When something last arrived, or somebody switched it on.
     works: BTreeMap<ChannelId, Timestamp>,
 }
@@ -40,9 +40,33 @@ impl Switches {
     /// The channels that are promised nothing, and those of which nobody knows it: who committed first, whoever switched
     /// them or whoever promised?
     pub(crate) fn known(&self) -> (BTreeSet<ChannelId>, BTreeSet<ChannelId>) {
-        let changed: BTreeSet<ChannelId> = self.went_off.union(&self.went_on).copied().collect();
-        let off = self.off.keys().filter(|channel| !changed.contains(channel));
+        let deleted = self.deleted.iter().filter(|(_, look)| **look == self.look);
+        let mut changed: BTreeSet<ChannelId> = deleted.map(|(channel, _)| *channel).collect();
+        changed.extend(self.went_off.union(&self.went_on));
+        let off = self.off.keys().chain(self.deleted.keys());
+        let off = off.filter(|channel| !changed.contains(channel));
         (off.copied().collect(), changed)
+    }
+
+    /// The channels that are off and not deleted.
+    pub(crate) fn off(&self) -> impl Iterator<Item = ChannelId> {
+        let off = self.off.keys().copied();
+        off.filter(|channel| !self.deleted.contains_key(channel))
+    }
+
+    /// Whether somebody has deleted a channel.
+    pub(crate) fn is_deleted(&self, channel: ChannelId) -> bool {
+        self.deleted.contains_key(&channel)
+    }
+
+    /// Whether somebody had deleted a channel before the last commits.
+    pub(crate) fn was_deleted(&self, channel: ChannelId) -> bool {
+        self.deleted.get(&channel).is_some_and(|look| *look < self.look)
+    }
+
+    /// Whether a channel was deleted already at this look.
+    pub(crate) fn is_deleted_since(&self, channel: ChannelId, look: u64) -> bool {
+        self.deleted.get(&channel).is_some_and(|since| *since <= look)
     }
 
     /// Whether a channel was off at some time since this look and before the last commits.
@@ -76,7 +100,12 @@ impl World {
     pub(crate) fn look_at_switches(&mut self, switched_on: BTreeSet<ChannelId>) {
         let off = self.db.channels_off().expect("readable");
         let look = self.sights.looks;
+        let deleted = self.db.channels_deleted().expect("readable");
         let switches = &mut self.switches;
+        switches.look = look;
+        for channel in deleted {
+            switches.deleted.entry(channel).or_insert(look);
+        }
         let before = std::mem::take(&mut switches.off);
         for channel in before.keys() {
             switches.last_off.insert(*channel, look - 1);
@@ -116,37 +145,12 @@ impl World {
     pub(crate) fn is_off_if_gone(&self, outcome: &Outcome, now: &Promise) -> Held {
         let switches = &self.switches;
         // Somebody may have switched it on in between.
-        let off = switches.off.contains_key(&now.channel) || switches.switched_on.contains(&now.channel);
+        let off = switches.off.contains_key(&now.channel)
+            || switches.switched_on.contains(&now.channel)
+            || switches.is_deleted(now.channel);
         if is_gone(outcome) && (!off || now.finished_at.is_none()) {
             return broken(GONE, format!("{now:?} found nobody, {outcome:?}"));
         }
         Ok(())
-    }
-
-    /// Somebody switches a channel on again.
-    pub(crate) fn somebody_switches_on(&mut self) {
-        let off: Vec<ChannelId> = self.switches.off.keys().copied().collect();
-        let up = self.nodes_up();
-        if off.is_empty() || up.is_empty() {
-            return;
-        }
-        let channel = off[self.roll(off.len() as u32) as usize];
-        let place = up[self.roll(up.len() as u32) as usize];
-        self.say(|| format!("somebody switches channel {channel} on"));
-        let scope = ProjectScope::granted(self.project);
-        let hands = self.hands.clone();
-        let up = self.nodes[place].up.as_mut().expect("it is up");
-        let (node, store) = (up.number, up.store.clone());
-        let work = async move {
-            let done = store.write(async move |tx| {
-                if tx.channel_enable(scope, channel).await? {
-                    let mut hands = hands.lock().expect("nobody panics with it");
-                    hands.push((node, channel));
-                }
-                Ok::<_, allswell_store::Error>(())
-            });
-            Done::Deed(done.await)
-        };
-        up.tasks.push(Task::new(work));
     }
 }

@@ -341,7 +341,8 @@ impl World {
             Wanted::Delete => Deed::Delete,
             Wanted::Edit => {
                 let settings = self.new_settings(&name);
-                let all = self.channels.clone();
+                let mut all = self.channels.clone();
+                all.retain(|channel| !self.switches.is_deleted(channel.id));
                 let chosen = all.into_iter().filter(|_| self.roll(3) > 0).collect();
                 Deed::Edit(Box::new(settings), chosen)
             }

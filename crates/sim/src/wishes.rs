@@ -59,8 +59,8 @@ impl World {
         }
     }
 
-    /// The channels that are wished for, if each name is that of one.
-    fn wished_channels(&self, wish: &Wish) -> Option<Vec<Channel>> {
+    /// The channels that are wished for, if each name is that of one that is there.
+    fn wished_channels(&self, wish: &Wish, is_gone: impl Fn(&Channel) -> bool) -> Option<Vec<Channel>> {
         let WishedChannels::Named(names) = &wish.channels else {
             return Some(self.channels.clone());
         };
@@ -70,7 +70,8 @@ impl World {
             names.any(|name| *name == one.id.to_string() || (one.silent && name == "silent"))
         };
         for name in names {
-            all &= name == "silent" || self.channels.iter().any(|one| one.id.to_string() == *name);
+            let is_it = |one: &Channel| one.id.to_string() == *name && !is_gone(one);
+            all &= name == "silent" || self.channels.iter().any(is_it);
         }
         all.then(|| self.channels.iter().filter(|one| named(one)).copied().collect())
     }
@@ -82,7 +83,10 @@ impl World {
         };
         match &wished.wish {
             Err(fault) => Some(fault.parameter),
-            Ok(wish) => self.wished_channels(wish).is_none().then_some("channels"),
+            Ok(wish) => {
+                let gone = |one: &Channel| self.switches.is_deleted(one.id);
+                self.wished_channels(wish, gone).is_none().then_some("channels")
+            }
         }
     }
 
@@ -112,7 +116,9 @@ impl World {
             _ => None,
         };
         let tell = || format!("{check:?} was made for {ticket:?}");
-        let Some((wish, channels)) = wish.and_then(|wish| Some((wish, self.wished_channels(wish)?))) else {
+        let gone = |one: &Channel| self.switches.was_deleted(one.id);
+        let Some((wish, channels)) = wish.and_then(|wish| Some((wish, self.wished_channels(wish, gone)?)))
+        else {
             return broken(MADE, tell());
         };
         holds(MADE, check.settings == wish.settings, tell)?;
