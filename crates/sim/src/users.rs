@@ -233,11 +233,11 @@ impl World {
             11 => self.send(errand(Action::Exit(0), Some(Uuid::from_u128(7)))),
             12..=13 => self.send(errand(Action::Start, Some(Uuid::from_u128(7)))),
             14..=16 => {
-                let slug = format!("made-{}", self.roll(3));
+                let slug = format!("made-{}", self.roll(5));
                 let create = self.roll(4) > 0;
                 // To different nodes: each may be about to make it.
                 let up = self.nodes_up();
-                for n in 0..=self.roll(2) as usize {
+                for n in 0..=1 + self.roll(2) as usize {
                     let to = if create && self.roll(2) == 0 {
                         To::Wished(Box::new(self.a_wish(&slug)))
                     } else {
