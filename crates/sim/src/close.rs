@@ -25,7 +25,7 @@ impl World {
             rid: None,
             tries: 3,
         };
-        let comes = self.roll(3) > 0;
+        let comes = self.roll(5) > 1;
         if comes {
             for _ in 0..self.roll(6) {
                 let other = others[self.roll(others.len() as u32) as usize];

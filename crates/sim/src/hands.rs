@@ -56,7 +56,6 @@ pub(crate) struct Request {
 #[derive(Clone, Debug)]
 pub(crate) enum Came {
     Done,
-
     Again(Option<Redelivered>),
 }
 
@@ -168,7 +167,12 @@ impl Hands {
 impl World {
     /// Somebody does one of these.
     pub(crate) fn somebody_lends_a_hand(&mut self) {
-        let channels: Vec<ChannelId> = self.channels.iter().map(|channel| channel.id).collect();
+        let mut channels: Vec<ChannelId> = self.channels.iter().map(|channel| channel.id).collect();
+        let deleted = |channel: &ChannelId| self.switches.is_deleted(*channel);
+        if channels.iter().any(deleted) && self.roll(2) == 0 {
+            // Somebody who has not heard of it.
+            channels.retain(|channel| self.switches.is_deleted(*channel));
+        }
         let channel = channels[self.roll(channels.len() as u32) as usize];
         let up = self.roll(2) == 0;
         match self.roll(40) {
@@ -205,7 +209,7 @@ impl World {
                 }
             }
             13..=30 => self.somebody_sends_again(),
-            31 if self.roll(2) == 0 => {
+            31 => {
                 let hooks = self.channels.iter().filter(|channel| channel.hook.is_some());
                 let hooks: Vec<ChannelId> = hooks.map(|channel| channel.id).collect();
                 let channel = hooks[self.roll(hooks.len() as u32) as usize];
