@@ -437,7 +437,10 @@ async fn act(
             check.settings = (**settings).clone();
             tx.check_save_settings(scope, &check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, at, &mut dice, &zones).await?;
-            let channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
+            // Somebody may have deleted one meanwhile.
+            let there = tx.channels(scope).await?;
+            let mut channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
+            channels.retain(|channel| there.iter().any(|of| of.id == *channel));
             tx.check_set_channels(scope, check.id, &channels).await?;
             let seq = tx.change_next(scope).await?;
             tx.check_mark_changed(scope, &check, seq).await?;
