@@ -94,10 +94,10 @@ impl World {
         let Some(promise) = promise else {
             return broken(AGAIN, tell());
         };
-        // By the clocks nothing may be told of what was open when it was asked.
+        // At some time since it was asked. The instant that is stored is older than its commit.
         let open = |of: &Promise| {
-            let until = of.finished_at;
-            until.is_none_or(|at| at >= request.at || !self.clocks_right())
+            let ended_in = self.hands.ended.get(&of.id);
+            of.finished_at.is_none() || ended_in.is_none_or(|look| *look > request.look)
         };
         let right = match asked {
             Some(Redelivered::Yes) => promise.class != Class::Test && open(promise),
@@ -242,13 +242,22 @@ impl World {
         holds(AGAIN, forced || newer.is_none(), || {
             format!("{}, and its channel heard or hears of {newer:?}", tell())
         })?;
+        self.is_open_again(now, forced);
+        Ok(())
+    }
+
+    /// It is told anew, and its lane goes on from there.
+    pub(crate) fn is_open_again(&mut self, now: &Promise, forced: bool) {
         self.sights.told.remove(&now.id);
+        self.hands.ended.insert(now.id, self.sights.looks);
+        if now.finished_at.is_some() {
+            return;
+        }
         if forced {
             self.hands.forced.insert(now.id, self.sights.looks);
         } else if let Some(last) = self.sights.last_told.get_mut(&(now.check, now.channel)) {
             // What is newer was tried and never arrived.
             *last = now.seq.min(*last);
         }
-        Ok(())
     }
 }

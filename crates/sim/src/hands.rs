@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) place: usize,
     pub(crate) node: usize,
     pub(crate) at: Timestamp,
+    /// The last look before that.
+    pub(crate) look: u64,
     pub(crate) tries: u32,
 }
 
@@ -142,6 +144,8 @@ pub(crate) struct Hands {
     pub(crate) granted: BTreeMap<usize, Vec<Timestamp>>,
     /// What is sent again, whatever was told since, and the look that first saw it.
     pub(crate) forced: BTreeMap<DeliveryId, u64>,
+    /// The look that first saw a delivery ended, each time anew.
+    pub(crate) ended: BTreeMap<DeliveryId, u64>,
     /// What has ever counted as delivered.
     pub(crate) delivered: BTreeSet<DeliveryId>,
     next_key: u128,
@@ -274,6 +278,7 @@ impl World {
             place,
             node: up.number,
             at,
+            look: self.sights.looks,
             tries,
         };
         let (store, counter) = (up.store.clone(), up.counter.clone());

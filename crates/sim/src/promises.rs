@@ -103,8 +103,17 @@ impl World {
         } else if now.attempts != before.attempts && self.is_hook(now.channel) {
             self.recorded(before, now)?;
         }
+        if let Some((_, forced)) = self.hands.again(now.id) {
+            // It ended and was sent again, one right after the other.
+            if now.attempts != before.attempts && !self.is_hook(now.channel) {
+                self.hands.delivered.insert(now.id);
+            }
+            self.is_open_again(now, forced);
+            return Ok(());
+        }
         if now.finished_at.is_some() {
             self.hands.forced.remove(&now.id);
+            self.hands.ended.insert(now.id, self.sights.looks);
             return self.ended_rightly(before, now, all, committed.len() > 1);
         }
         match lost {

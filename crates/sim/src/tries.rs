@@ -292,6 +292,13 @@ impl World {
         let (one, n) = (one.clone(), now.attempts);
         self.tries.lose_others(now.id, &one);
         let outcome = &one.call.outcome;
+        if self.hands.again(now.id).is_some() {
+            // What it came to is not to be seen any more.
+            if arrived(outcome) {
+                self.hands.delivered.insert(now.id);
+            }
+            return Ok(());
+        }
         let is_test = now.class == Class::Test;
         if !is_test {
             self.is_off_if_gone(outcome, now)?;
