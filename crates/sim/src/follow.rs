@@ -1,6 +1,8 @@
 //! Taking what was committed to a check as its history, in its order, and asking of each ping and each deed whether the
 //! flip that it must give is there, and says what it must.
 
+use std::collections::BTreeSet;
+
 use allswell_core::check::Status;
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::signal::Kind;
@@ -35,7 +37,11 @@ impl Model {
             flips.into_iter().peekable(),
             notes.into_iter().peekable(),
         );
+        let by_time_alone = pings.peek().is_none() && notes.peek().is_none();
         loop {
+            if around.several {
+                self.looked_at(around);
+            }
             let here = (self.pings, self.flips.len() as u64);
             if let Some(note) = notes.next_if(|note| (note.pings, note.flips) == here) {
                 self.done(note, &mut flips)?;
@@ -48,6 +54,9 @@ impl Model {
             } else {
                 break;
             }
+        }
+        if by_time_alone {
+            self.looked_at(around);
         }
         if let Some(flip) = flips.next() {
             return broken(CHAIN, format!("nothing in the history gives {flip:?}"));
@@ -110,6 +119,7 @@ impl Model {
             }
         }
         self.flips.push(flip);
+        self.excused = BTreeSet::from([None]);
     }
 
     fn done(&mut self, note: Note, flips: &mut impl Iterator<Item = Noticed>) -> Held {
@@ -118,6 +128,7 @@ impl Model {
             Deed::Pause => {
                 self.turn(Status::Paused, at, |reason| *reason == Reason::Paused, flips)?;
                 self.history.push(Fact::Pause);
+                self.excused = BTreeSet::from([None]);
             }
             Deed::PauseUntil(until) => {
                 let fits = |reason: &Reason| {
@@ -128,6 +139,7 @@ impl Model {
                 };
                 self.turn(Status::Paused, at, fits, flips)?;
                 self.history.push(Fact::PauseUntil(until));
+                self.excused = BTreeSet::from([None]);
             }
             Deed::Resume => {
                 if self.status() == Status::Paused {
@@ -140,7 +152,6 @@ impl Model {
                 self.history.push(Fact::Edit(settings.rules));
                 self.settings = *settings;
                 self.channels = channels;
-                self.plain = false;
             }
             Deed::Delete => self.deleted = true,
         }
@@ -164,11 +175,10 @@ impl Model {
             Some((outcome, fits)) => {
                 let to = if outcome.up { Status::Up } else { Status::Down };
                 self.turn(to, ping.at, fits, flips)?;
-                self.plain = true;
                 Some(outcome)
             }
         };
-        self.history.push(Fact::Ping {
+        self.heard(Fact::Ping {
             at: ping.at,
             kind: ping.kind,
             rid: ping.rid,

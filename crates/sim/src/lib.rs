@@ -3,18 +3,20 @@
 //! Everything that can come in any order comes here in the order that a seed gives: pings and edits, the steps of one to
 //! three nodes, their transactions and who comes in between, commits that fail or are not heard of, crashes, restarts,
 //! absences, clocks that are set, pings that come in the last moment or wish for a check, receivers of webhooks that lie,
-//! hang, refuse, are gone or ask for patience, channels that are switched off and on again. After each commit the [`rules`]
-//! are asked. The same seed tells the same story again.
+//! hang, refuse, are gone or ask for patience, channels that are switched off and on again, deleted and tested by hand, and
+//! alerts that somebody sends again. After each commit the [`rules`] are asked. The same seed tells the same story again.
 //!
-//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP, the disk (tests/test_crash.py), tests and
-//! redeliveries by hand, the quota of pings.
+//! Not simulated: the SQL of PostgreSQL (the store's tests run it), TLS, HTTP and what the API makes of a request before its
+//! transaction, the disk (tests/test_crash.py), the quotas of pings and of checks.
 
 mod absent;
 mod alerting;
+mod answers;
 mod calm;
 mod close;
 mod crashes;
 mod follow;
+mod hands;
 mod house;
 mod lanes;
 mod look;

@@ -8,7 +8,7 @@ use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
-use allswell_store::simulated::{Ended, Seen, Version};
+use allswell_store::simulated::{Ended, Promise, Seen, Version};
 
 use crate::alerting::nominal_of;
 use crate::model::{Around, Model, Note};
@@ -27,12 +27,31 @@ pub(crate) struct Sights {
     marks: BTreeMap<NodeId, Timestamp>,
     last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
+    /// Those before the last commits.
+    absences_before: Vec<Absence>,
     /// Which check and channel a delivery is for, and the number of its flip.
     pub(crate) lanes: BTreeMap<DeliveryId, (CheckId, ChannelId, u64)>,
     pub(crate) told: BTreeSet<DeliveryId>,
     pub(crate) last_told: BTreeMap<(CheckId, ChannelId), u64>,
     pub(crate) flips: u64,
     pub(crate) commits: u64,
+    /// Looks at something that was committed.
+    pub(crate) looks: u64,
+    /// Each lease that is held, and the look that first saw it.
+    pub(crate) leases: BTreeMap<DeliveryId, ((NodeId, Timestamp), u64)>,
+}
+
+impl Sights {
+    /// Takes note of the lease of a delivery. One that is made longer counts as another, which only an attempt under way gets.
+    pub(crate) fn leased(&mut self, promise: &Promise) {
+        let look = self.looks;
+        if let Some(lease) = promise.lease {
+            let known = self.leases.entry(promise.id).or_insert((lease, look));
+            if known.0 != lease {
+                *known = (lease, look);
+            }
+        }
+    }
 }
 
 impl World {
@@ -41,12 +60,16 @@ impl World {
         let committed: Vec<usize> = ended.iter().filter(|e| e.committed).map(|e| e.node).collect();
         let mut notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics with it"));
         notes.retain(|note| committed.contains(&note.node));
+        let mut deeds = std::mem::take(&mut *self.deeds.lock().expect("nobody panics with it"));
+        deeds.retain(|deed| committed.contains(&deed.request.node));
         if committed.is_empty() || self.blind {
             return Ok(());
         }
         self.sights.commits += committed.len() as u64;
+        self.sights.looks += 1;
         self.look_at_absences()?;
-        self.look_at_switches()?;
+        let switched_on = self.look_at_hands(deeds)?;
+        self.look_at_switches(switched_on);
         let versions = self.db.versions().expect("the database can be read");
         let mut rows: Option<BTreeMap<CheckId, Seen>> = None;
         for version in &versions {
@@ -73,7 +96,9 @@ impl World {
         }
         self.models
             .retain(|id, _| versions.iter().any(|version| version.id == *id));
-        self.look_at_promises(&committed)
+        self.look_at_promises(&committed)?;
+        self.look_at_those_alone(&committed)?;
+        self.switched_rightly()
     }
 
     fn changed(&self, version: &Version) -> bool {
@@ -126,7 +151,7 @@ impl World {
         if let Some(short) = absences.iter().find(long) {
             return broken(NOTED, format!("{short:?} is too short"));
         }
-        self.sights.absences = absences;
+        self.sights.absences_before = std::mem::replace(&mut self.sights.absences, absences);
         Ok(())
     }
 
@@ -143,7 +168,10 @@ impl World {
             })?;
             let pings = self.db.pings(check.id, 0).expect("readable");
             let channels = self.is_as_wished(check, &pings)?;
-            self.models.insert(check.id, Model::new(check, channels));
+            let mut model = Model::new(check, channels);
+            model.made_in = self.sights.looks;
+            model.made_by = pings.first().and_then(|ping| self.ticket_of(&ping.user_agent));
+            self.models.insert(check.id, model);
         }
         let model = &self.models[&check.id];
         let (had_pings, had_flips, was_deleted) = (model.pings, model.flips.len() as u64, model.deleted);
@@ -174,6 +202,8 @@ impl World {
         self.sights.flips += flips.len() as u64;
         let around = Around {
             absences: &self.sights.absences,
+            absences_before: &self.sights.absences_before,
+            several: committed.len() > 1,
             last_mark: self.sights.last_mark,
             clocks_right: self.clocks_right(),
             latest_clock: self.latest_clock,
@@ -238,7 +268,19 @@ impl World {
             // What came in between lay ahead too.
             model.set_back(*at);
         }
+        let excused = state.excused_until;
+        let given = model.excused.contains(&excused);
+        holds(ABSENCE, given || !around.clocks_right, || {
+            format!(
+                "check {} is excused until {excused:?}, and by its history until one of {:?}",
+                check.id, model.excused
+            )
+        })?;
+        model.excused = BTreeSet::from([excused]);
         model.version = check.version;
+        if model.deleted {
+            model.deleted_in.get_or_insert(self.sights.looks);
+        }
         let model = &self.models[&check.id];
         let counts = (check.state.ping_count, check.state.flip_count);
         let now = (model.pings, model.flips.len() as u64);

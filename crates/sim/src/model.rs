@@ -98,8 +98,14 @@ pub(crate) struct Model {
     pub(crate) promise_stamp: Option<[i64; 4]>,
     pub(crate) version: i64,
     pub(crate) deleted: bool,
-    /// Since the last success or failure nobody edited it.
-    pub(crate) plain: bool,
+    /// The looks that first saw it, and that first saw it deleted.
+    pub(crate) made_in: u64,
+    pub(crate) deleted_in: Option<u64>,
+    /// The ping that made it.
+    pub(crate) made_by: Option<u64>,
+    /// Until when an absence of ours excuses it: the one instant that is stored, or while several commits are taken apart
+    /// each that may have been stored in between.
+    pub(crate) excused: BTreeSet<Option<Timestamp>>,
     /// When its job runs next, if it has one that still runs.
     pub(crate) job_at: Option<Timestamp>,
     /// Of a hundred runs, how many report in.
@@ -110,6 +116,10 @@ pub(crate) struct Model {
 pub(crate) struct Around<'a> {
     /// Absences that are written down now.
     pub(crate) absences: &'a [Absence],
+    /// Those that were before the last commits: whoever looked in between knew no others.
+    pub(crate) absences_before: &'a [Absence],
+    /// Several transactions were committed since the last look, so that some may have come in between others.
+    pub(crate) several: bool,
     /// The last sign of life of any node.
     pub(crate) last_mark: Option<Timestamp>,
     /// No clock was ever set.
@@ -146,7 +156,10 @@ impl Model {
             promise_stamp: None,
             version: 0,
             deleted: false,
-            plain: true,
+            made_in: 0,
+            deleted_in: None,
+            made_by: None,
+            excused: BTreeSet::from([None]),
             job_at: None,
             diligence: 95,
         }
@@ -199,7 +212,7 @@ impl Model {
     /// A sign of life of the open run that left no row, since it was not the first.
     pub(crate) fn heard_alive(&mut self, at: Timestamp) {
         let rid = self.open_run().and_then(|(_, rid)| rid);
-        self.history.push(Fact::Ping {
+        self.heard(Fact::Ping {
             at,
             kind: Kind::Alive,
             rid,

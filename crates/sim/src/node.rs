@@ -21,6 +21,7 @@ use allswell_engine::sweep::Sweep;
 use allswell_store::{Error, Store};
 use tokio::sync::Notify;
 
+use crate::hands::{ByHand, Counter, Request};
 use crate::outside::Door;
 use crate::task::Task;
 use crate::temper::Temper;
@@ -46,6 +47,7 @@ pub(crate) enum Done {
     Step(Loop, Result<Due, Error>),
     Ping(u64, Result<Answer, Refusal>),
     Deed(Result<(), Error>),
+    Hand(Box<(Request, ByHand)>),
 }
 
 /// When a loop runs again, on the world's clock.
@@ -66,6 +68,7 @@ pub(crate) struct Up {
     pub(crate) id: NodeId,
     pub(crate) store: Store,
     pub(crate) inbox: Inbox,
+    pub(crate) counter: Counter,
     pub(crate) tasks: Vec<Task<Done>>,
     pub(crate) turns: [Turn; 4],
     sweep: Arc<Sweep>,
@@ -165,6 +168,7 @@ impl Up {
             number,
             id,
             inbox,
+            counter: Counter::default(),
             tasks: vec![Task::new(run)],
             turns: [Turn {
                 due: Some(now),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::retry::fast_phase_is_over;
 use allswell_store::simulated::Promise;
@@ -24,14 +25,15 @@ impl World {
             for promise in &stored {
                 let lane = (id, promise.channel, promise.seq);
                 self.sights.lanes.insert(promise.id, lane);
+                self.sights.leased(promise);
             }
             let model = self.models.get_mut(&id).expect("just seen");
             are_owed(model, &stored)?;
-            holds_leases_at_the_head(&stored)?;
             let before = std::mem::take(&mut model.promises);
             for promise in &stored {
-                self.moved(before.get(&promise.id), promise, &stored, committed)?;
+                self.moved(&before, promise, &stored, committed)?;
             }
+            self.leases_are_at_the_head(&stored)?;
             let model = self.models.get_mut(&id).expect("just seen");
             model.promise_stamp = stamp;
             model.promises = stored.into_iter().map(|promise| (promise.id, promise)).collect();
@@ -39,14 +41,39 @@ impl World {
         Ok(())
     }
 
+    /// A delivery of this check, or one that tells no flip.
+    pub(crate) fn promise(&self, check: CheckId, id: DeliveryId) -> Option<&Promise> {
+        let model = self.models.get(&check);
+        let of_check = model.and_then(|model| model.promises.get(&id));
+        of_check.or_else(|| self.alone.get(&id))
+    }
+
+    /// Of a lane only the oldest that is open may be leased: so no newer one is told before an older one has ended. But for
+    /// one that was leased before somebody had the older one sent again, whatever was told since.
+    fn leases_are_at_the_head(&self, stored: &[Promise]) -> Held {
+        let mut heads: BTreeMap<ChannelId, &Promise> = BTreeMap::new();
+        for promise in stored.iter().filter(|promise| promise.finished_at.is_none()) {
+            let head = *heads.entry(promise.channel).or_insert(promise);
+            let behind = head.id != promise.id && promise.lease.is_some();
+            let leased = self.sights.leases.get(&promise.id).map(|(_, look)| *look);
+            let forced = self.hands.forced.get(&head.id).copied();
+            let was_first = forced.is_some_and(|forced| leased.is_some_and(|leased| leased <= forced));
+            holds(HEAD, !behind || was_first, || {
+                format!("{promise:?} stands behind {head:?}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// How a delivery went on since the last look.
-    fn moved(
+    pub(crate) fn moved(
         &mut self,
-        before: Option<&Promise>,
+        all_before: &BTreeMap<DeliveryId, Promise>,
         now: &Promise,
         all: &[Promise],
         committed: &[usize],
     ) -> Held {
+        let before = all_before.get(&now.id);
         let tell = || format!("{before:?} became {now:?} by {committed:?}");
         holds(LEASED, now.attempts == now.tries, tell)?;
         let Some(before) = before else {
@@ -55,7 +82,11 @@ impl World {
             return holds(OWED, new || committed.len() > 1, tell);
         };
         if before.finished_at.is_some() {
-            return holds(LEASED, before == now, tell);
+            if before == now {
+                return Ok(());
+            }
+            holds(LEASED, self.hands.again(now.id).is_some(), tell)?;
+            return self.is_due_again(all_before, now, all, committed.len() > 1);
         }
         let mine = |owner: NodeId| {
             let mut who = committed.iter().filter_map(|node| self.names.get(node));
@@ -72,7 +103,17 @@ impl World {
         } else if now.attempts != before.attempts && self.is_hook(now.channel) {
             self.recorded(before, now)?;
         }
+        if let Some((_, forced)) = self.hands.again(now.id) {
+            // It ended and was sent again, one right after the other.
+            if now.attempts != before.attempts && !self.is_hook(now.channel) {
+                self.hands.delivered.insert(now.id);
+            }
+            self.is_open_again(now, forced);
+            return Ok(());
+        }
         if now.finished_at.is_some() {
+            self.hands.forced.remove(&now.id);
+            self.hands.ended.insert(now.id, self.sights.looks);
             return self.ended_rightly(before, now, all, committed.len() > 1);
         }
         match lost {
@@ -86,12 +127,14 @@ impl World {
     }
 
     /// `several`: others may have come in between, so that it was tried and then ended by somebody else.
-    fn ended_rightly(&self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
+    fn ended_rightly(&mut self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
         let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
         let tried = now.attempts - before.attempts;
         match now.state.as_str() {
             "delivered" => {
                 holds(LEASED, tried == 1, tell)?;
+                self.switches.works(now.channel, self.latest_clock);
+                self.hands.delivered.insert(now.id);
                 holds(TOLD, self.sights.told.contains(&now.id), tell)
             }
             "superseded" => {
@@ -103,7 +146,8 @@ impl World {
                 };
                 holds(OVERTAKEN, over && all.iter().any(|other| tells(&other)), tell)
             }
-            "expired" => holds(ENDED, tried == 0 && now.expires_at <= self.latest_clock, tell),
+            // A step that waited long has counted that too, and asked no clock again.
+            "expired" => holds(ENDED, tried == 0 && now.expires_at <= self.clock_at_most(), tell),
             "exhausted" => holds(LEASED, tried == 1 && self.is_hook(now.channel), tell),
             "cancelled" => {
                 let of_it = |channel: &&Channel| channel.id == now.channel;
@@ -112,8 +156,16 @@ impl World {
                     .iter()
                     .find(of_it)
                     .is_some_and(|channel| channel.silent);
-                let deleted = self.models[&now.check].deleted;
-                let off = self.switches.was_ever_off(now.channel);
+                // Whoever ends it has looked since its lease was taken, and before these commits.
+                let Some((_, since)) = self.sights.leases.get(&now.id) else {
+                    return broken(ENDED, tell());
+                };
+                let model = self.models.get(&now.check);
+                let deleted_in = model.and_then(|model| model.deleted_in);
+                let deleted = deleted_in.is_some_and(|look| look < self.sights.looks)
+                    || self.switches.was_deleted(now.channel);
+                // A test shows whether it works again.
+                let off = now.class != Class::Test && self.switches.was_off_since(now.channel, *since);
                 holds(ENDED, tried == 0 && (silent || deleted || off), tell)
             }
             _ => broken(ENDED, tell()),
@@ -132,11 +184,10 @@ impl World {
 
     fn heard(&mut self, id: DeliveryId, node: usize) -> Held {
         let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
-            let is_note = self.db.notes().expect("readable").contains(&id);
-            return holds(TOLD, is_note, || format!("nobody promised delivery {id}"));
+            return broken(TOLD, format!("nobody promised delivery {id}"));
         };
         self.sights.told.insert(id);
-        let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
+        let promise = self.promise(check, id);
         let lease = promise.and_then(|promise| promise.lease);
         let covered = lease.is_some_and(|(owner, until)| {
             self.names.get(&node) == Some(&owner) && until >= self.now + ATTEMPT
@@ -153,6 +204,10 @@ impl World {
         id: DeliveryId,
         (check, channel, seq): (CheckId, ChannelId, u64),
     ) -> Held {
+        // Somebody insists.
+        if self.hands.forced.contains_key(&id) {
+            return Ok(());
+        }
         let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
         // Its lease may be gone by clocks that differ by more than a lease lasts: then two may tell it, and nothing else
         // lets an older one come late.
@@ -186,15 +241,4 @@ fn are_owed(model: &mut Model, stored: &[Promise]) -> Held {
     holds(OWED, keys == model.owed, || {
         format!("check {id}: promised {keys:?}, and owed {:?}", model.owed)
     })
-}
-
-/// Of a lane only the oldest that is open may be leased: so no newer one is told before an older one has ended.
-fn holds_leases_at_the_head(stored: &[Promise]) -> Held {
-    let mut heads: BTreeMap<ChannelId, &Promise> = BTreeMap::new();
-    for promise in stored.iter().filter(|promise| promise.finished_at.is_none()) {
-        let head = *heads.entry(promise.channel).or_insert(promise);
-        let behind = head.id != promise.id && promise.lease.is_some();
-        holds(HEAD, !behind, || format!("{promise:?} stands behind {head:?}"))?;
-    }
-    Ok(())
 }

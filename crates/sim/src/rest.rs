@@ -128,10 +128,15 @@ impl World {
         Ok(())
     }
 
+    fn all_promises(&self) -> impl Iterator<Item = &Promise> {
+        let of_checks = self.models.values().flat_map(|model| model.promises.values());
+        of_checks.chain(self.alone.values())
+    }
+
     fn all_is_told(&mut self) -> Held {
         for n in 0..LOOKS_MAX {
             // What was promised or leased by a clock that was ahead waits until that instant, and a retry for its turn.
-            let open = self.models.values().flat_map(|model| model.promises.values());
+            let open = self.all_promises();
             let open = open.filter(|promise| promise.finished_at.is_none());
             let due = |promise: &Promise| {
                 let leased = promise.lease.map(|(_, until)| until);
@@ -144,7 +149,7 @@ impl World {
             self.look_around(0)?;
         }
         self.all_attempts_are_stored()?;
-        for promise in self.models.values().flat_map(|model| model.promises.values()) {
+        for promise in self.all_promises() {
             holds(REST, promise.finished_at.is_some(), || {
                 format!("{promise:?} never ends")
             })?;

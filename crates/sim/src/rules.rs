@@ -79,6 +79,8 @@ pub(crate) const MADE: &str =
     "a ping that asks for a check gets the one of its name, made as it wished if there was none";
 pub(crate) const GONE: &str =
     "a channel whose receiver is gone for good is off at once, and on again only when somebody says so";
+pub(crate) const TESTED: &str = "a channel that is there is tested once for each who asks, as often as is allowed, and a test is tried once";
+pub(crate) const AGAIN: &str = "what is sent again has ended, keeps its id, and tells nothing that is older than what its channel has heard, unless somebody insists";
 pub(crate) const STEPS: &str = "a step fails only when the database does";
 pub(crate) const GOES_DOWN: &str = "whoever stays silent goes down in the end";
 pub(crate) const REST: &str = "a world that is left alone comes to rest";

@@ -1,7 +1,9 @@
 //! Flips that time alone gives: a deadline that passed, the end of a pause, and what our absences gave before.
 
+use std::collections::BTreeSet;
+
 use allswell_core::absence::{ABSENCE_MIN, Absence};
-use allswell_core::check::{Settings, Status, TimingKind};
+use allswell_core::check::{Status, TimingKind};
 use allswell_core::flip::Reason;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
@@ -76,99 +78,100 @@ impl Model {
                 let passed = noticed_at >= flip.at || flip.at == self.status_since();
                 let truth = from == nominal.as_micros() && flip.at > nominal && passed;
                 holds(ABSENCE, truth, || format!("{}, deadline {nominal}", tell()))?;
-                if self.plain && around.clocks_right {
-                    self.excused_rightly(&waits, flip.at, around.absences)?;
-                }
             }
+        }
+        if around.clocks_right {
+            let deadlines = self.deadlines(&waits, around);
+            let fits = |at: &Timestamp| {
+                (*at > nominal) == moved_from.is_some() && (*at).max(self.status_since()) == flip.at
+            };
+            holds(ABSENCE, deadlines.iter().any(fits), || {
+                format!(
+                    "{}, deadline {nominal}, by the absences {deadlines:?} of {:?} and {:?}",
+                    tell(),
+                    self.excused,
+                    around.absences
+                )
+            })?;
         }
         self.flipped(flip);
         self.history.push(Fact::Missed);
         Ok(())
     }
 
-    /// What our return gave is an allowance, of which only the time counts that we were awake, and the fifteen seconds
-    /// after each last sign of life that we cannot know about.
-    fn excused_rightly(&self, waits: &Waits, at: Timestamp, absences: &[Absence]) -> Held {
-        let nominal = waits.until;
-        // Signals give it an allowance of its own. One that came after it had passed left what was in force before.
-        if self.heard_last().is_some_and(|heard| heard >= nominal) {
-            return Ok(());
-        }
-        // Another limit of what is awaited may have been given time before that, which still holds.
-        let before =
-            |a: &&Absence| a.to > waits.expected && self.heard_last().is_some_and(|heard| heard >= a.to);
-        if !self.settings.rules.are_off() && absences.iter().any(|a| before(&a)) {
-            return Ok(());
-        }
-        let mut swallowing = absences
+    /// Until when it may go on being silent, each sweep that may have come taken for one: what is excused now, and that
+    /// after the absences that were written down by then.
+    fn deadlines(&self, waits: &Waits, around: &Around<'_>) -> BTreeSet<Timestamp> {
+        let known = self
+            .excused
             .iter()
-            .skip_while(|a| !(a.from < nominal && nominal <= a.to));
-        let Some(first) = swallowing.next() else {
-            return broken(
-                ABSENCE,
-                format!(
-                    "check {}: deadline {nominal} moved to {at}, and fell into none of {absences:?}",
-                    self.id
-                ),
-            );
-        };
-        let allowances = self.allowances(waits);
-        if allowances.is_empty() {
-            return Ok(());
-        }
-        let later: Vec<&Absence> = swallowing.collect();
-        let ends: Vec<Timestamp> = allowances
-            .iter()
-            .map(|allowance| excused_until(*allowance, first, &later).max(self.status_since()))
-            .collect();
-        holds(ABSENCE, ends.contains(&at), || {
-            format!(
-                "check {}: deadline {nominal} moved to {at} and not to {ends:?}, allowances {allowances:?}, {absences:?}",
-                self.id
-            )
-        })
+            .map(|until| until.map_or(waits.until, |until| until.max(waits.until)));
+        let known: BTreeSet<Timestamp> = known.collect();
+        let lists = [around.absences, around.absences_before];
+        let each = |known: &Timestamp| lists.map(|absences| self.excused_until(waits, *known, absences));
+        known.iter().flat_map(each).collect()
     }
 
-    /// When it last said something that may have moved its deadline.
-    fn heard_last(&self) -> Option<Timestamp> {
-        self.history.iter().rev().find_map(|fact| match fact {
-            Fact::Ping { at, kind, .. } if !matches!(kind, Kind::Log | Kind::Ignored) => Some(*at),
-            _ => None,
-        })
-    }
-
-    /// The most that an absence may have given: the limit of what is awaited, or of what was while we were away, at least a
-    /// minute, at most a period.
-    fn allowances(&self, waits: &Waits) -> Vec<Span> {
-        let Settings { grace, rules, .. } = &self.settings;
-        let of_rules = [rules.max_run_secs, rules.start_grace_secs].into_iter().flatten();
-        let mut limits = vec![waits.limit];
-        if !rules.are_off() {
-            limits.push(*grace);
-            limits.extend(of_rules.map(|secs| Span::from_secs(i64::from(secs))));
-        }
-        if self.settings.timing.kind != TimingKind::Period {
-            return Vec::new();
-        }
-        let period = self.settings.timing.period;
-        let allowed = limits
+    /// A sweep may have looked at it: what it would have written down is possible from here on.
+    pub(crate) fn looked_at(&mut self, around: &Around<'_>) {
+        let Some(waits) = self.waits() else { return };
+        let moved: Vec<_> = self
+            .deadlines(&waits, around)
             .into_iter()
-            .map(|limit| limit.min(period).max(Span::from_secs(60)));
-        allowed.collect()
+            .filter(|at| *at > waits.until)
+            .collect();
+        self.excused.extend(moved.into_iter().map(Some));
     }
-}
 
-/// Until when an allowance lasts that the first absence gave, and of which later ones gave back the rest.
-fn excused_until(allowance: Span, first: &Absence, later: &[&Absence]) -> Timestamp {
-    let instant = Span::from_micros(1);
-    let (mut back, mut left) = (first.to, allowance);
-    for absence in later {
-        let ends = back + left;
-        if absence.from + instant < ends && ends <= absence.to {
-            // An instant, or this absence would swallow what it has given.
-            left = (ends - (absence.from + Span::from_secs(15))).max(instant);
-            back = absence.to;
+    /// Takes a ping as a fact. What an absence gave ends with a success or a failure, and with whatever puts something else
+    /// in the place of what was awaited then, unless that would be overdue at once.
+    pub(crate) fn heard(&mut self, ping: Fact) {
+        let before = self.waits().map(|waits| waits.expected);
+        let Fact::Ping { at, kind, .. } = ping else {
+            return self.history.push(ping);
+        };
+        self.history.push(ping);
+        let now = self.waits();
+        let another = now.as_ref().map(|waits| waits.expected) != before;
+        let ends = matches!(kind, Kind::Success | Kind::Fail)
+            || (another && now.is_none_or(|waits| waits.until > at));
+        if ends {
+            self.excused = BTreeSet::from([None]);
         }
     }
-    back + left
+
+    /// The deadline after these absences. The first that swallows it gives an allowance; of that only the time counts that we
+    /// were awake, and the fifteen seconds after each last sign of life that we cannot know about: a later one gives back
+    /// the rest.
+    fn excused_until(&self, waits: &Waits, known: Timestamp, absences: &[Absence]) -> Timestamp {
+        let instant = Span::from_micros(1);
+        let (mut until, mut given) = (known, known != waits.until);
+        for absence in absences {
+            if until <= absence.from || absence.to < until {
+                continue;
+            }
+            let left = match given {
+                false => self.allowance(waits),
+                // It was used up when we left.
+                true if until <= absence.from + instant => continue,
+                // An instant, or this absence would swallow what it has given.
+                true => (until - (absence.from + Span::from_secs(15))).max(instant),
+            };
+            (until, given) = (absence.to + left, true);
+        }
+        until
+    }
+
+    /// What our return gives: the limit of what is awaited, at least a minute, at most a period, or the distance to the time
+    /// after the one that was missed.
+    fn allowance(&self, waits: &Waits) -> Span {
+        let period = match self.settings.timing.kind {
+            TimingKind::Period => self.settings.timing.period,
+            _ => match self.schedule.next_after(waits.expected) {
+                Some(next) => next - waits.expected,
+                None => waits.limit,
+            },
+        };
+        waits.limit.min(period).max(Span::from_secs(60))
+    }
 }

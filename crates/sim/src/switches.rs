@@ -1,17 +1,17 @@
 //! Channels that are switched off, by the engine, and on again, by people.
+//!
+//! Each time counts for itself: a channel goes off with the row of an attempt that found nobody, or after days without
+//! success, and on with the request of somebody; and being off excuses what was decided while it was off, nothing later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::exchange::{End, Outcome};
 use allswell_core::id::ChannelId;
-use allswell_core::scope::ProjectScope;
-use allswell_core::time::Span;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::Promise;
 
-use crate::node::Done;
 use crate::rules::{GONE, Held, broken, holds};
-use crate::task::Task;
-use crate::world::World;
+use crate::world::{START, World};
 
 /// Whoever fails for shorter is not switched off for that.
 const FAILS_FOR: Span = Span::from_secs(120 * 3_600);
@@ -19,35 +19,74 @@ const FAILS_FOR: Span = Span::from_secs(120 * 3_600);
 /// What is known of switches.
 #[derive(Default)]
 pub(crate) struct Switches {
-    /// The channels that are off now.
-    off: BTreeSet<ChannelId>,
-    /// Those that the last commits have switched.
-    changed: BTreeSet<ChannelId>,
-    /// Those that were off at some time.
-    ever_off: BTreeSet<ChannelId>,
-    /// Those that somebody wants on.
-    wanted_on: BTreeSet<ChannelId>,
-    /// Receivers that said it of themselves, to an alert or to a note of ours.
-    said_gone: BTreeSet<usize>,
+    /// The channels that are off now, each with the look that first saw it so.
+    off: BTreeMap<ChannelId, u64>,
+    /// The last look that left a channel off.
+    last_off: BTreeMap<ChannelId, u64>,
+    /// Those that the last commits have switched off, and on.
+    went_off: BTreeSet<ChannelId>,
+    went_on: BTreeSet<ChannelId>,
+    /// Those of which the last commits wrote down that nobody is there, and those that somebody switched on with them.
+    found_nobody: BTreeSet<ChannelId>,
+    switched_on: BTreeSet<ChannelId>,
+    /// Those that somebody deleted, each with the look that first saw it so.
+    deleted: BTreeMap<ChannelId, u64>,
+    look: u64,
+    /// When something last arrived, or somebody switched it on.
+    works: BTreeMap<ChannelId, Timestamp>,
 }
 
 impl Switches {
     /// The channels that are promised nothing, and those of which nobody knows it: who committed first, whoever switched
     /// them or whoever promised?
     pub(crate) fn known(&self) -> (BTreeSet<ChannelId>, BTreeSet<ChannelId>) {
-        let off = self.off.difference(&self.changed).copied().collect();
-        (off, self.changed.clone())
+        let deleted = self.deleted.iter().filter(|(_, look)| **look == self.look);
+        let mut changed: BTreeSet<ChannelId> = deleted.map(|(channel, _)| *channel).collect();
+        changed.extend(self.went_off.union(&self.went_on));
+        let off = self.off.keys().chain(self.deleted.keys());
+        let off = off.filter(|channel| !changed.contains(channel));
+        (off.copied().collect(), changed)
     }
 
-    /// A receiver answers a call so.
-    pub(crate) fn heard(&mut self, receiver: usize, outcome: &Outcome) {
-        if is_gone(outcome) {
-            self.said_gone.insert(receiver);
-        }
+    /// The channels that are off and not deleted.
+    pub(crate) fn off(&self) -> impl Iterator<Item = ChannelId> {
+        let off = self.off.keys().copied();
+        off.filter(|channel| !self.deleted.contains_key(channel))
     }
 
-    pub(crate) fn was_ever_off(&self, channel: ChannelId) -> bool {
-        self.ever_off.contains(&channel)
+    /// Whether somebody has deleted a channel.
+    pub(crate) fn is_deleted(&self, channel: ChannelId) -> bool {
+        self.deleted.contains_key(&channel)
+    }
+
+    /// Whether somebody had deleted a channel before the last commits.
+    pub(crate) fn was_deleted(&self, channel: ChannelId) -> bool {
+        self.deleted.get(&channel).is_some_and(|look| *look < self.look)
+    }
+
+    /// Whether a channel was deleted already at this look.
+    pub(crate) fn is_deleted_since(&self, channel: ChannelId, look: u64) -> bool {
+        self.deleted.get(&channel).is_some_and(|since| *since <= look)
+    }
+
+    /// Whether a channel was off at some time since this look and before the last commits.
+    pub(crate) fn was_off_since(&self, channel: ChannelId, look: u64) -> bool {
+        self.last_off.get(&channel).is_some_and(|last| *last >= look)
+    }
+
+    /// Whether a channel has been off all the time since this look.
+    pub(crate) fn is_off_since(&self, channel: ChannelId, look: u64) -> bool {
+        self.off.get(&channel).is_some_and(|since| *since <= look)
+    }
+
+    /// The row of an attempt was written that found nobody.
+    pub(crate) fn found_nobody(&mut self, channel: ChannelId) {
+        self.found_nobody.insert(channel);
+    }
+
+    /// Something has arrived.
+    pub(crate) fn works(&mut self, channel: ChannelId, at: Timestamp) {
+        self.works.insert(channel, at);
     }
 }
 
@@ -57,56 +96,61 @@ pub(crate) fn is_gone(outcome: &Outcome) -> bool {
 }
 
 impl World {
-    pub(crate) fn look_at_switches(&mut self) -> Held {
+    /// Which channels are off after the last commits; `switched_on` by somebody, with one of them.
+    pub(crate) fn look_at_switches(&mut self, switched_on: BTreeSet<ChannelId>) {
         let off = self.db.channels_off().expect("readable");
-        let before = std::mem::replace(&mut self.switches.off, off.clone());
-        for channel in off.difference(&before) {
-            let hook = self.all_channels().find(|of| of.id == *channel);
-            let hook = hook.and_then(|of| of.hook);
-            let gone = hook.is_some_and(|hook| self.switches.said_gone.contains(&hook));
-            holds(GONE, gone || self.lasted() >= FAILS_FOR, || {
-                format!("channel {channel} was switched off, and why?")
+        let look = self.sights.looks;
+        let deleted = self.db.channels_deleted().expect("readable");
+        let switches = &mut self.switches;
+        switches.look = look;
+        for channel in deleted {
+            switches.deleted.entry(channel).or_insert(look);
+        }
+        let before = std::mem::take(&mut switches.off);
+        for channel in before.keys() {
+            switches.last_off.insert(*channel, look - 1);
+        }
+        let since = |channel: &ChannelId| (*channel, before.get(channel).copied().unwrap_or(look));
+        switches.off = off.iter().map(since).collect();
+        let before: BTreeSet<ChannelId> = before.into_keys().collect();
+        switches.went_off = off.difference(&before).copied().collect();
+        switches.went_on = before.difference(&off).copied().collect();
+        switches.found_nobody.clear();
+        let now = self.latest_clock;
+        let on = switched_on.iter().map(|channel| (*channel, now));
+        switches.works.extend(on);
+        switches.switched_on = switched_on;
+    }
+
+    /// Each channel that the last commits have switched was switched for a reason that they wrote down with it.
+    pub(crate) fn switched_rightly(&self) -> Held {
+        let switches = &self.switches;
+        for channel in &switches.went_off {
+            let last = switches.works.get(channel).copied().unwrap_or(START);
+            let fails_for = self.latest_clock - last;
+            let why = switches.found_nobody.contains(channel) || fails_for >= FAILS_FOR;
+            holds(GONE, why, || {
+                format!("channel {channel} was switched off, and fails for {fails_for} only")
             })?;
         }
-        for channel in before.difference(&off) {
-            let wanted = self.switches.wanted_on.contains(channel);
-            holds(GONE, wanted, || {
+        for channel in &switches.went_on {
+            holds(GONE, switches.switched_on.contains(channel), || {
                 format!("channel {channel} is on again, and nobody asked for it")
             })?;
         }
-        self.switches.changed = off.symmetric_difference(&before).copied().collect();
-        self.switches.ever_off.extend(off);
         Ok(())
     }
 
     /// What came of an attempt is stored: if its receiver is gone for good, its channel is off with that.
     pub(crate) fn is_off_if_gone(&self, outcome: &Outcome, now: &Promise) -> Held {
         let switches = &self.switches;
-        let off = switches.off.contains(&now.channel) || switches.changed.contains(&now.channel);
+        // Somebody may have switched it on in between.
+        let off = switches.off.contains_key(&now.channel)
+            || switches.switched_on.contains(&now.channel)
+            || switches.is_deleted(now.channel);
         if is_gone(outcome) && (!off || now.finished_at.is_none()) {
             return broken(GONE, format!("{now:?} found nobody, {outcome:?}"));
         }
         Ok(())
-    }
-
-    /// Somebody switches a channel on again.
-    pub(crate) fn somebody_switches_on(&mut self) {
-        let off: Vec<ChannelId> = self.switches.off.iter().copied().collect();
-        let up = self.nodes_up();
-        if off.is_empty() || up.is_empty() {
-            return;
-        }
-        let channel = off[self.roll(off.len() as u32) as usize];
-        let place = up[self.roll(up.len() as u32) as usize];
-        self.say(|| format!("somebody switches channel {channel} on"));
-        self.switches.wanted_on.insert(channel);
-        let scope = ProjectScope::granted(self.project);
-        let up = self.nodes[place].up.as_mut().expect("it is up");
-        let store = up.store.clone();
-        let work = async move {
-            let done = store.write(async move |tx| tx.channel_enable(scope, channel).await);
-            Done::Deed(done.await.map(drop))
-        };
-        up.tasks.push(Task::new(work));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use allswell_core::check::Status;
+use allswell_core::delivery::Class;
 use allswell_core::exchange::{End, Outcome, RetryAfter};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::time::{Span, Timestamp};
@@ -11,8 +12,8 @@ use allswell_store::simulated::Promise;
 
 use crate::outside::{Call, Heard};
 use crate::rules::{
-    ALONE, COVERED, CUT_OFF, EARLY_TRY, ENDED, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED, TELLS, TOLD,
-    broken, holds,
+    ALONE, COVERED, CUT_OFF, DELETED, EARLY_TRY, ENDED, GONE, Held, IDS, KEPT, NUMBERED, PATIENCE, RECORDED,
+    TELLS, TESTED, TOLD, broken, holds,
 };
 use crate::switches::is_gone;
 use crate::world::World;
@@ -139,7 +140,6 @@ impl World {
             let how = &call.outcome.end;
             format!("node {node} calls {receiver} of flip {seq}, try {n}: call {number}, {how:?}")
         });
-        self.switches.heard(call.receiver, &call.outcome);
         if self.blind {
             return Ok(());
         }
@@ -147,8 +147,7 @@ impl World {
             return broken(IDS, format!("its marks do not agree: {call:?}"));
         };
         let Some((check, channel, seq)) = self.sights.lanes.get(&id).copied() else {
-            let is_note = call.seq == 0 && self.db.notes().expect("readable").contains(&id);
-            return holds(IDS, is_note, || format!("nobody promised {call:?}"));
+            return broken(IDS, format!("nobody promised {call:?}"));
         };
         let receiver = self.all_channels().find(|of| of.id == channel);
         let same = call.check == Some(check)
@@ -157,7 +156,7 @@ impl World {
         holds(IDS, same, || {
             format!("{call:?} is not of check {check}, flip {seq}")
         })?;
-        let promise = self.models.get(&check).and_then(|model| model.promises.get(&id));
+        let promise = self.promise(check, id);
         let Some(promise) = promise.cloned() else {
             return broken(IDS, format!("{call:?} is of a delivery that is gone"));
         };
@@ -199,7 +198,19 @@ impl World {
             .lease
             .is_some_and(|(who, until)| Some(who) == owner && until >= self.now + ATTEMPT);
         holds(COVERED, covered && promise.finished_at.is_none(), tell)?;
+        // Whoever begins it has looked since its lease was taken.
+        let since = self.sights.leases.get(&promise.id).map_or(0, |(_, look)| *look);
+        // A test shows whether it works again.
+        let off = (promise.class != Class::Test && self.switches.is_off_since(promise.channel, since))
+            || self.switches.is_deleted_since(promise.channel, since);
+        holds(GONE, !off, || format!("{}, and its channel is off", tell()))?;
+        let deleted_in = self.models.get(&promise.check).and_then(|model| model.deleted_in);
+        let deleted = deleted_in.is_some_and(|look| look <= since);
+        holds(DELETED, !deleted, tell)?;
         holds(EARLY_TRY, promise.next_at <= self.now, tell)?;
+        if self.hands.forced.contains_key(&promise.id) {
+            return Ok(());
+        }
         let open = self.open_in_lane(promise.check, promise.channel);
         holds(ALONE, open.is_none(), || {
             format!("{}, and meanwhile {open:?}", tell())
@@ -211,7 +222,9 @@ impl World {
             let lane = self.sights.lanes.get(id);
             lane.is_some_and(|lane| (lane.0, lane.1) == (check, channel))
         };
-        let mut calls = self.tries.by_call.iter().filter(of_lane);
+        // Of what was sent again, whatever was told since, nobody knows when.
+        let ordered = |(_, id): &(&u64, &DeliveryId)| !self.hands.forced.contains_key(id);
+        let mut calls = self.tries.by_call.iter().filter(of_lane).filter(ordered);
         calls
             .find(|(number, _)| self.outside.is_open(**number))
             .map(|(number, _)| *number)
@@ -219,6 +232,16 @@ impl World {
 
     /// It has the status of its flip, and names those that its delivery overtook.
     fn tells_its_flips(&self, call: &Call, promise: &Promise) -> Held {
+        if promise.seq == 0 {
+            let status = if promise.note.as_deref() == Some("up") {
+                "up"
+            } else {
+                "down"
+            };
+            return holds(TELLS, call.missed.is_empty() && call.status == status, || {
+                format!("{call:?} of {promise:?}")
+            });
+        }
         let flips = &self.models[&promise.check].flips;
         let flip = flips.iter().find(|flip| flip.seq == promise.seq);
         let status = match flip.map(|flip| flip.to) {
@@ -256,16 +279,30 @@ impl World {
             let by_owner = owner.is_none_or(|owner| owner == one.call.node);
             one.call.n == now.attempts && by_owner && one.ended
         });
+        let mut made: Vec<&mut Try> = made.collect();
+        if now.class != Class::Test && made.iter().any(|one| is_gone(&one.call.outcome)) {
+            self.switches.found_nobody(now.channel);
+        }
         // Whoever lost a lease and got it back may have tried twice, and stores either.
-        let fits = |one: &&mut Try| one.has_arrived() == (now.state == "delivered");
-        let Some(one) = made.max_by_key(fits) else {
+        let fits = |one: &Try| one.has_arrived() == (now.state == "delivered");
+        let Some(one) = made.iter_mut().max_by_key(|one| fits(one)) else {
             return broken(RECORDED, format!("nobody saw the attempt: {}", tell()));
         };
         one.recorded = true;
         let (one, n) = (one.clone(), now.attempts);
         self.tries.lose_others(now.id, &one);
         let outcome = &one.call.outcome;
-        self.is_off_if_gone(outcome, now)?;
+        if self.hands.again(now.id).is_some() {
+            // What it came to is not to be seen any more.
+            if arrived(outcome) {
+                self.hands.delivered.insert(now.id);
+            }
+            return Ok(());
+        }
+        let is_test = now.class == Class::Test;
+        if !is_test {
+            self.is_off_if_gone(outcome, now)?;
+        }
         let tell = || format!("{} after {:?}", tell(), one.call);
         if arrived(outcome) {
             self.sights.told.insert(now.id);
@@ -278,12 +315,17 @@ impl World {
             "ready" | "leased" | "superseded" => {
                 let patient = now.next_at + STALE >= ended_at + least.max(wish);
                 let soon = now.next_at <= self.latest_clock.max(self.now) + most.max(wish);
+                holds(TESTED, !is_test, tell)?;
                 holds(PATIENCE, (patient && soon) || !self.clocks_right(), tell)
             }
             "exhausted" => {
                 let gone = is_gone(outcome);
                 let late = self.latest_clock + most.max(wish) >= now.expires_at;
-                holds(ENDED, gone || late || (refuses(outcome) && n >= 3), tell)
+                holds(
+                    ENDED,
+                    is_test || gone || late || (refuses(outcome) && n >= 3),
+                    tell,
+                )
             }
             "delivered" => broken(TOLD, tell()),
             _ => broken(ENDED, tell()),

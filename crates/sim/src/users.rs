@@ -30,6 +30,8 @@ pub(crate) struct Ticket {
     /// The node it was handed to, and the happening at which.
     pub(crate) node: usize,
     pub(crate) put: u64,
+    /// The last look before that.
+    pub(crate) look: u64,
     pub(crate) answered: Option<u64>,
     pub(crate) errand: Errand,
 }
@@ -119,6 +121,7 @@ impl World {
             at,
             node: up.number,
             put: happening,
+            look: self.sights.looks,
             answered: None,
             errand,
         };
@@ -230,11 +233,11 @@ impl World {
             11 => self.send(errand(Action::Exit(0), Some(Uuid::from_u128(7)))),
             12..=13 => self.send(errand(Action::Start, Some(Uuid::from_u128(7)))),
             14..=16 => {
-                let slug = format!("made-{}", self.roll(3));
+                let slug = format!("made-{}", self.roll(5));
                 let create = self.roll(4) > 0;
                 // To different nodes: each may be about to make it.
                 let up = self.nodes_up();
-                for n in 0..=self.roll(2) as usize {
+                for n in 0..=1 + self.roll(2) as usize {
                     let to = if create && self.roll(2) == 0 {
                         To::Wished(Box::new(self.a_wish(&slug)))
                     } else {
@@ -338,7 +341,8 @@ impl World {
             Wanted::Delete => Deed::Delete,
             Wanted::Edit => {
                 let settings = self.new_settings(&name);
-                let all = self.channels.clone();
+                let mut all = self.channels.clone();
+                all.retain(|channel| !self.switches.is_deleted(channel.id));
                 let chosen = all.into_iter().filter(|_| self.roll(3) > 0).collect();
                 Deed::Edit(Box::new(settings), chosen)
             }
@@ -433,7 +437,10 @@ async fn act(
             check.settings = (**settings).clone();
             tx.check_save_settings(scope, &check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, at, &mut dice, &zones).await?;
-            let channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
+            // Somebody may have deleted one meanwhile.
+            let there = tx.channels(scope).await?;
+            let mut channels: Vec<_> = channels.iter().map(|channel: &Channel| channel.id).collect();
+            channels.retain(|channel| there.iter().any(|of| of.id == *channel));
             tx.check_set_channels(scope, check.id, &channels).await?;
             let seq = tx.change_next(scope).await?;
             tx.check_mark_changed(scope, &check, seq).await?;

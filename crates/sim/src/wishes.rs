@@ -7,7 +7,7 @@ use allswell_core::schedule::Zones;
 use allswell_engine::ingest::Wished;
 use allswell_store::simulated::Stored;
 
-use crate::model::Channel;
+use crate::model::{Channel, Model};
 use crate::rules::{Held, MADE, broken, holds};
 use crate::users::{Ticket, To};
 use crate::world::World;
@@ -59,8 +59,8 @@ impl World {
         }
     }
 
-    /// The channels that are wished for, if each name is that of one.
-    fn wished_channels(&self, wish: &Wish) -> Option<Vec<Channel>> {
+    /// The channels that are wished for, if each name is that of one that is there.
+    fn wished_channels(&self, wish: &Wish, is_gone: impl Fn(&Channel) -> bool) -> Option<Vec<Channel>> {
         let WishedChannels::Named(names) = &wish.channels else {
             return Some(self.channels.clone());
         };
@@ -70,18 +70,39 @@ impl World {
             names.any(|name| *name == one.id.to_string() || (one.silent && name == "silent"))
         };
         for name in names {
-            all &= name == "silent" || self.channels.iter().any(|one| one.id.to_string() == *name);
+            let is_it = |one: &Channel| one.id.to_string() == *name && !is_gone(one);
+            all &= name == "silent" || self.channels.iter().any(is_it);
         }
         all.then(|| self.channels.iter().filter(|one| named(one)).copied().collect())
     }
 
-    /// Whether a ping wishes for something that cannot be.
-    pub(crate) fn wishes_in_vain(&self, ticket: &Ticket) -> bool {
+    /// The parameter of a ping that wishes for something that cannot be.
+    pub(crate) fn wished_in_vain(&self, ticket: &Ticket) -> Option<&'static str> {
         let To::Wished(wished) = &ticket.errand.to else {
-            return false;
+            return None;
         };
-        let wish = wished.wish.as_ref().ok();
-        wish.and_then(|wish| self.wished_channels(wish)).is_none()
+        match &wished.wish {
+            Err(fault) => Some(fault.parameter),
+            Ok(wish) => {
+                let gone = |one: &Channel| self.switches.is_deleted(one.id);
+                self.wished_channels(wish, gone).is_none().then_some("channels")
+            }
+        }
+    }
+
+    /// Whether there was no check of the name that a ping is addressed to at some time between its being sent and now: one
+    /// that is there by now was not there when it was sent, or it was deleted and made anew.
+    pub(crate) fn was_not_there(&self, ticket: &Ticket) -> bool {
+        let slug = match &ticket.errand.to {
+            To::Check(_) => return false,
+            To::Slug { slug, .. } => slug,
+            To::Wished(wished) => &wished.slug,
+        };
+        let is_it = |model: &&Model| {
+            let named = model.project == self.project && model.settings.slug == *slug;
+            named && !model.deleted && model.made_in <= ticket.look
+        };
+        self.models.values().find(is_it).is_none()
     }
 
     /// A check that was made: its first ping asked for it, and it is as that one wished. Gives the channels that it tells.
@@ -95,7 +116,9 @@ impl World {
             _ => None,
         };
         let tell = || format!("{check:?} was made for {ticket:?}");
-        let Some((wish, channels)) = wish.and_then(|wish| Some((wish, self.wished_channels(wish)?))) else {
+        let gone = |one: &Channel| self.switches.was_deleted(one.id);
+        let Some((wish, channels)) = wish.and_then(|wish| Some((wish, self.wished_channels(wish, gone)?)))
+        else {
             return broken(MADE, tell());
         };
         holds(MADE, check.settings == wish.settings, tell)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use allswell_core::chance::Dice;
-use allswell_core::id::{CheckId, NodeId, ProjectId};
+use allswell_core::id::{CheckId, DeliveryId, NodeId, ProjectId};
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_core::secret::Secret;
@@ -13,11 +13,12 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
 use allswell_engine::ingest::Answer;
 use allswell_engine::loops::Step as _;
-use allswell_store::simulated::{Fate, Simulated, Waiting};
+use allswell_store::simulated::{Fate, Promise, Simulated, Waiting};
 use allswell_store::{Error, Store};
 
 use crate::Failure;
 use crate::crashes::Doom;
+use crate::hands::{Deed, Hands};
 use crate::house::{ALICES, RECEIVERS, furnish};
 use crate::look::Sights;
 use crate::model::{Channel, Model, Note};
@@ -78,6 +79,12 @@ pub(crate) struct World {
     pub(crate) tickets: BTreeMap<u64, Ticket>,
     pub(crate) next_ticket: u64,
     pub(crate) notes: Arc<Mutex<Vec<Note>>>,
+    /// What was done by hand in transactions that may not be committed.
+    pub(crate) deeds: Arc<Mutex<Vec<Deed>>>,
+    pub(crate) hands: Hands,
+    /// The deliveries that tell no flip, and by what a change of them is noticed.
+    pub(crate) alone: BTreeMap<DeliveryId, Promise>,
+    pub(crate) alone_stamp: Option<[i64; 4]>,
     pub(crate) told: Told,
     pub(crate) runtime: Runtime,
     pub(crate) sights: Sights,
@@ -152,6 +159,10 @@ impl World {
             tickets: BTreeMap::new(),
             next_ticket: 1,
             notes: Arc::default(),
+            deeds: Arc::default(),
+            hands: Hands::default(),
+            alone: BTreeMap::new(),
+            alone_stamp: None,
             told,
             runtime: Runtime::new(START),
             sights: Sights::default(),
@@ -225,6 +236,21 @@ impl World {
         clock
     }
 
+    /// The latest that any node may take it for.
+    pub(crate) fn clock_at_most(&self) -> Timestamp {
+        let clocks = self.nodes.iter().map(|node| self.now + node.ahead);
+        clocks.fold(self.latest_clock, Timestamp::max)
+    }
+
+    /// Whoever counts requests does so by the clock of its process.
+    fn set_counters(&mut self) {
+        for node in &self.nodes {
+            if let Some(up) = &node.up {
+                up.counter.set_clock(self.now + node.ahead);
+            }
+        }
+    }
+
     pub(crate) fn agenda(&mut self, at: Timestamp, errand: Errand) {
         self.agenda.insert((at, self.next_errand), errand);
         self.next_errand += 1;
@@ -275,6 +301,7 @@ impl World {
             250,
             300,
             temper.moody,
+            150,
         ];
         let mut roll = self.roll(10_000);
         let mut which = odds.len();
@@ -305,6 +332,10 @@ impl World {
             }
             6 => {
                 self.a_mood_changes();
+                Ok(())
+            }
+            7 => {
+                self.somebody_lends_a_hand();
                 Ok(())
             }
             _ if !waiting.is_empty() && self.roll(2) == 0 => self.run_one(&waiting),
@@ -376,6 +407,11 @@ impl World {
                 self.say(|| format!("ping t{ticket} is answered {answer:?}"));
                 self.answered(ticket, answer)
             }
+            Done::Hand(answered) => {
+                let (request, answer) = *answered;
+                self.say(|| format!("{:?} is answered {answer:?}", request.wanted));
+                self.answered_by_hand(request, answer)
+            }
             Done::Deed(result) => {
                 self.say(|| format!("an edit ends {result:?}"));
                 match result {
@@ -431,6 +467,17 @@ impl World {
                     self.blind || asked.kind == Kind::Alive || self.sights.stored.contains_key(&ticket);
                 holds(ANSWERED, stored, || {
                     format!("t{ticket} is answered, and not stored: {asked:?}")
+                })?;
+                let id = self.sights.stored.get(&ticket);
+                let Some(model) = id.and_then(|id| self.models.get(id)) else {
+                    return Ok(());
+                };
+                let made = answer == Ok(Answer::Created);
+                holds(MADE, made == (model.made_by == Some(ticket)), || {
+                    format!(
+                        "t{ticket} is answered {answer:?}, check {id:?} was made by {:?}",
+                        model.made_by
+                    )
                 })
             }
             Ok(Answer::NotFound) => {
@@ -438,14 +485,19 @@ impl World {
                     .check
                     .is_some_and(|id| self.models.get(&id).is_some_and(|model| !model.deleted));
                 let makes = matches!(asked.errand.to, To::Slug { create: true, .. } | To::Wished(_));
+                let by_name = matches!(asked.errand.to, To::Slug { .. });
+                let there = there || (by_name && !self.was_not_there(&asked));
                 holds(ANSWERED, !there && !makes, || {
                     format!("t{ticket} finds nothing: {asked:?}")
                 })
             }
             Ok(Answer::Ambiguous) => broken(MADE, format!("t{ticket} finds several: {asked:?}")),
-            Ok(Answer::BadParameter(_)) => holds(MADE, self.wishes_in_vain(&asked), || {
-                format!("t{ticket} wishes for what can be: {asked:?}")
-            }),
+            Ok(Answer::BadParameter(parameter)) => {
+                let in_vain = self.wished_in_vain(&asked) == Some(parameter);
+                holds(MADE, in_vain && self.was_not_there(&asked), || {
+                    format!("t{ticket} is refused for its {parameter:?}: {asked:?}")
+                })
+            }
             Ok(Answer::Limited(_) | Answer::KeyMissing | Answer::KeyWrong) => broken(
                 ANSWERED,
                 format!("t{ticket} is refused where nothing is asked: {asked:?}"),
@@ -504,6 +556,7 @@ impl World {
 
     pub(crate) fn run_work(&mut self, one: Waiting, fate: Fate, others: &[u64]) -> Held {
         self.runtime.catch_up(self.now);
+        self.set_counters();
         let ended = {
             let handle = self.runtime.handle();
             let _inside = handle.enter();

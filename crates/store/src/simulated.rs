@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use allswell_core::absence::Absence;
 use allswell_core::check::Check;
+use allswell_core::delivery::Class;
 use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::signal::Kind;
@@ -28,6 +29,17 @@ use crate::store::Database;
 use crate::vault::Vault;
 use crate::{Error, Result, Schema, Store};
 
+macro_rules! delivery {
+    () => {
+        "select d.shard as shard, d.id as id, d.seq as seq, d.channel_id as channel_id, d.class as class, d.note as note,
+                d.state as state, d.attempts as attempts, d.next_at as next_at, d.lease_owner as lease_owner,
+                d.lease_until as lease_until, d.created_at as created_at, d.expires_at as expires_at,
+                d.finished_at as finished_at,
+                (select count(*) from attempts a where a.shard = d.shard and a.delivery_id = d.id) as tries
+         from deliveries d "
+    };
+}
+
 statements! {
     CHECKS = concat!("select ", crate::checks::columns!(), ", deleted_at from checks order by id");
     VERSIONS = "select id, version, ping_count, flip_count, deleted_at from checks order by id";
@@ -36,21 +48,21 @@ statements! {
              where check_id = $1 and seq > $2 order by seq";
     INCIDENTS = "select opened_seq, opened_at, closed_seq, closed_at from incidents where check_id = $1
                  order by opened_seq";
-    DELIVERIES = "select d.shard as shard, d.id as id, d.seq as seq, d.channel_id as channel_id, d.state as state,
-                     d.attempts as attempts, d.next_at as next_at, d.lease_owner as lease_owner,
-                     d.lease_until as lease_until, d.created_at as created_at, d.expires_at as expires_at,
-                     d.finished_at as finished_at,
-                     (select count(*) from attempts a where a.shard = d.shard and a.delivery_id = d.id) as tries
-                  from deliveries d where d.shard = $1 order by d.seq, d.channel_id, d.id";
+    DELIVERIES = concat!(delivery!(), "where d.shard = $1 order by d.seq, d.channel_id, d.id");
+    // Those in lanes of their own.
+    ALONE = concat!(delivery!(), "where d.seq = 0 order by d.id");
     // Sums of remainders: what matters is that they change.
+    ALONE_STAMP = "select count(*) as deliveries, count(finished_at) as finished, coalesce(sum(attempts), 0) as attempts,
+                     coalesce(sum(next_at % 1000000007 + coalesce(lease_until, 7) % 998244353 * 3), 0) as instants
+                  from deliveries where seq = 0";
     STAMPS = "select shard, count(*) as deliveries, count(finished_at) as finished, sum(attempts) as attempts,
                      sum(next_at % 1000000007 + coalesce(lease_until, 7) % 998244353 * 3) as instants
               from deliveries where seq > 0 group by shard";
     OCCASIONS = "select delivery_id, flip_seq, channel_id, occasion from delivery_flips where check_id = $1
                  order by flip_seq, channel_id, occasion";
     PROMISES = "select count(*) as promises from delivery_flips";
-    NOTES = "select id from deliveries where seq = 0 order by id";
     OFF = "select id from channels where disabled_at is not null order by id";
+    DELETED = "select id from channels where deleted_at is not null order by id";
     MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
 }
@@ -284,6 +296,10 @@ pub struct Promise {
     pub seq: u64,
     /// Where it goes.
     pub channel: ChannelId,
+    /// What it is for.
+    pub class: Class,
+    /// What it tells if it tells no flip.
+    pub note: Option<String>,
     /// The flips it tells of, each with its occasion: its own, and those that it overtook.
     pub tells: Vec<(u64, u64)>,
     /// The word for its state.
@@ -302,6 +318,36 @@ pub struct Promise {
     pub expires_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// A delivery, but for what it tells of.
+fn promise(row: &Row) -> Result<Promise> {
+    let (owner, until) = (row.get("lease_owner")?, row.get("lease_until")?);
+    let class: String = row.get("class")?;
+    Ok(Promise {
+        check: row.get("shard")?,
+        id: row.get("id")?,
+        seq: row.get("seq")?,
+        channel: row.get("channel_id")?,
+        class: Class::from_word(&class)
+            .ok_or_else(|| Error::Corrupt("a delivery has an unknown class".to_owned()))?,
+        note: row.get("note")?,
+        tells: Vec::new(),
+        state: row.get("state")?,
+        attempts: row.get("attempts")?,
+        tries: row.get("tries")?,
+        next_at: row.get("next_at")?,
+        lease: Option::zip(owner, until),
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        finished_at: row.get("finished_at")?,
+    })
+}
+
+fn stamp(row: &Row) -> Result<[i64; 4]> {
+    let numbers = ["deliveries", "finished", "attempts", "instants"].map(|name| row.get(name));
+    let [deliveries, finished, attempts, instants] = numbers;
+    Ok([deliveries?, finished?, attempts?, instants?])
 }
 
 /// Looking at everything, past scopes and without a transaction: for what must hold after each step.
@@ -376,11 +422,7 @@ impl Simulated {
 
     /// For each check with deliveries what changes with each change of one.
     pub fn promise_stamps(&self) -> Result<BTreeMap<CheckId, [i64; 4]>> {
-        let stamps = self.rows(&STAMPS, &[], |row| {
-            let stamp = ["deliveries", "finished", "attempts", "instants"].map(|name| row.get(name));
-            let [deliveries, finished, attempts, instants] = stamp;
-            Ok((row.get("shard")?, [deliveries?, finished?, attempts?, instants?]))
-        })?;
+        let stamps = self.rows(&STAMPS, &[], |row| Ok((row.get("shard")?, stamp(row)?)))?;
         Ok(stamps.into_iter().collect())
     }
 
@@ -392,36 +434,36 @@ impl Simulated {
             Ok((id, channel, (seq, occasion)))
         })?;
         self.rows(&DELIVERIES, &[check.into()], |row| {
-            let (id, channel) = (row.get("id")?, row.get("channel_id")?);
-            let (owner, until) = (row.get("lease_owner")?, row.get("lease_until")?);
-            let of_it = occasions.iter().filter(|(of, to, _)| (*of, *to) == (id, channel));
-            Ok(Promise {
-                check: row.get("shard")?,
-                id,
-                seq: row.get("seq")?,
-                channel,
-                tells: of_it.map(|(_, _, tells)| *tells).collect(),
-                state: row.get("state")?,
-                attempts: row.get("attempts")?,
-                tries: row.get("tries")?,
-                next_at: row.get("next_at")?,
-                lease: Option::zip(owner, until),
-                created_at: row.get("created_at")?,
-                expires_at: row.get("expires_at")?,
-                finished_at: row.get("finished_at")?,
-            })
+            let promise = promise(row)?;
+            let of_it = occasions
+                .iter()
+                .filter(|(of, to, _)| (*of, *to) == (promise.id, promise.channel));
+            let tells = of_it.map(|(_, _, tells)| *tells).collect();
+            Ok(Promise { tells, ..promise })
         })
     }
 
-    /// The deliveries that tell no flip: tests, and notes of our own.
-    pub fn notes(&self) -> Result<Vec<DeliveryId>> {
-        self.rows(&NOTES, &[], |row| row.get("id"))
+    /// The deliveries that tell no flip: tests, and notes of our own. Each has its own id in the place of a check's.
+    pub fn promises_alone(&self) -> Result<Vec<Promise>> {
+        self.rows(&ALONE, &[], promise)
+    }
+
+    /// What changes with each change of one of them.
+    pub fn promises_alone_stamp(&self) -> Result<Option<[i64; 4]>> {
+        let stamps = self.rows(&ALONE_STAMP, &[], stamp)?;
+        Ok(stamps.first().copied())
     }
 
     /// The channels that are switched off.
     pub fn channels_off(&self) -> Result<BTreeSet<ChannelId>> {
         let off = self.rows(&OFF, &[], |row| row.get("id"))?;
         Ok(off.into_iter().collect())
+    }
+
+    /// The channels that somebody deleted.
+    pub fn channels_deleted(&self) -> Result<BTreeSet<ChannelId>> {
+        let deleted = self.rows(&DELETED, &[], |row| row.get("id"))?;
+        Ok(deleted.into_iter().collect())
     }
 
     /// How many occasions of deliveries there are.

@@ -1,8 +1,10 @@
 //! Storing what came of deliveries. It waits in memory until its transaction is committed: an answer that is forgotten
 //! makes its receiver get the same alert again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use allswell_core::id::DeliveryId;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::Timestamp;
 use allswell_store::outbox::{Next, Recorded};
@@ -39,10 +41,14 @@ impl Batch {
         self.rows.len()
     }
 
-    fn seens(&self) -> Seens {
+    /// What those that are recorded say of their channels. The others have no row that could explain it, and whoever holds
+    /// their leases by now tries again.
+    fn seens(&self, ours: &HashSet<DeliveryId>) -> Seens {
         let mut seens = Seens::default();
         for (row, bearing) in self.rows.iter().zip(&self.bearings) {
-            if let Some(bearing) = bearing {
+            if let Some(bearing) = bearing
+                && ours.contains(&row.claimed.id)
+            {
                 let place = (row.claimed.project, row.claimed.channel);
                 seens.note(place, *bearing, &row.outcome);
             }
@@ -137,13 +143,13 @@ impl<O: Outbound> Deliver<O> {
         let (ours, said) = self
             .store
             .write({
-                let (batch, seens) = (Arc::clone(batch), batch.seens());
+                let batch = Arc::clone(batch);
                 async move |tx| {
                     let ours = tx
                         .deliveries_record(SystemScope::engine(), &batch.rows, node, now, &mut dice)
                         .await?;
                     failpoint("mid_result_batch");
-                    let said = seens.write(tx, now, &mut dice).await?;
+                    let said = batch.seens(&ours).write(tx, now, &mut dice).await?;
                     Ok::<_, Error>((ours, said))
                 }
             })

@@ -231,6 +231,27 @@ async fn a_result_that_comes_after_its_lease_changes_nothing() {
     assert_eq!(house.count("attempts").await, 1);
 }
 
+/// Its row is the other's, and so is what it says of the channel: a channel is never off without a row that says why.
+#[tokio::test]
+async fn a_result_that_comes_after_its_lease_says_nothing_of_its_channel() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let channel = house.deliveries(id).await[0].channel;
+    let (slow, quick) = (Script::default(), Script::default());
+    slow.hold();
+    let late = deliver_with(&mut house, &slow, Default::default());
+    quiet(&late, &slow, NOW).await;
+    let other = deliver_with(&mut house, &quick, Default::default());
+    quiet(&other, &quick, after(60)).await;
+    slow.release(status(410));
+    quiet(&late, &slow, after(61)).await;
+    let health = house
+        .store
+        .read(async move |reader| reader.channel_health(SYSTEM, channel).await);
+    let health = health.await.expect("a read").expect("the channel");
+    assert_eq!((health.disabled, health.failing_since), (None, None));
+}
+
 #[tokio::test]
 async fn an_answer_that_cannot_be_stored_yet_is_stored_later_and_not_sent_again() {
     let mut house = House::on_disk().await;
@@ -424,4 +445,41 @@ async fn what_has_ended_can_be_sent_again_unless_it_is_stale() {
     quiet(&deliver, &script, after(60)).await;
     assert_eq!(again(&house, false).await, Some(Redelivered::NewerDelivered));
     assert_eq!(again(&house, true).await, Some(Redelivered::Yes));
+}
+
+/// The newer one arrived, was sent again and then given up: its channel has heard it all the same.
+#[tokio::test]
+async fn what_was_heard_once_keeps_older_news_from_being_sent_again() {
+    let mut house = House::in_memory().await;
+    let id = failed(&mut house).await;
+    let script = Script::default();
+    run_out(&mut house, &script).await;
+    let (scope, older) = (house.scope(), house.deliveries(id).await[0].id);
+    house.ping(id, Action::Success, after(60)).await.expect("a ping");
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    quiet(&deliver, &script, after(60)).await;
+    let again = async |house: &House, delivery: DeliveryId, at: Timestamp| {
+        let ask = house.store.write(async move |tx| {
+            tx.delivery_redeliver(scope, delivery, false, at, after(500))
+                .await
+        });
+        ask.await.expect("an answer")
+    };
+    let newer = house.deliveries(id).await;
+    let newer = newer.iter().find(|delivery| delivery.flip_seq == 2);
+    let newer = newer.expect("the newer one").id;
+    assert_eq!(again(&house, newer, after(70)).await, Some(Redelivered::Yes));
+    script.otherwise(status(410));
+    quiet(&deliver, &script, after(70)).await;
+    let states: Vec<(u64, String)> = house
+        .deliveries(id)
+        .await
+        .into_iter()
+        .map(|delivery| (delivery.flip_seq, delivery.state))
+        .collect();
+    assert!(states.contains(&(2, "exhausted".to_owned())), "{states:?}");
+    assert_eq!(
+        again(&house, older, after(80)).await,
+        Some(Redelivered::NewerDelivered)
+    );
 }

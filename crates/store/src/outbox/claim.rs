@@ -88,10 +88,16 @@ statements! {
     SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
                         lease_until = null
              where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
-    // What the overtaken one told, and what it had overtaken itself, is told by the newer one: as a further occasion.
+    // What the overtaken one told, and what it had overtaken itself, is told by the newer one: as a further occasion, which
+    // comes behind all that there are. One that was overtaken before and sent again has given its flips to another already.
     HAND_OVER = "insert into delivery_flips (check_id, flip_seq, channel_id, occasion, delivery_id)
-             select check_id, flip_seq, channel_id, occasion + 1, $3 from delivery_flips
-             where check_id = $1 and delivery_id = $2
+             select f.check_id, f.flip_seq, f.channel_id,
+                    (select max(o.occasion) + 1 from delivery_flips o where o.check_id = f.check_id
+                       and o.flip_seq = f.flip_seq and o.channel_id = f.channel_id), $3
+             from delivery_flips f
+             where f.check_id = $1 and f.delivery_id = $2
+               and (select 1 from delivery_flips t where t.check_id = f.check_id and t.delivery_id = $3
+                      and t.flip_seq = f.flip_seq limit 1) is null
              on conflict (check_id, flip_seq, channel_id, occasion) do nothing";
     // Materialized as in CLAIM, so that a step gives no more back than it was told to.
     RELEASE_LAPSED = "with lapsed as materialized

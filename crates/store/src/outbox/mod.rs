@@ -54,9 +54,12 @@ statements! {
     REDELIVER = "update deliveries set state = 'ready', redelivery = $5, next_at = $3, expires_at = $4,
                         finished_at = null
                  where project_id = $1 and id = $2 and finished_at is not null";
-    // One that is open tells the newer flip soon; an older one that became due again would stand before it.
-    NEWER_TELLS = "select id from deliveries where shard = $1 and channel_id = $2
-                   and state in ('ready', 'leased', 'delivered') and seq > $3 limit 1";
+    // One that is open tells the newer flip soon; an older one that became due again would stand before it. One that arrived
+    // and was sent again may have ended in another way since: what was heard stands in its attempts.
+    NEWER_TELLS = "select d.id from deliveries d where d.shard = $1 and d.channel_id = $2 and d.seq > $3
+                   and (d.state in ('ready', 'leased', 'delivered')
+                        or (select 1 from attempts a where a.shard = d.shard and a.delivery_id = d.id
+                              and a.outcome = 'ok' limit 1) is not null) limit 1";
 }
 
 /// What other nodes hear when a delivery was promised.

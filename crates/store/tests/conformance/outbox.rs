@@ -8,7 +8,7 @@ use allswell_core::id::{ChannelId, DeliveryId, NodeId};
 use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::outbox::{Claimed, Delivery, End, Found, Next, Recorded, Told, Wanted};
+use allswell_store::outbox::{Claimed, Delivery, End, Found, Next, Recorded, Redelivered, Told, Wanted};
 use allswell_store::{Error, Store};
 
 use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
@@ -28,6 +28,7 @@ on_each_database!(
     many_are_recorded_at_once,
     many_channels_are_claimed_from_at_once_each_within_its_limit,
     a_lane_is_told_in_order,
+    what_is_sent_again_can_be_overtaken_again_and_is_told,
     a_crowd_is_walked_in_the_order_of_ids,
     the_health_of_a_channel_is_kept,
 );
@@ -592,6 +593,53 @@ async fn a_lane_is_told_in_order(store: &Store) {
         ("superseded", Some(after(4)))
     );
     assert_eq!(overtaken.last_outcome, Some(format!("overtaken by {second}")));
+}
+
+/// The first of three is overtaken by the second, which is given up, and sent again: the third overtakes it, and tells it.
+async fn what_is_sent_again_can_be_overtaken_again_and_is_told(store: &Store) {
+    let mut house = House::build(store).await;
+    let (mut check, down) = failed(&mut house).await;
+    let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
+    let first = house.promise(&check, &down, channel, NOW).await;
+    let claimed = claim(store, NOW, 9, node).await;
+    record(store, vec![recorded(&claimed[0], Next::Again(after(500)))], node).await;
+    let (project, scope) = (check.project, house.alice.scope());
+    let overtake = async |now: Timestamp| {
+        let wanted = Wanted {
+            class: Class::Alert,
+            project,
+            channel,
+            limit: 9,
+            attempts_below: u64::MAX,
+        };
+        let write = store.write(async move |tx| {
+            tx.deliveries_overtake(SYSTEM, &wanted, now, NOW - Span::from_secs(1), 1, 99)
+                .await
+        });
+        write.await.expect("an overtaking")
+    };
+    let up = house.ping(&mut check, Kind::Success, b"", after(1)).await;
+    let second = up.expect("a flip");
+    let second = house.promise(&check, &second, channel, after(1)).await;
+    assert_eq!(overtake(after(2)).await, 1);
+    let claimed = claim(store, after(2), 9, node).await;
+    assert_eq!(ids(&claimed), [second]);
+    assert!(finish(store, &claimed[0], node, End::Exhausted).await);
+
+    let again = store.write(async move |tx| {
+        tx.delivery_redeliver(scope, first, false, after(3), after(500))
+            .await
+    });
+    assert_eq!(again.await.expect("an answer"), Some(Redelivered::Yes));
+    let down_again = house.ping(&mut check, Kind::Fail, b"", after(4)).await;
+    let down_again = down_again.expect("a flip");
+    let third = house.promise(&check, &down_again, channel, after(4)).await;
+    assert_eq!(overtake(after(5)).await, 1);
+    let claimed = claim(store, after(5), 9, node).await;
+    assert_eq!(ids(&claimed), [third]);
+    let told = told(store, &claimed[0]).await.expect("it");
+    let told: Vec<u64> = told.flips.iter().map(|flip| flip.seq).collect();
+    assert_eq!(told, [down.seq, down_again.seq]);
 }
 
 /// A crowd is asked project by project and channel by channel, each from where the last look ended.
