@@ -298,6 +298,8 @@ impl Tx<'_> {
             return Ok(Some(Redelivered::IsTest));
         }
         if let Some(check) = delivery.check.filter(|_| !force) {
+            // Whoever promises something newer changes the check first: it is seen here, or comes behind us.
+            self.check_lock(scope, check).await?;
             let lane = [check.into(), delivery.channel.into(), delivery.flip_seq.into()];
             if self.first(&NEWER_TELLS, &lane).await?.is_some() {
                 return Ok(Some(Redelivered::NewerDelivered));

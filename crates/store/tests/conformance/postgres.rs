@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Status};
+use allswell_core::delivery::{Class, Owed};
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_core::signal::Kind;
 use allswell_store::batch::{Changed, Logged};
+use allswell_store::news::{News, Promise};
+use allswell_store::outbox::Redelivered;
 use allswell_store::pings::Ping;
 use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, SYSTEM, ping, run, unlock};
+use crate::kit::{House, NOW, SYSTEM, after, ping, run, unlock};
 use crate::pings::borrowed;
 
 /// A store on a database of its own whose server is changed as the test wants it.
@@ -645,6 +649,64 @@ fn a_flip_takes_the_number_of_its_project_last() {
                 };
                 let flips = store.write(marked).await.expect("nobody waits for the project");
                 flips.await.expect("a task").expect("a flip");
+            },
+        )
+        .await;
+    });
+}
+
+/// What is promised by a transaction that has not ended yet is newer too.
+#[test]
+fn what_is_sent_again_waits_for_newer_news_that_are_on_their_way() {
+    run(async {
+        with_store(
+            |server| server.statement = Duration::from_secs(5),
+            async |store, cluster, name| {
+                let mut house = House::build(store).await;
+                let mut check = house.check(house.alice, |_| {}).await;
+                let channel = house.channel(house.alice, b"").await.id;
+                let down = house
+                    .ping(&mut check, Kind::Fail, b"", NOW)
+                    .await
+                    .expect("a flip");
+                let older = house.promise(&check, &down, channel, NOW).await;
+                let ended = "update deliveries set state = 'exhausted', finished_at = created_at";
+                cluster.run(name, ended).await;
+
+                let (scope, beside, id) = (house.alice.scope(), store.clone(), house.dice.id());
+                let waiting = format!(
+                    "select count(*) from pg_stat_activity
+                     where datname = '{name}' and wait_event_type = 'Lock'"
+                );
+                let newer = async move |tx: &mut Tx<'_>| {
+                    // As a ping does, which changes the check before it promises.
+                    tx.check_lock(scope, check.id).await?;
+                    let again = tokio::spawn(async move {
+                        let write = async move |tx: &mut Tx<'_>| {
+                            tx.delivery_redeliver(scope, older, false, NOW, after(60)).await
+                        };
+                        beside.write(write).await
+                    });
+                    while Cluster::shared().number("postgres", &waiting).await == 0 {
+                        assert!(!again.is_finished(), "it waits for the check");
+                    }
+                    let flip = Flip { seq: 2, ..down };
+                    let news = News {
+                        check: &check,
+                        flip: &flip,
+                        noticed_at: NOW,
+                    };
+                    let owed = Owed {
+                        channel,
+                        class: Class::Alert,
+                        expires_at: after(60),
+                    };
+                    tx.delivery_insert(SYSTEM, &Promise { news, owed, id }).await?;
+                    Ok::<_, Error>(again)
+                };
+                let again = store.write(newer).await.expect("a promise");
+                let again = again.await.expect("a task").expect("an answer");
+                assert_eq!(again, Some(Redelivered::NewerDelivered));
             },
         )
         .await;
