@@ -24,7 +24,9 @@ GREETING = "220 relay.example ESMTP\r\n"
 EHLO = ("hear", f"EHLO {US}\r\n")
 OFFERS = "250-relay.example\r\n250-SIZE 1048576\r\n250-AUTH CRAM-MD5 PLAIN LOGIN\r\n250 8BITMIME\r\n"
 UNTIL_TLS = [GREETING, EHLO, "250-relay.example\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n", ("hear", "STARTTLS\r\n"), "220 go ahead\r\n", ("shake",)]
-PLAIN = "AUTH PLAIN " + base64.b64encode(f"\0alice@example.org\0{PASSWORD}".encode()).decode()
+BLOB = base64.b64encode(f"\0alice@example.org\0{PASSWORD}".encode()).decode()
+PLAIN = "AUTH PLAIN " + BLOB
+LOGIN = [base64.b64encode(text.encode()).decode() for text in ("alice@example.org", PASSWORD)]
 SIGN_IN = [("hear", PLAIN + "\r\n"), "235 2.7.0 welcome\r\n"]
 LETTER = ("--mail-from", "allswell@example.org", "--mail-to", "bob@example.net")
 TAKE_BACK = [("hear", "RSET\r\n"), "250 ok\r\n"]
@@ -52,13 +54,26 @@ def secret(tmp_path):
     return file
 
 
+def canaries(password: str) -> set[str]:
+    """What gives a password away: every eight letters of it, and of its base64, which looks otherwise after one or two more."""
+    forms = [password, base64.b64encode(f"\0alice@example.org\0{password}".encode()).decode()]
+    # What stands before takes part in the first letters, and so does what follows in the last ones.
+    forms += [base64.b64encode(b"\0" * before + password.encode()).decode()[skip:].rstrip("=")[:-1] for before, skip in ((0, 0), (1, 2), (2, 3))]
+    return {form[at:at + 8].lower() for form in forms for at in range(len(form) - 7)}
+
+
+def assert_hidden(text: str) -> None:
+    shown = [canary for canary in canaries(PASSWORD) if canary in text.lower()]
+    assert not shown, (shown, text)
+
+
 def ask(house, relay, cert, *args, user="alice%40example.org", scheme="smtp"):
     """The levels of the mail areas, and all findings of them. No password is ever shown."""
     at = f"{user}@" if user else ""
     begun = time.monotonic()
     status, answer = doctor(house, "--mail", f"{scheme}://{at}127.0.0.1:{relay.port}", *args, OUTBOUND_EXTRA_CA_FILE=str(cert))
     assert time.monotonic() - begun < 25
-    assert "c4n4ry" not in str(answer) and base64.b64encode(PASSWORD.encode()).decode()[:-4] not in str(answer)
+    assert_hidden(str(answer))
     mail = [f for f in answer["findings"] if f["area"].startswith("mail")]
     for finding in mail:
         assert finding["advice"] or finding["level"] in ("OK", "NOTE"), finding
@@ -94,9 +109,8 @@ def test_a_good_relay_is_asked_for_everything_and_sent_nothing(house, cert, secr
 def test_tls_at_once_and_a_password_of_the_environment(house, cert, name, monkeypatch):
     monkeypatch.setenv("EMAIL_HOST_PASSWORD", "another" if name == "SMTP_PASSWORD" else PASSWORD)
     monkeypatch.setenv("SMTP_PASSWORD", PASSWORD if name == "SMTP_PASSWORD" else "")
-    encoded = [base64.b64encode(text.encode()).decode() for text in ("alice@example.org", PASSWORD)]
     script = [("shake",), GREETING, EHLO, "250-relay.example\r\n250 AUTH LOGIN\r\n", ("hear", "AUTH LOGIN\r\n"), "334 VXNlcm5hbWU6\r\n",
-              ("hear", encoded[0] + "\r\n"), "334 UGFzc3dvcmQ6\r\n", ("hear", encoded[1] + "\r\n"), "235 ok\r\n", *QUIT]
+              ("hear", LOGIN[0] + "\r\n"), "334 UGFzc3dvcmQ6\r\n", ("hear", LOGIN[1] + "\r\n"), "235 ok\r\n", *QUIT]
     with Relay(script, cert) as relay:
         levels, found = ask(house, relay, cert, scheme="smtps")
         assert levels == dict.fromkeys(AREAS[:6], "OK"), found
@@ -138,20 +152,59 @@ def test_a_scheme_for_the_other_kind_of_port_is_told(house, cert, secret):
         assert status == 2 and "no answer in time" in refused["found"] and "write smtps://" in refused["advice"]
 
 
-def test_a_password_that_is_wrong_is_told_in_the_relays_words_and_does_nothing_to_a_terminal(house, cert, secret):
+def test_what_a_relay_says_is_bounded_and_does_nothing_to_a_terminal(house, cert, secret):
     long = "\x1b[2J\u202e" + "x" * 900
-    script = [*UNTIL_TLS, EHLO, OFFERS, SIGN_IN[0], f"535-5.7.8 no\r\n535 {long}\r\n", *QUIT]
+    script = [*UNTIL_TLS, EHLO, f"550-5.7.1 no\r\n550 {long}\r\n", *QUIT]
     with Relay(script, cert) as relay:
         area, found = failed(house, relay, cert, secret)
-        assert area == "mail sign-in" and "535 5.7.8 no / \\u{1b}[2J\\u{202e}xxx" in found and len(found) < 400
-        args = ("doctor", "--mail", f"smtp://alice%40example.org@127.0.0.1:{relay.port}", "--mail-password-file", str(secret))
-        house.settings["OUTBOUND_EXTRA_CA_FILE"] = str(cert)
-        try:
-            done = house.run(*args)
-        finally:
-            del house.settings["OUTBOUND_EXTRA_CA_FILE"]
-        assert done.returncode == 2 and "535 5.7.8 no" in done.stdout
+        assert area == "mail offers" and "550 5.7.1 no / \\u{1b}[2J\\u{202e}xxx" in found and len(found) < 400
+        done = printed(house, relay, cert, secret)
+        assert done.returncode == 2 and "550 5.7.1 no" in done.stdout
         assert "\x1b" not in done.stdout and "\u202e" not in done.stdout
+
+
+def printed(house, relay, cert, secret, *args):
+    """The same as text."""
+    house.settings["OUTBOUND_EXTRA_CA_FILE"] = str(cert)
+    try:
+        return house.run("doctor", "--mail", f"smtp://alice%40example.org@127.0.0.1:{relay.port}", "--mail-password-file", str(secret), *args)
+    finally:
+        del house.settings["OUTBOUND_EXTRA_CA_FILE"]
+
+
+def test_the_canaries_see_a_password():
+    for text in (PASSWORD, PLAIN, PLAIN[:-9], LOGIN[1], LOGIN[1][:12], base64.b64encode(f"x {PASSWORD} y".encode()).decode(), PASSWORD.upper()):
+        with pytest.raises(AssertionError):
+            assert_hidden(text)
+
+
+@pytest.mark.parametrize(("mechanism", "acts"), [
+    ("PLAIN", [("hear", PLAIN), f'500 5.5.1 Command unrecognized: "{PLAIN}"\r\n']),
+    ("PLAIN", [("hear", PLAIN), f"535-5.7.8 wrong: {PASSWORD}\r\n535 5.7.8 {BLOB[:30]}\r\n"]),
+    ("PLAIN", [("hear", PLAIN), f"535 {BLOB}\r\n"]),
+    ("LOGIN", [("hear", "AUTH LOGIN"), "334\r\n", ("hear", LOGIN[0]), f"334 {LOGIN[1]}\r\n", ("hear", LOGIN[1]), f'500 5.5.1 "{LOGIN[1]}"\r\n']),
+    ("LOGIN", [("hear", "AUTH LOGIN"), "334\r\n", ("hear", LOGIN[0]), "334\r\n", ("hear", LOGIN[1]), f"535 5.7.8 wrong: {PASSWORD}\r\n"]),
+])
+def test_a_relay_that_repeats_the_sign_in_is_not_repeated(house, cert, secret, mechanism, acts):
+    """Each reply is made to hold the password, or what it was sent as; a user of the terminal sees none of it."""
+    script = [*UNTIL_TLS, EHLO, f"250-relay.example\r\n250 AUTH {mechanism}\r\n", *acts, *QUIT]
+    with Relay(script, cert) as relay:
+        area, found = failed(house, relay, cert, secret)
+        code = acts[-1][:9].replace("-", " ") if acts[-1][4] == "5" else acts[-1][:3]
+        assert area == "mail sign-in" and f"by {mechanism} with the password of {secret}: {code} (its words" in found, found
+        assert_hidden(printed(house, relay, cert, secret).stdout)
+
+
+def test_what_is_repeated_later_is_covered(house, cert, secret):
+    sign_in = [("hear", PLAIN), f"235 welcome {PASSWORD}\r\n"]
+    script = [*UNTIL_TLS, EHLO, OFFERS, *sign_in, ("hear", "MAIL FROM"), f"250 ok, {LOGIN[1]}\r\n",
+              ("hear", "RCPT TO"), f"550-5.7.1 not after {PLAIN[:25]}\r\n550 and {PASSWORD}!\r\n", *TAKE_BACK, *QUIT]
+    with Relay(script, cert) as relay:
+        levels, found = ask(house, relay, cert, "--mail-password-file", str(secret), *LETTER)
+        assert levels["mail recipient"] == "FAIL"
+        assert "550 5.7.1 not after AUTH PLAIN [hidden] / and [hidden]!" in found["mail recipient"]
+        assert "250 ok, [hidden]" in found["mail sender"]
+        assert_hidden(printed(house, relay, cert, secret, *LETTER).stdout)
 
 
 def test_words_between_starttls_and_the_handshake_are_not_believed(house, cert, secret):

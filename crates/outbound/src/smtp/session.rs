@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::hush::Hush;
 use super::reply::{Gathering, Reply};
 use crate::tls;
 use crate::watch::{Failure, Watch};
@@ -104,6 +105,8 @@ pub struct Session {
     secured: Option<&'static str>,
     proxied: bool,
     watch: Watch,
+    /// From the first line of a sign-in on.
+    hush: Option<Hush>,
 }
 
 impl Session {
@@ -118,6 +121,7 @@ impl Session {
             secured: opened.secured,
             proxied: opened.proxied,
             watch: opened.watch,
+            hush: None,
         }
     }
 
@@ -184,7 +188,8 @@ impl Session {
         Ok(reply)
     }
 
-    /// Signs in; 235 if the relay believes it. User and password must hold no NUL.
+    /// Signs in; 235 if the relay believes it. User and password must hold no NUL. Of the reply nothing is left but its
+    /// codes, and the password is covered in all later ones: relays repeat what they were told.
     ///
     /// # Errors
     /// The dialogue ended; [`SmtpEnd::InTheClear`] without TLS, whatever the relay offers.
@@ -197,33 +202,38 @@ impl Session {
         if self.secured.is_none() {
             return Err(SmtpEnd::InTheClear);
         }
-        let encoded = |text: &str| Secret::new(STANDARD.encode(text));
-        match mechanism {
-            Mechanism::Plain => {
-                let both = Secret::new(format!("\0{user}\0{}", password.reveal()));
-                let both = encoded(both.reveal());
-                let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
-                if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
-                    return self.say(command.reveal()).await;
-                }
-                // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
-                let reply = self.say("AUTH PLAIN").await?;
-                match reply.code {
-                    334 => self.say(both.reveal()).await,
-                    _ => Ok(reply),
-                }
-            }
-            Mechanism::Login => {
-                let mut reply = self.say("AUTH LOGIN").await?;
-                for answer in [encoded(user), encoded(password.reveal())] {
-                    if reply.code != 334 {
-                        return Ok(reply);
-                    }
-                    reply = self.say(answer.reveal()).await?;
-                }
-                Ok(reply)
-            }
+        self.hush = Some(Hush::of(user, password));
+        let reply = match mechanism {
+            Mechanism::Plain => self.sign_in_plain(user, password).await?,
+            Mechanism::Login => self.sign_in_login(user, password).await?,
+        };
+        Ok(Hush::bare(&reply))
+    }
+
+    async fn sign_in_plain(&mut self, user: &str, password: &Secret<String>) -> Result<Reply, SmtpEnd> {
+        let both = Secret::new(format!("\0{user}\0{}", password.reveal()));
+        let both = encoded(both.reveal());
+        let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
+        if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
+            return self.say(command.reveal()).await;
         }
+        // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
+        let reply = self.say("AUTH PLAIN").await?;
+        match reply.code {
+            334 => self.say(both.reveal()).await,
+            _ => Ok(reply),
+        }
+    }
+
+    async fn sign_in_login(&mut self, user: &str, password: &Secret<String>) -> Result<Reply, SmtpEnd> {
+        let mut reply = self.say("AUTH LOGIN").await?;
+        for answer in [encoded(user), encoded(password.reveal())] {
+            if reply.code != 334 {
+                return Ok(reply);
+            }
+            reply = self.say(answer.reveal()).await?;
+        }
+        Ok(reply)
     }
 
     /// Begins a message from this sender; 250 if the relay takes it.
@@ -266,7 +276,11 @@ impl Session {
 
     async fn say(&mut self, line: &str) -> Result<Reply, SmtpEnd> {
         let said = self.watch.left(self.dialogue.say(line)).await;
-        self.ended_if(said.unwrap_or(Err(SmtpEnd::TimedOut)))
+        let reply = self.ended_if(said.unwrap_or(Err(SmtpEnd::TimedOut)))?;
+        Ok(match &self.hush {
+            Some(hush) => hush.covered(&reply),
+            None => reply,
+        })
     }
 
     /// Who could not be understood once is not talked to again, whatever comes later.
@@ -276,6 +290,10 @@ impl Session {
         }
         reply
     }
+}
+
+fn encoded(text: &str) -> Secret<String> {
+    Secret::new(STANDARD.encode(text))
 }
 
 /// Lines out, replies in.

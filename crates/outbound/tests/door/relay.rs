@@ -323,7 +323,7 @@ async fn a_password_that_is_wrong_is_the_relays_word() {
     let refused = || say("535-5.7.8 no\r\n535 5.7.8 such user\r\n");
     let acts = vec![Hear("AUTH PLAIN "), refused()];
     let (reply, _) = signed_in(acts, Mechanism::Plain, &password()).await;
-    assert_eq!(reply.unwrap().words(100), "535 5.7.8 no / 5.7.8 such user");
+    assert_eq!(reply.unwrap().words(100), "535 5.7.8");
     let acts = vec![
         Hear("AUTH LOGIN\r\n"),
         say("334 VXNlcm5hbWU6\r\n"),

@@ -247,7 +247,11 @@ impl Visit<'_> {
         } else {
             "look at user and password: some relays want a whole address as the user, or a password for applications"
         };
-        let found = format!("the relay refuses {who}: {}", words(&reply));
+        // The session leaves no more of it.
+        let found = format!(
+            "the relay refuses {who}: {} (its words are not shown: some relays repeat the password in them)",
+            words(&reply)
+        );
         self.findings.fail(SIGN_IN, &found, advice);
         None
     }
