@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import sys
 import time
 from pathlib import Path
@@ -312,8 +313,22 @@ def test_the_way_to_a_relay_is_judged_and_told(house):
     for url, settings, setting in [
         ("smtp://169.254.169.254", {}, "outbound.allow_metadata"),
         ("smtp://127.0.0.1", {"OUTBOUND_DENY_CIDRS": "127.0.0.0/8"}, "outbound.deny_cidrs"),
-        ("smtps://mail", {}, "outbound.allow_hosts"),
+        ("smtps://metadata.google.internal", {}, "outbound.allow_hosts"),
     ]:
         status, answer = doctor(house, "--mail", url, **settings)
         assert status == 2 and setting in of(answer, "mail policy", "FAIL")[0]["advice"], answer
         assert not of(answer, "mail connect")
+
+
+def test_a_relay_may_have_a_name_of_this_machine(house):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        nobody = {"DNS_NAMESERVERS": f"127.0.0.1:{mute.getsockname()[1]}"}
+    script = [GREETING, EHLO, "250 relay.example\r\n", *QUIT]
+    with Relay(script) as relay:
+        status, answer = doctor(house, "--mail", f"smtp://localhost:{relay.port}", **nobody)
+        assert status < 2 and f"localhost:{relay.port}" in of(answer, "mail policy", "OK")[0]["found"], answer
+        assert "on this machine" in of(answer, "mail tls", "WARN")[0]["found"]
+    status, answer = doctor(house, "--mail", "smtp://postfix", **nobody)
+    assert status == 2 and not of(answer, "mail policy", "FAIL"), answer
+    assert "/etc/hosts" in of(answer, "mail connect", "FAIL")[0]["advice"]

@@ -78,7 +78,8 @@ fn unreached(at: &str, outcome: &Outcome, relay: &Relay, findings: &mut Findings
         End::NoAddress | End::TimedOut { phase: Phase::Dns, .. } => findings.fail(
             CONNECT,
             &format!("{at} has no address: {why}"),
-            "look at the name, and at the name servers (dns.nameservers)",
+            "look at the name, and at the name servers (dns.nameservers); what only /etc/hosts knows is not known here: \
+             write the address",
         ),
         End::NoTls | End::TimedOut { phase: Phase::Tls, .. } => no_tls(why, relay, findings),
         _ => findings.fail(
