@@ -76,6 +76,7 @@ def ask(house, relay, cert, *args, user="alice%40example.org", scheme="smtp"):
     assert time.monotonic() - begun < 25
     assert_hidden(str(answer))
     mail = [f for f in answer["findings"] if f["area"].startswith("mail")]
+    assert [f["level"] for f in mail if f["area"] == "mail"] == ["NOTE"], mail
     for finding in mail:
         assert finding["advice"] or finding["level"] in ("OK", "NOTE"), finding
         assert all(ord(c) >= 32 for c in finding["found"]), finding
@@ -260,6 +261,26 @@ def test_who_is_refused_and_for_whom_is_told(house, cert, secret):
             levels, found = ask(house, relay, cert, *LETTER, user="")
             assert levels[area] == level and words in found[area] and list(levels)[-1] == area, found
             assert relay.heard[-1] == "QUIT\r\n"
+
+
+@pytest.mark.parametrize("heard", ["MAIL FROM", "RCPT TO"])
+def test_a_relay_that_leaves_says_so_once(house, cert, heard):
+    before = [] if heard == "MAIL FROM" else [("hear", "MAIL FROM"), "250 ok\r\n"]
+    script = [*UNTIL_TLS, EHLO, OFFERS, *before, ("hear", heard), "421 4.3.2 shutting down\r\n", ("close",)]
+    with Relay(script, cert) as relay:
+        levels, found = ask(house, relay, cert, *LETTER, user="")
+        area = "mail sender" if heard == "MAIL FROM" else "mail recipient"
+        assert {area for area, level in levels.items() if level != "OK"} == {area}, found
+        assert levels[area] == "WARN" and "421 4.3.2" in found[area]
+        assert "RSET\r\n" not in relay.heard
+
+
+@pytest.mark.parametrize("end", [["500 what\r\n"], ["what\r\n"], [("close",)]])
+def test_how_a_relay_takes_back_is_no_matter(house, cert, end):
+    letter = [("hear", "MAIL FROM"), "250 ok\r\n", ("hear", "RCPT TO"), "250 ok\r\n", ("hear", "RSET\r\n"), *end]
+    with Relay([*UNTIL_TLS, EHLO, OFFERS, *letter], cert) as relay:
+        levels, found = ask(house, relay, cert, *LETTER, user="")
+        assert set(levels.values()) == {"OK"}, found
 
 
 def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house, cert, secret, tmp_path, monkeypatch):

@@ -70,6 +70,11 @@ fn words(reply: &Reply) -> String {
     reply.words(WORDS_CHARS_MAX)
 }
 
+/// Whether the relay closes the connection after this (RFC 5321 section 3.8).
+const fn says_goodbye(reply: &Reply) -> bool {
+    reply.code == 421
+}
+
 /// A dialogue under way. A step that gives `None` has told why, and is the last.
 struct Visit<'a> {
     wanted: &'a Wanted,
@@ -265,9 +270,11 @@ impl Visit<'_> {
         } else {
             "use an address that the relay lets this user, or this machine, write from"
         };
+        let mut ends = says_goodbye(&reply);
         if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, advice) {
             let said = self.session.rcpt_to(&letter.to).await;
             let reply = self.said(RECIPIENT, "the answer to RCPT TO", LATER, said)?;
+            ends = says_goodbye(&reply);
             self.taken(
                 RECIPIENT,
                 &format!("mail for {}", letter.to),
@@ -276,8 +283,11 @@ impl Visit<'_> {
                  the relay; or the address is wrong",
             );
         }
-        let said = self.session.reset().await;
-        self.said(AREA, "the answer to RSET", LATER, said).map(|_| ())
+        if !ends {
+            // Everything was told: a relay that does not know what to say to this, or leaves, is none the worse.
+            let _ = self.session.reset().await;
+        }
+        Some(())
     }
 
     fn taken(&mut self, area: &'static str, what: &str, reply: &Reply, advice: &str) -> bool {
