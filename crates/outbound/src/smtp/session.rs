@@ -93,7 +93,8 @@ pub struct Opened {
     pub tls: Arc<ClientConfig>,
     /// The version, if TLS stands already.
     pub secured: Option<&'static str>,
-    pub proxied: bool,
+    /// See [`Session::is_local`].
+    pub local: bool,
     pub watch: Watch,
 }
 
@@ -103,7 +104,7 @@ pub struct Session {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     secured: Option<&'static str>,
-    proxied: bool,
+    local: bool,
     watch: Watch,
     /// From the first line of a sign-in on.
     hush: Option<Hush>,
@@ -119,7 +120,7 @@ impl Session {
             endpoint: opened.endpoint,
             tls: opened.tls,
             secured: opened.secured,
-            proxied: opened.proxied,
+            local: opened.local,
             watch: opened.watch,
             hush: None,
         }
@@ -131,9 +132,8 @@ impl Session {
     }
 
     /// Whether the relay is on this machine, so that nobody is between.
-    pub fn is_local(&self) -> bool {
-        let local = |peer: SocketAddr| peer.ip().to_canonical().is_loopback();
-        !self.proxied && self.peer().is_some_and(local)
+    pub const fn is_local(&self) -> bool {
+        self.local
     }
 
     /// The version of TLS, if it stands.

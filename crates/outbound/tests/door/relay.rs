@@ -484,6 +484,22 @@ async fn a_relay_is_judged_like_everything_else_that_is_called() {
         .await
         .unwrap();
     assert!(session.is_local());
+    // By whichever of its addresses; but not where every address seems to be one of them.
+    for (ours, expected) in [
+        (&["10.0.0.7"][..], true),
+        (&["10.0.0.7", "192.0.2.1"], false),
+        (&["10.0.0.8"], false),
+    ] {
+        let mut relay = Relayed::new(vec![say("220 relay.example\r\n")]);
+        relay.world = ours
+            .iter()
+            .fold(relay.world, |world, address| world.local(address));
+        let session = relay
+            .open_as("smtp://10.0.0.7", private.clone(), None)
+            .await
+            .unwrap();
+        assert_eq!(session.is_local(), expected, "{ours:?}");
+    }
     let tunnel = Relayed::new(vec![
         Hear("CONNECT 1.1.1.1:587"),
         Hear("Host: 1.1.1.1:587"),
