@@ -141,6 +141,25 @@ def test_a_certificate_for_somebody_else_or_of_nobody_is_not_believed(house, cer
                 assert not any("AUTH" in line for line in relay.heard)
 
 
+def test_a_relay_of_this_machine_may_have_a_certificate_of_nobody_if_nobody_signs_in(house, cert, tmp_path):
+    other = certificate(tmp_path, "DNS:debian")
+    clear = [GREETING, EHLO, "250-relay.example\r\n250-STARTTLS\r\n250 SIZE 1000\r\n", ("hear", "MAIL FROM"), "250 ok\r\n",
+             ("hear", "RCPT TO"), "554 5.7.1 relay access denied\r\n", *TAKE_BACK, *QUIT]
+    with Relay(UNTIL_TLS, other, [clear]) as relay:
+        levels, found = ask(house, relay, cert, *LETTER, user="")
+        assert levels == {**dict.fromkeys((*AREAS[:5], "mail sender"), "OK"), "mail tls": "WARN", "mail recipient": "FAIL"}, found
+        assert "certificate" in found["mail tls"] and "on this machine and nobody signs in" in found["mail tls"]
+        assert "1000 bytes" in found["mail offers"]
+    # The other connection may go wrong as well.
+    with Relay(UNTIL_TLS, other, [["554 not twice\r\n"]]) as relay:
+        levels, found = ask(house, relay, cert, user="")
+        assert levels["mail greeting"] == "FAIL" and "554 not twice" in found["mail greeting"]
+    # Who writes smtps:// wants TLS.
+    with Relay([("shake",)], other) as relay:
+        levels, _ = ask(house, relay, cert, user="", scheme="smtps")
+        assert levels["mail tls"] == "FAIL"
+
+
 def test_a_scheme_for_the_other_kind_of_port_is_told(house, cert, secret):
     with Relay([GREETING], cert) as relay:
         status, answer = doctor(house, "--mail", f"smtps://127.0.0.1:{relay.port}")

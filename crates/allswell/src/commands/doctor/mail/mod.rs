@@ -13,7 +13,7 @@ use super::{Findings, outward};
 use crate::cli::MailArguments;
 use crate::config::Config;
 use wanted::{Letter, Login, Wanted};
-use way::{millis, no_tls, reach};
+use way::{Way, millis};
 
 const AREA: &str = "mail";
 const POLICY: &str = "mail policy";
@@ -42,11 +42,16 @@ pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &
     let Some(client) = outward::door(config, findings) else {
         return;
     };
-    let Some(session) = reach(config, &client, &wanted.relay, findings).await else {
+    let way = Way {
+        client: &client,
+        relay: &wanted.relay,
+    };
+    let Some(session) = way.reach(config, findings).await else {
         return;
     };
     let name = name_of(config.site_url.host());
     let mut visit = Visit {
+        way,
         wanted: &wanted,
         name,
         session,
@@ -77,6 +82,7 @@ const fn says_goodbye(reply: &Reply) -> bool {
 
 /// A dialogue under way. A step that gives `None` has told why, and is the last.
 struct Visit<'a> {
+    way: Way<'a>,
     wanted: &'a Wanted,
     /// Ours.
     name: String,
@@ -99,6 +105,14 @@ impl Visit<'_> {
     }
 
     async fn greeting(&mut self) -> Option<()> {
+        let greeting = self.greeted().await?;
+        let took = self.session.phases().first_byte.map_or(String::new(), millis);
+        let found = format!("after {took}: {}", words(&greeting));
+        self.findings.ok(GREETING, &found);
+        Some(())
+    }
+
+    async fn greeted(&mut self) -> Option<Reply> {
         let greeting = self.session.greeting().await;
         let advice = match (&greeting, self.session.secured()) {
             (Err(SmtpEnd::TimedOut | SmtpEnd::Closed | SmtpEnd::Garbled(_)), None) => {
@@ -118,10 +132,7 @@ impl Visit<'_> {
             self.findings.fail(GREETING, &found, advice);
             return None;
         }
-        let took = self.session.phases().first_byte.map_or(String::new(), millis);
-        let found = format!("after {took}: {}", words(&greeting));
-        self.findings.ok(GREETING, &found);
-        Some(())
+        Some(greeting)
     }
 
     /// TLS, if it does not stand yet; and what the relay offers once it does.
@@ -131,7 +142,9 @@ impl Visit<'_> {
             if !offers.starttls {
                 return self.in_the_clear().then_some(offers);
             }
-            self.starttls().await?;
+            if let Err(broken) = self.starttls().await? {
+                return self.without_tls_after_all(&broken).await;
+            }
         }
         let version = self.session.secured().unwrap_or_default();
         let took = self.session.phases().tls.map_or(String::new(), millis);
@@ -179,12 +192,35 @@ impl Visit<'_> {
         true
     }
 
-    async fn starttls(&mut self) -> Option<()> {
+    /// Begins anew and in the clear with a relay whose TLS is broken: as with one that has none, nobody is between and
+    /// there is nothing to hide. Whoever listens to it does not look at its certificate.
+    async fn without_tls_after_all(&mut self, why: &str) -> Option<Offers> {
+        if self.wanted.login.is_some() || !self.session.is_local() {
+            self.way.no_tls(why, self.findings);
+            return None;
+        }
+        let found = format!(
+            "no secure connection: {why}; the relay is on this machine and nobody signs in, so it can be used without"
+        );
+        let advice = format!(
+            "programs that look at certificates, as this one does, cannot use the relay's STARTTLS: give it a certificate for \
+             {} that `outbound.extra_ca_file` believes, or switch STARTTLS off for this machine",
+            self.wanted.relay.host
+        );
+        self.findings.warn(TLS, &found, &advice);
+        self.session = self.way.again(self.findings).await?;
+        if !self.session.is_local() {
+            self.way.no_tls(why, self.findings);
+            return None;
+        }
+        self.greeted().await?;
+        self.ehlo().await
+    }
+
+    /// The inner error: TLS could not be agreed on, and why.
+    async fn starttls(&mut self) -> Option<Result<(), String>> {
         let reply = match self.session.starttls().await {
-            Err(SmtpEnd::NoTls(why)) => {
-                no_tls(&why, &self.wanted.relay, self.findings);
-                return None;
-            }
+            Err(SmtpEnd::NoTls(why)) => return Some(Err(why)),
             Err(SmtpEnd::Unasked) => {
                 self.findings.fail(
                     TLS,
@@ -197,7 +233,7 @@ impl Visit<'_> {
             reply => self.said(TLS, "the answer to STARTTLS", LATER, reply)?,
         };
         if reply.code == 220 {
-            return Some(());
+            return Some(Ok(()));
         }
         let found = format!("the relay offers STARTTLS and refuses it: {}", words(&reply));
         self.findings.fail(
