@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
-from house import House  # noqa: E402
+from house import ROOT, House  # noqa: E402
 from postgres import free_port  # noqa: E402
 from relay import Relay, certificate  # noqa: E402
 from test_doctor import doctor, of  # noqa: E402
@@ -316,7 +316,7 @@ def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house
             (f"smtp://alice:c4n4/ry@{at}", (), "mail", "change it at the relay"),
             (f"https://{at}", (), "mail", "smtps://[USER@]HOST"),
             (f"smtp://{at}/path", (), "mail", "smtps://[USER@]HOST"),
-            (f"smtp://alice@{at}", (), "mail sign-in", "SMTP_PASSWORD"),
+            (f"smtp://alice@{at}", (), "mail sign-in", "SMTP_PASSWORD or EMAIL_HOST_PASSWORD (sudo does not hand them on)"),
             (f"smtp://alice@{at}", ("--mail-password-file", str(tmp_path / "none")), "mail sign-in", "first line"),
             (f"smtp://alice@{at}", ("--mail-password-file", str(empty)), "mail sign-in", "first line"),
             (f"smtp://alice@{at}", ("--mail-password-file", str(binary)), "mail sign-in", "no control characters"),
@@ -328,6 +328,9 @@ def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house
             assert status == 2 and len(refused) == 1 and advice in refused[0]["advice"], (url, answer)
             assert "c4n4" not in str(answer)
         assert not relay.threads, "somebody was called"
+    assert "mail relay" in house.run("--help").stdout
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert "--config /etc/allswell/allswell.toml doctor" in page and "    allswell doctor" not in page, "a command that a package's user cannot give"
     for args in (("--mail-from", "a@b"), ("--mail", "smtp://a", "--mail-to", "a@b"), ("--mail-password-file", "x")):
         assert house.run("doctor", *args).returncode == 2
 

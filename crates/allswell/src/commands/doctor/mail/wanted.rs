@@ -14,8 +14,9 @@ use crate::system;
 
 /// Where a password is looked for if no file was named, in this order; the second is Healthchecks'.
 const VARIABLES: [&str; 2] = ["SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"];
-const PASSWORD_ADVICE: &str = "put the password into the first line of a file that only you may read and name it with \
-                               --mail-password-file, or set SMTP_PASSWORD or EMAIL_HOST_PASSWORD";
+const PASSWORD_ADVICE: &str = "put the password into the first line of a file that only the account of this command may \
+                               read and name it with --mail-password-file, or set SMTP_PASSWORD or EMAIL_HOST_PASSWORD \
+                               (sudo does not hand them on)";
 const CHARS_MAX: usize = 100;
 
 pub struct Wanted {
