@@ -171,6 +171,7 @@ def test_a_scheme_for_the_other_kind_of_port_is_told(house, cert, secret):
         assert 14 < time.monotonic() - begun < 25
         refused = of(answer, "mail greeting", "FAIL")[0]
         assert status == 2 and "no answer in time" in refused["found"] and "write smtps://" in refused["advice"]
+        assert "lets strangers wait" in refused["advice"]
 
 
 def test_what_a_relay_says_is_bounded_and_does_nothing_to_a_terminal(house, cert, secret):
@@ -361,6 +362,33 @@ def test_the_way_to_a_relay_is_judged_and_told(house):
         status, answer = doctor(house, "--mail", url, **settings)
         assert status == 2 and setting in of(answer, "mail policy", "FAIL")[0]["advice"], answer
         assert not of(answer, "mail connect")
+
+
+@pytest.mark.parametrize(("site", "name", "warned"), [
+    (None, "[127.0.0.1]", True), ("https://localhost", "localhost", True), ("https://watch", "watch", True), (f"https://{US}", US, False),
+])
+def test_a_relay_elsewhere_that_is_told_a_name_of_here_is_warned_of(house, cert, secret, site, name, warned):
+    """The relay is behind a tunnel of a proxy, so that it is not on this machine."""
+    mine = House(settings={"SITE_URL": site} if site else {})
+    mine.port = free_port()
+    tunnel = [("hear", "CONNECT 10.0.0.7:587"), ("hear", "Host:"), ("hear", "\r\n"), f"HTTP/1.1 200 OK\r\n\r\n{GREETING}"]
+    ehlo = ("hear", f"EHLO {name}\r\n")
+    script = [*tunnel, ehlo, *UNTIL_TLS[2:], ehlo, OFFERS, ("hear", "MAIL FROM"), "250 ok\r\n", ("hear", "RCPT TO"), "504 5.5.2 not from there\r\n",
+              *TAKE_BACK, *QUIT]
+    try:
+        with Relay(script, certificate(secret.parent, "IP:10.0.0.7")) as relay:
+            status, answer = doctor(mine, "--mail", "smtp://10.0.0.7", *LETTER, OUTBOUND_PROXY=f"http://127.0.0.1:{relay.port}",
+                                    OUTBOUND_PROXY_MODE="vetted-ip", OUTBOUND_EXTRA_CA_FILE=str(secret.parent / "IP-10.0.0.7.pem"))
+        assert f"to {name}: " in of(answer, "mail offers", "OK")[0]["found"], answer
+        warnings = of(answer, "mail offers", "WARN")
+        assert [w["advice"] for w in warnings] == ["set site_url to the public address"] * warned
+        assert f"{name}, which comes from site_url" in of(answer, "mail recipient", "FAIL")[0]["advice"] and status == 2
+        # What is not on this machine may not do without TLS that is believed.
+        with Relay([*tunnel, ehlo, *UNTIL_TLS[2:]], cert) as relay:
+            status, answer = doctor(mine, "--mail", "smtp://10.0.0.7", OUTBOUND_PROXY=f"http://127.0.0.1:{relay.port}", OUTBOUND_PROXY_MODE="vetted-ip")
+            assert status == 2 and of(answer, "mail tls", "FAIL") and len(relay.threads) == 1
+    finally:
+        mine.remove()
 
 
 def test_a_relay_may_have_a_name_of_this_machine(house):

@@ -49,10 +49,12 @@ pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &
     let Some(session) = way.reach(config, findings).await else {
         return;
     };
-    let name = name_of(config.site_url.host());
+    let host = config.site_url.host();
+    let name = name_of(host);
     let mut visit = Visit {
         way,
         wanted: &wanted,
+        known_outside: !config.site_url.is_local() && host.contains(['.', ':']),
         name,
         session,
         findings,
@@ -86,6 +88,8 @@ struct Visit<'a> {
     wanted: &'a Wanted,
     /// Ours.
     name: String,
+    /// It may mean something to who is not on this machine.
+    known_outside: bool,
     session: Session,
     findings: &'a mut Findings,
 }
@@ -117,7 +121,7 @@ impl Visit<'_> {
         let advice = match (&greeting, self.session.secured()) {
             (Err(SmtpEnd::TimedOut | SmtpEnd::Closed | SmtpEnd::Garbled(_)), None) => {
                 "look whether a mail relay is behind that port; if it is one that begins with TLS (465), write smtps:// \
-                 instead of smtp://"
+                 instead of smtp://; or it is one that lets strangers wait longer than we do"
             }
             _ => "look whether a mail relay is behind that port",
         };
@@ -254,7 +258,17 @@ impl Visit<'_> {
         } else {
             format!("sign-in by {}", offers.mechanisms.join(", "))
         };
-        self.findings.ok(OFFERS, &format!("{size}, {sign_in}"));
+        self.findings
+            .ok(OFFERS, &format!("to {}: {size}, {sign_in}", self.name));
+        if !self.known_outside && !self.session.is_local() {
+            let found = format!(
+                "we call ourselves {}, and the relay is elsewhere: many refuse mail from such a name, some only once the \
+                 sender or the recipient is named",
+                self.name
+            );
+            self.findings
+                .warn(OFFERS, &found, "set site_url to the public address");
+        }
     }
 
     async fn sign_in(&mut self, offers: &Offers, login: &Login) -> Option<()> {
@@ -302,12 +316,15 @@ impl Visit<'_> {
         let said = self.session.mail_from(&letter.from).await;
         let reply = self.said(SENDER, "the answer to MAIL FROM", LATER, said)?;
         let advice = if reply.code == 530 {
-            "the relay wants a sign-in first: name a user in the URL, smtp://USER@HOST"
+            "the relay wants a sign-in first: name a user in the URL, smtp://USER@HOST".to_owned()
         } else {
-            "use an address that the relay lets this user, or this machine, write from"
+            format!(
+                "use an address that the relay lets this user, or this machine, write from; or {}",
+                self.about_name()
+            )
         };
         let mut ends = says_goodbye(&reply);
-        if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, advice) {
+        if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, &advice) {
             let said = self.session.rcpt_to(&letter.to).await;
             let reply = self.said(RECIPIENT, "the answer to RCPT TO", LATER, said)?;
             ends = says_goodbye(&reply);
@@ -315,8 +332,11 @@ impl Visit<'_> {
                 RECIPIENT,
                 &format!("mail for {}", letter.to),
                 &reply,
-                "the relay has to take mail from this machine for others: sign in (a user in the URL), or let it in at \
-                 the relay; or the address is wrong",
+                &format!(
+                    "the relay has to take mail from this machine for others: sign in (a user in the URL), or let it in at \
+                     the relay; or the address is wrong, or {}",
+                    self.about_name()
+                ),
             );
         }
         if !ends {
@@ -324,6 +344,13 @@ impl Visit<'_> {
             let _ = self.session.reset().await;
         }
         Some(())
+    }
+
+    fn about_name(&self) -> String {
+        format!(
+            "the relay dislikes the name that it was told, {}, which comes from site_url",
+            self.name
+        )
     }
 
     fn taken(&mut self, area: &'static str, what: &str, reply: &Reply, advice: &str) -> bool {
