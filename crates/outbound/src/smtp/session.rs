@@ -21,7 +21,7 @@ use crate::tls;
 use crate::watch::{Failure, Watch};
 
 /// How long the answer to QUIT is waited for.
-const QUIT_WAIT: Duration = Duration::from_secs(2);
+const QUIT_WAIT: Duration = Duration::from_secs(limits::SMTP_QUIT_SECS_MAX);
 
 /// A connection, in the clear or not.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
