@@ -171,7 +171,7 @@ def test_a_scheme_for_the_other_kind_of_port_is_told(house, cert, secret):
         assert 14 < time.monotonic() - begun < 25
         refused = of(answer, "mail greeting", "FAIL")[0]
         assert status == 2 and "no answer in time" in refused["found"] and "write smtps://" in refused["advice"]
-        assert "lets strangers wait" in refused["advice"]
+        assert "lets strangers wait longer than 15 s" in refused["advice"]
 
 
 def test_what_a_relay_says_is_bounded_and_does_nothing_to_a_terminal(house, cert, secret):

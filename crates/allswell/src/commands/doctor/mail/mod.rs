@@ -7,6 +7,7 @@
 mod wanted;
 mod way;
 
+use allswell_core::limits;
 use allswell_outbound::{Mechanism, Offers, Reply, Session, SmtpEnd};
 
 use super::{Findings, outward};
@@ -24,9 +25,6 @@ const OFFERS: &str = "mail offers";
 const SIGN_IN: &str = "mail sign-in";
 const SENDER: &str = "mail sender";
 const RECIPIENT: &str = "mail recipient";
-
-/// Characters of a reply that are shown.
-const WORDS_CHARS_MAX: usize = 200;
 
 const LATER: &str = "try again later; if it stays so, ask who runs the relay";
 
@@ -74,7 +72,7 @@ fn name_of(host: &str) -> String {
 }
 
 fn words(reply: &Reply) -> String {
-    reply.words(WORDS_CHARS_MAX)
+    reply.words(limits::SMTP_REPLY_CHARS_SHOWN_MAX)
 }
 
 /// Whether the relay closes the connection after this (RFC 5321 section 3.8).
@@ -118,14 +116,17 @@ impl Visit<'_> {
 
     async fn greeted(&mut self) -> Option<Reply> {
         let greeting = self.session.greeting().await;
-        let advice = match (&greeting, self.session.secured()) {
-            (Err(SmtpEnd::TimedOut | SmtpEnd::Closed | SmtpEnd::Garbled(_)), None) => {
-                "look whether a mail relay is behind that port; if it is one that begins with TLS (465), write smtps:// \
-                 instead of smtp://; or it is one that lets strangers wait longer than we do"
-            }
-            _ => "look whether a mail relay is behind that port",
-        };
-        let greeting = self.said(GREETING, "the greeting", advice, greeting)?;
+        let mut advice = "look whether a mail relay is behind that port".to_owned();
+        if self.session.secured().is_none() {
+            advice.push_str("; if it is one that begins with TLS (465), write smtps:// instead of smtp://");
+        }
+        if matches!(greeting, Err(SmtpEnd::TimedOut)) {
+            advice.push_str(&format!(
+                "; or it is one that lets strangers wait longer than {} s",
+                limits::RELAY_SECS_MAX
+            ));
+        }
+        let greeting = self.said(GREETING, "the greeting", &advice, greeting)?;
         if greeting.code != 220 {
             let found = format!("the relay takes no commands: {}", words(&greeting));
             let advice = if greeting.is_for_now() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use allswell_core::exchange::{Budget, Class, End, Outcome, Phase, Phases};
+use allswell_core::limits;
 use allswell_core::relay::{Relay, Secured};
 use allswell_core::time::Span;
 use allswell_outbound::{Client, Proxy, ProxyMode, Session};
@@ -10,9 +11,6 @@ use allswell_outbound::{Client, Proxy, ProxyMode, Session};
 use super::super::Findings;
 use super::{CONNECT, POLICY, TLS};
 use crate::config::Config;
-
-/// Seconds for all of it, from the name to QUIT.
-const SECS_MAX: i64 = 15;
 
 pub struct Way<'a> {
     pub client: &'a Client,
@@ -47,7 +45,7 @@ impl Way<'_> {
 
     async fn call(&self) -> Result<Session, Box<Outcome>> {
         let budget = Budget {
-            total: Span::from_secs(SECS_MAX),
+            total: Span::from_secs(limits::RELAY_SECS_MAX),
             ..Budget::default()
         };
         self.client.relay(Class::Operator, self.relay, budget).await
