@@ -217,6 +217,17 @@ def test_a_relay_that_repeats_the_sign_in_is_not_repeated(house, cert, secret, m
         assert_hidden(printed(house, relay, cert, secret).stdout)
 
 
+def test_a_sign_in_that_proves_nothing_or_never_ends_is_told(house, cert, secret):
+    begin = [*UNTIL_TLS, EHLO, "250-relay.example\r\n250 AUTH LOGIN\r\n", ("hear", "AUTH LOGIN"), "334\r\n", ("hear", LOGIN[0])]
+    with Relay([*begin, "235 welcome\r\n", *QUIT], cert) as relay:
+        levels, found = ask(house, relay, cert, "--mail-password-file", str(secret))
+        assert levels["mail sign-in"] == "WARN" and "before it was told the password" in found["mail sign-in"]
+    with Relay([*begin, "334\r\n", ("hear", LOGIN[1]), f"334 {LOGIN[1]}\r\n", ("hear", "*\r\n"), f"501 {PASSWORD}\r\n", *QUIT], cert) as relay:
+        area, found = failed(house, relay, cert, secret)
+        assert area == "mail sign-in" and "asks for more" in found
+        assert relay.heard[-2:] == ["*\r\n", "QUIT\r\n"]
+
+
 def test_what_is_repeated_later_is_covered(house, cert, secret):
     sign_in = [("hear", PLAIN), f"235 welcome {PASSWORD}\r\n"]
     script = [*UNTIL_TLS, EHLO, OFFERS, *sign_in, ("hear", "MAIL FROM"), f"250 ok, {LOGIN[1]}\r\n",

@@ -10,5 +10,5 @@ mod reply;
 mod session;
 
 pub use reply::{Offers, Reply};
-pub use session::{Mechanism, Session, SmtpEnd};
+pub use session::{Mechanism, Session, SignIn, SmtpEnd};
 pub(crate) use session::{Opened, Stream};

@@ -49,6 +49,19 @@ impl Mechanism {
     }
 }
 
+/// What came of a sign-in. Of the relay's replies nothing is left but their codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignIn {
+    /// The relay knows who we are.
+    Believed,
+    /// It believed us before it was told the password: it knows us, and whether the password is right nobody knows.
+    Unproven,
+    /// It does not believe us.
+    Refused(Reply),
+    /// It was told all that the mechanism has, and asked for more. The exchange was cancelled.
+    MoreAsked,
+}
+
 /// A dialogue that ended before its reply. Nothing more can be said in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SmtpEnd {
@@ -188,8 +201,8 @@ impl Session {
         Ok(reply)
     }
 
-    /// Signs in; 235 if the relay believes it. User and password must hold no NUL. Of the reply nothing is left but its
-    /// codes, and the password is covered in all later ones: relays repeat what they were told.
+    /// Signs in. User and password must hold no NUL. From here on the password is covered in all that the relay says:
+    /// relays repeat what they were told.
     ///
     /// # Errors
     /// The dialogue ended; [`SmtpEnd::InTheClear`] without TLS, whatever the relay offers.
@@ -198,42 +211,35 @@ impl Session {
         mechanism: Mechanism,
         user: &str,
         password: &Secret<String>,
-    ) -> Result<Reply, SmtpEnd> {
+    ) -> Result<SignIn, SmtpEnd> {
         if self.secured.is_none() {
             return Err(SmtpEnd::InTheClear);
         }
         self.hush = Some(Hush::of(user, password));
-        let reply = match mechanism {
-            Mechanism::Plain => self.sign_in_plain(user, password).await?,
-            Mechanism::Login => self.sign_in_login(user, password).await?,
-        };
-        Ok(Hush::bare(&reply))
-    }
-
-    async fn sign_in_plain(&mut self, user: &str, password: &Secret<String>) -> Result<Reply, SmtpEnd> {
-        let both = Secret::new(format!("\0{user}\0{}", password.reveal()));
-        let both = encoded(both.reveal());
-        let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
-        if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
-            return self.say(command.reveal()).await;
-        }
-        // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
-        let reply = self.say("AUTH PLAIN").await?;
-        match reply.code {
-            334 => self.say(both.reveal()).await,
-            _ => Ok(reply),
-        }
-    }
-
-    async fn sign_in_login(&mut self, user: &str, password: &Secret<String>) -> Result<Reply, SmtpEnd> {
-        let mut reply = self.say("AUTH LOGIN").await?;
-        for answer in [encoded(user), encoded(password.reveal())] {
-            if reply.code != 334 {
-                return Ok(reply);
+        let lines = sign_in_lines(mechanism, user, password);
+        let mut left = lines.len();
+        let mut last = None;
+        for line in &lines {
+            left -= 1;
+            let reply = self.say(line.reveal()).await?;
+            let goes_on = reply.code == 334;
+            last = Some(reply);
+            if !goes_on {
+                break;
             }
-            reply = self.say(answer.reveal()).await?;
         }
-        Ok(reply)
+        let reply = last.ok_or(SmtpEnd::Closed)?;
+        Ok(match reply.code {
+            // The password is in the last line.
+            235 if left == 0 => SignIn::Believed,
+            235 => SignIn::Unproven,
+            334 => {
+                // RFC 4954 section 4. What was found does not change by what the relay says to this.
+                let _ = self.say("*").await;
+                SignIn::MoreAsked
+            }
+            _ => SignIn::Refused(Hush::bare(&reply)),
+        })
     }
 
     /// Begins a message from this sender; 250 if the relay takes it.
@@ -294,6 +300,28 @@ impl Session {
 
 fn encoded(text: &str) -> Secret<String> {
     Secret::new(STANDARD.encode(text))
+}
+
+/// What is said to sign in, each line after a 334 to the one before.
+fn sign_in_lines(mechanism: Mechanism, user: &str, password: &Secret<String>) -> Vec<Secret<String>> {
+    let password = password.reveal();
+    match mechanism {
+        Mechanism::Plain => {
+            let both = Secret::new(format!("\0{user}\0{password}"));
+            let both = encoded(both.reveal());
+            let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
+            if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
+                return vec![command];
+            }
+            // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
+            vec![Secret::new("AUTH PLAIN".to_owned()), both]
+        }
+        Mechanism::Login => vec![
+            Secret::new("AUTH LOGIN".to_owned()),
+            encoded(user),
+            encoded(password),
+        ],
+    }
 }
 
 /// Lines out, replies in.

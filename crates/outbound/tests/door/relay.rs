@@ -11,7 +11,7 @@ use allswell_core::refusal::Rule;
 use allswell_core::relay::{Mailbox, Relay};
 use allswell_core::secret::Secret;
 use allswell_core::time::Span;
-use allswell_outbound::{Mechanism, Offers, Proxy, ProxyMode, Reply, Session, SmtpEnd};
+use allswell_outbound::{Mechanism, Offers, Proxy, ProxyMode, Reply, Session, SignIn, SmtpEnd};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 
@@ -204,7 +204,7 @@ async fn a_good_relay_is_asked_for_everything_and_sent_nothing() {
         .sign_in(Mechanism::Plain, "alice", &password())
         .await
         .unwrap();
-    assert_eq!(signed_in.code, 235);
+    assert_eq!(signed_in, SignIn::Believed);
     assert!(
         session
             .mail_from(&address("a@example.org"))
@@ -323,7 +323,11 @@ async fn a_password_that_is_wrong_is_the_relays_word() {
     let refused = || say("535-5.7.8 no\r\n535 5.7.8 such user\r\n");
     let acts = vec![Hear("AUTH PLAIN "), refused()];
     let (reply, _) = signed_in(acts, Mechanism::Plain, &password()).await;
-    assert_eq!(reply.unwrap().words(100), "535 5.7.8");
+    let refused_by = |came: Result<SignIn, SmtpEnd>| match came {
+        Ok(SignIn::Refused(reply)) => reply.words(100),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused_by(reply), "535 5.7.8");
     let acts = vec![
         Hear("AUTH LOGIN\r\n"),
         say("334 VXNlcm5hbWU6\r\n"),
@@ -333,7 +337,7 @@ async fn a_password_that_is_wrong_is_the_relays_word() {
         refused(),
     ];
     let (reply, heard) = signed_in(acts, Mechanism::Login, &password()).await;
-    assert_eq!((reply.unwrap().code, heard.len()), (535, 3));
+    assert_eq!((refused_by(reply).as_str(), heard.len()), ("535 5.7.8", 3));
     // Refused at the user: the password is not said.
     let acts = vec![
         Hear("AUTH LOGIN\r\n"),
@@ -343,7 +347,7 @@ async fn a_password_that_is_wrong_is_the_relays_word() {
         Hear("NOTHING"),
     ];
     let (reply, heard) = signed_in(acts, Mechanism::Login, &password()).await;
-    assert_eq!((reply.unwrap().code, heard.len()), (535, 2));
+    assert_eq!((refused_by(reply).as_str(), heard.len()), ("535 5.7.8", 2));
     // One that is too long for a command is said after the challenge.
     let long = Secret::new("p".repeat(limits::RELAY_PASSWORD_BYTES_MAX));
     let acts = vec![
@@ -353,7 +357,31 @@ async fn a_password_that_is_wrong_is_the_relays_word() {
         say("235 ok\r\n"),
     ];
     let (reply, _) = signed_in(acts, Mechanism::Plain, &long).await;
-    assert_eq!(reply.unwrap().code, 235);
+    assert_eq!(reply, Ok(SignIn::Believed));
+    // Believed without the password; in PLAIN it is told at once.
+    for acts in [
+        vec![Hear("AUTH LOGIN\r\n"), say("235 ok\r\n")],
+        vec![
+            Hear("AUTH LOGIN\r\n"),
+            say("334\r\n"),
+            Hear("YWxpY2U=\r\n"),
+            say("235 ok\r\n"),
+        ],
+    ] {
+        let (reply, _) = signed_in(acts, Mechanism::Login, &password()).await;
+        assert_eq!(reply, Ok(SignIn::Unproven));
+    }
+    // Asked for more, which is cancelled.
+    for end in ["501 5.7.0 cancelled\r\n", ""] {
+        let acts = vec![
+            Hear("AUTH PLAIN "),
+            say("334 b3RwPw==\r\n"),
+            Hear("*\r\n"),
+            say(end),
+        ];
+        let (reply, heard) = signed_in(acts, Mechanism::Plain, &password()).await;
+        assert_eq!((reply, heard[1].as_str()), (Ok(SignIn::MoreAsked), "*\r\n"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

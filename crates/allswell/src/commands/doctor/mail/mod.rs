@@ -8,7 +8,7 @@ mod wanted;
 mod way;
 
 use allswell_core::limits;
-use allswell_outbound::{Mechanism, Offers, Reply, Session, SmtpEnd};
+use allswell_outbound::{Mechanism, Offers, Reply, Session, SignIn, SmtpEnd};
 
 use super::{Findings, outward};
 use crate::cli::MailArguments;
@@ -287,17 +287,37 @@ impl Visit<'_> {
             .session
             .sign_in(mechanism, &login.user, &login.password)
             .await;
-        let reply = self.said(SIGN_IN, "the answer to the sign-in", LATER, said)?;
+        let came = self.said(SIGN_IN, "the answer to the sign-in", LATER, said)?;
         let who = format!(
             "{:?} by {} with the password of {}",
             login.user,
             mechanism.word(),
             login.source
         );
-        if reply.code == 235 {
-            self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
-            return Some(());
-        }
+        let reply = match came {
+            SignIn::Believed => {
+                self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
+                return Some(());
+            }
+            SignIn::Unproven => {
+                let found = format!(
+                    "the relay believes {:?} before it was told the password: whether that is right is not known",
+                    login.user
+                );
+                let advice = "a relay that signs everybody in has to be closed; if it knows this machine by its address, take \
+                              the user out of the URL";
+                self.findings.warn(SIGN_IN, &found, advice);
+                return Some(());
+            }
+            SignIn::MoreAsked => {
+                let found = format!("the relay was told {who}, and asks for more than this mechanism has");
+                let advice = "ask who runs the relay: it may want a second proof, which is not known here, and have a password \
+                              for applications";
+                self.findings.fail(SIGN_IN, &found, advice);
+                return None;
+            }
+            SignIn::Refused(reply) => reply,
+        };
         let advice = if reply.is_for_now() {
             LATER
         } else {
@@ -373,14 +393,14 @@ impl Visit<'_> {
         reply.is_done()
     }
 
-    /// The reply, or the end of the dialogue as a failure.
-    fn said(
+    /// What came of it, or the end of the dialogue as a failure.
+    fn said<T>(
         &mut self,
         area: &'static str,
         awaited: &str,
         advice: &str,
-        said: Result<Reply, SmtpEnd>,
-    ) -> Option<Reply> {
+        said: Result<T, SmtpEnd>,
+    ) -> Option<T> {
         said.map_err(|end| {
             self.findings
                 .fail(area, &format!("instead of {awaited}: {end}"), advice)
