@@ -47,6 +47,12 @@ def cert(tmp_path_factory):
     return certificate(tmp_path_factory.mktemp("tls"))
 
 
+@pytest.fixture(autouse=True)
+def no_password_of_the_developer(monkeypatch):
+    for name in ("SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def secret(tmp_path):
     file = tmp_path / "password"
@@ -314,12 +320,12 @@ def test_how_a_relay_takes_back_is_no_matter(house, cert, end):
         assert set(levels.values()) == {"OK"}, found
 
 
-def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house, cert, secret, tmp_path, monkeypatch):
-    monkeypatch.delenv("SMTP_PASSWORD", raising=False)
-    monkeypatch.delenv("EMAIL_HOST_PASSWORD", raising=False)
+def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house, cert, secret, tmp_path):
     empty, binary = tmp_path / "empty", tmp_path / "binary"
     empty.write_text("\nlater\n")
     binary.write_bytes(b"a\0b\n")
+    for path in (empty, binary):
+        path.chmod(0o600)
     with Relay([GREETING], cert) as relay:
         at = f"127.0.0.1:{relay.port}"
         file = ("--mail-password-file", str(secret))
@@ -347,17 +353,28 @@ def test_what_is_typed_wrongly_calls_nobody_and_a_password_is_not_repeated(house
         assert house.run("doctor", *args).returncode == 2
 
 
-def test_a_password_that_others_can_read_or_nobody_needs_is_told(house, cert, secret):
-    secret.chmod(0o644)
-    with Relay([*UNTIL_TLS, EHLO, OFFERS, *SIGN_IN, *QUIT], cert) as relay:
-        status, answer = doctor(house, "--mail", f"smtp://alice%40example.org@127.0.0.1:{relay.port}",
-                                "--mail-password-file", str(secret), OUTBOUND_EXTRA_CA_FILE=str(cert))
-        assert status == 1 and f"chmod 600 {secret}" == of(answer, "mail sign-in", "WARN")[0]["advice"]
-        assert of(answer, "mail sign-in", "OK")
-    secret.chmod(0o600)
-    with Relay([*UNTIL_TLS, EHLO, OFFERS, *QUIT], cert) as relay:
-        levels, found = ask(house, relay, cert, "--mail-password-file", str(secret), user="")
-        assert levels["mail sign-in"] == "NOTE" and "names no user" in found["mail sign-in"]
+def test_a_password_that_others_can_read_is_not_used(house, cert, secret):
+    with Relay([GREETING], cert) as relay:
+        for mode in (0o604, 0o602, 0o601):
+            secret.chmod(mode)
+            status, answer = doctor(house, "--mail", f"smtp://alice@127.0.0.1:{relay.port}", "--mail-password-file", str(secret))
+            assert status == 2 and f"chmod 600 {secret}" in of(answer, "mail sign-in", "FAIL")[0]["found"], answer
+        assert not relay.threads, "somebody was called"
+
+
+def test_a_password_that_nobody_needs_is_told_and_not_read(house, cert, tmp_path, monkeypatch):
+    file = tmp_path / "not-there"
+    for args, source in ((("--mail-password-file", str(file)), str(file)), ((), "SMTP_PASSWORD")):
+        if not args:
+            monkeypatch.setenv("SMTP_PASSWORD", PASSWORD)
+        with Relay([*UNTIL_TLS, EHLO, OFFERS, *QUIT], cert) as relay:
+            levels, found = ask(house, relay, cert, *args, user="")
+            assert levels["mail sign-in"] == "NOTE" and "names no user" in found["mail sign-in"] and source in found["mail sign-in"]
+
+
+def test_what_keeps_everything_from_going_out_is_told_once(house, tmp_path):
+    status, answer = doctor(house, "--url", "https://192.0.2.1", "--mail", "smtp://127.0.0.1", OUTBOUND_EXTRA_CA_FILE=str(tmp_path / "none.pem"))
+    assert status == 2 and len(of(answer, "outbound", "FAIL")) == 1, answer
 
 
 def test_the_way_to_a_relay_is_judged_and_told(house):

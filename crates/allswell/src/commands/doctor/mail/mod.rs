@@ -8,9 +8,9 @@ mod wanted;
 mod way;
 
 use allswell_core::limits;
-use allswell_outbound::{Mechanism, Offers, Reply, Session, SignIn, SmtpEnd};
+use allswell_outbound::{Client, Mechanism, Offers, Reply, Session, SignIn, SmtpEnd};
 
-use super::{Findings, outward};
+use super::Findings;
 use crate::cli::MailArguments;
 use crate::config::Config;
 use wanted::{Letter, Login, Wanted};
@@ -28,7 +28,13 @@ const RECIPIENT: &str = "mail recipient";
 
 const LATER: &str = "try again later; if it stays so, ask who runs the relay";
 
-pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &mut Findings) {
+pub async fn look(
+    config: &Config,
+    client: &Client,
+    url: &str,
+    typed: &MailArguments,
+    findings: &mut Findings,
+) {
     findings.note(
         AREA,
         "this version sends no mail yet: this is whether the relay would take some",
@@ -37,11 +43,8 @@ pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &
     let Some(wanted) = Wanted::read(url, typed, findings) else {
         return;
     };
-    let Some(client) = outward::door(config, findings) else {
-        return;
-    };
     let way = Way {
-        client: &client,
+        client,
         relay: &wanted.relay,
     };
     let Some(session) = way.reach(config, findings).await else {
