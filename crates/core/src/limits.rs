@@ -106,6 +106,8 @@ pub const RELAY_SECS_MAX: i64 = 15;
 pub const SMTP_QUIT_SECS_MAX: u64 = 2;
 /// Characters of a relay's reply that are shown.
 pub const SMTP_REPLY_CHARS_SHOWN_MAX: usize = 200;
+/// Characters of what was typed wrongly that are repeated.
+pub const TYPED_CHARS_SHOWN_MAX: usize = 100;
 /// Mechanisms of sign-in that are noted of what a relay offers.
 pub const SMTP_MECHANISMS_MAX: usize = 20;
 /// Bytes of a mechanism's name (RFC 4422 section 3.1).

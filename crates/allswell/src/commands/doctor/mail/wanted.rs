@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use allswell_core::exchange::cut;
 use allswell_core::limits;
 use allswell_core::relay::{Mailbox, NoRelay, Relay};
 use allswell_core::secret::Secret;
@@ -16,7 +17,6 @@ const VARIABLES: [&str; 2] = ["SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"];
 const PASSWORD_ADVICE: &str = "put the password into the first line of a file that only the account of this command may \
                                read and name it with --mail-password-file, or set SMTP_PASSWORD or EMAIL_HOST_PASSWORD \
                                (sudo does not hand them on)";
-const CHARS_MAX: usize = 100;
 
 pub struct Wanted {
     pub relay: Relay,
@@ -94,7 +94,7 @@ fn relay(url: &str, findings: &mut Findings) -> Option<Relay> {
 fn mailbox(argument: &str, text: &str, findings: &mut Findings) -> Option<Mailbox> {
     let mailbox = Mailbox::parse(text);
     if mailbox.is_none() {
-        let shown: String = text.chars().take(CHARS_MAX).collect();
+        let shown = cut(text, limits::TYPED_CHARS_SHOWN_MAX);
         findings.fail(
             AREA,
             &format!("{argument}: {shown:?} is not an address of mail"),
