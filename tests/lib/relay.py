@@ -26,21 +26,22 @@ def certificate(folder: Path, name: str = "IP:127.0.0.1") -> Path:
 
 
 class Relay:
-    """One relay; each connection gets the script from its beginning. Use as a context manager.
+    """One relay; each connection gets the script from its beginning, but the second and further ones those of `later`, as
+    far as there are some. Use as a context manager.
 
-    An act is a string to say, a tuple ("hear", beginning), ("shake",), ("repeat", text) or ("hang",). After the last one
+    An act is a string to say, a tuple ("hear", beginning), ("shake",), ("repeat", text) or ("close",). After the last one
     the relay reads until the client is gone, so that what should not have been said is heard.
     """
 
-    def __init__(self, script: list, cert: Path | None = None):
+    def __init__(self, script: list, cert: Path | None = None, later: list[list] | None = None):
         self.script = script
+        self.later = later or []
         self.context = None
         if cert is not None:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(cert, cert.with_suffix(".key"))
         self.heard: list[str] = []
         self.strayed: list[str] = []
-        self.over = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.threads: list[threading.Thread] = []
@@ -51,7 +52,6 @@ class Relay:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self.over.set()
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for thread in [self.accepting, *self.threads]:
@@ -66,13 +66,14 @@ class Relay:
             except OSError:
                 return
             connection.settimeout(PATIENCE_SECS)
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            script = dict(enumerate(self.later, 1)).get(len(self.threads), self.script)
+            thread = threading.Thread(target=self._serve, args=(connection, script), daemon=True)
             self.threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, script: list) -> None:
         try:
-            for act in self.script:
+            for act in script:
                 if isinstance(act, str):
                     connection.sendall(act.encode())
                 elif act[0] == "hear":
@@ -85,8 +86,6 @@ class Relay:
                 elif act[0] == "repeat":
                     while True:
                         connection.sendall(act[1].encode())
-                elif act[0] == "hang":
-                    self.over.wait(PATIENCE_SECS)
                 elif act[0] == "close":
                     return
             while self._line(connection):

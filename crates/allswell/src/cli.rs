@@ -81,8 +81,8 @@ pub enum Command {
     Secret(SecretCommand),
     /// Make a link that shows the first steps; it opens for 30 minutes
     StartLink,
-    /// Look whether what the server relies on is there: disk, clock, database, keys. Status: 0 all is well, 1 warnings,
-    /// 2 failures
+    /// Look whether what the server relies on is there: disk, clock, database, keys, and on demand a mail relay. Status: 0
+    /// all is well, 1 warnings, 2 failures
     Doctor(Box<DoctorArguments>),
     /// What a schedule will do
     #[command(subcommand)]

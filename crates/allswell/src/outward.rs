@@ -46,6 +46,7 @@ fn policies(config: &Config, own_ports: &[u16]) -> Policies {
         private: outbound.audience == Audience::Us,
         allow: outbound.allow_cidrs.clone(),
         allow_hosts: outbound.allow_hosts.clone(),
+        local_names: false,
         deny: outbound.deny_cidrs.clone(),
         only_hosts: outbound.only_hosts.clone(),
         https_only: outbound.https_only.unwrap_or(true),
@@ -74,6 +75,7 @@ fn policies(config: &Config, own_ports: &[u16]) -> Policies {
         // What only the operator can aim: the lists that keep users in are not for it, what is denied is.
         Class::Operator => Policy {
             private: true,
+            local_names: true,
             allow: [base.allow.clone(), vec![Cidr::new(SHARED.0, SHARED.1)]].concat(),
             only_hosts: Vec::new(),
             ports: Vec::new(),
@@ -166,6 +168,14 @@ mod tests {
             assert_eq!(
                 rule(&policies, class, "https://169.254.169.254/"),
                 Some(Rule::Metadata),
+                "{class:?}"
+            );
+            let local = (class != Class::Operator).then_some(Rule::Name);
+            assert_eq!(rule(&policies, class, "https://localhost/"), local, "{class:?}");
+            assert_eq!(rule(&policies, class, "https://mail/"), local, "{class:?}");
+            assert_eq!(
+                rule(&policies, class, "https://metadata.google.internal/"),
+                Some(Rule::Name),
                 "{class:?}"
             );
             let http = !matches!(class, Class::Probe | Class::Operator);

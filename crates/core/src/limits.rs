@@ -86,6 +86,8 @@ pub const REQUEST_HEADER_BYTES_MAX: usize = 16_384;
 /// Bytes of a URL that is called: 1,000 characters of a webhook's, and what stands for its placeholders, of which a letter
 /// may be twelve bytes once it is percent-encoded.
 pub const URL_BYTES_MAX: usize = 16_384;
+/// Characters of why a secure connection failed: certificates bear many names, and errors tell all of them.
+pub const TLS_DETAIL_CHARS_MAX: usize = 500;
 /// Redirects that a probe may follow (DECISIONS 21).
 pub const REDIRECTS_MAX: u8 = 5;
 /// Addresses that a name may have; one with more is refused.
@@ -98,6 +100,18 @@ pub const RELAY_BYTES_MAX: usize = 1_000;
 pub const RELAY_USER_BYTES_MAX: usize = 255;
 /// Bytes of a password for a relay.
 pub const RELAY_PASSWORD_BYTES_MAX: usize = 1_024;
+/// Seconds of a dialogue with a relay that is only asked, from its name to QUIT.
+pub const RELAY_SECS_MAX: i64 = 15;
+/// Seconds that the answer to QUIT is waited for.
+pub const SMTP_QUIT_SECS_MAX: u64 = 2;
+/// Characters of a relay's reply that are shown.
+pub const SMTP_REPLY_CHARS_SHOWN_MAX: usize = 200;
+/// Characters of what was typed wrongly that are repeated.
+pub const TYPED_CHARS_SHOWN_MAX: usize = 100;
+/// Mechanisms of sign-in that are noted of what a relay offers.
+pub const SMTP_MECHANISMS_MAX: usize = 20;
+/// Bytes of a mechanism's name (RFC 4422 section 3.1).
+pub const SMTP_MECHANISM_BYTES_MAX: usize = 20;
 /// Bytes of a command of SMTP, its line end included (RFC 5321 section 4.5.3.1.4).
 pub const SMTP_COMMAND_BYTES_MAX: usize = 512;
 /// Bytes of a line of a reply of SMTP, its line end included. The standard has 512; some relays say more.

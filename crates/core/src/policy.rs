@@ -125,6 +125,9 @@ pub struct Policy {
     pub allow: Vec<Cidr>,
     /// Names that may be called whatever they are called, and whose addresses may be private.
     pub allow_hosts: Vec<HostPattern>,
+    /// Names of this machine and network (`localhost`, single words, `*.internal`, ...) may be called without being listed.
+    /// What their addresses may be is another matter.
+    pub local_names: bool,
     /// Networks that are never called.
     pub deny: Vec<Cidr>,
     /// If there are any, no other host is called.

@@ -28,8 +28,7 @@ pub const PORTS_BLOCKED: &[u16] = &[
     2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Names that mean something only to one machine or network, or that no name server may be asked for
-/// (RFC 6761, 6762, 7686, 8375), and all under them.
+/// Names that mean something only to one machine or network (RFC 6761, 6762, 8375), and all under them.
 const NAMES_LOCAL: &[&str] = &[
     "localhost",
     "local",
@@ -37,8 +36,17 @@ const NAMES_LOCAL: &[&str] = &[
     "localdomain",
     "home.arpa",
     "svc",
+];
+
+/// Names that are nobody's, or that no name server may be asked for (RFC 6761, 7686), and those by which clouds give away
+/// credentials: a proxy that looks for addresses itself would find these. And all under them.
+const NAMES_NEVER: &[&str] = &[
     "invalid",
     "onion",
+    "metadata",
+    "metadata.google.internal",
+    "instance-data",
+    "instance-data.ec2.internal",
 ];
 
 const NAME_BYTES_MAX: usize = 253;
@@ -159,7 +167,8 @@ fn judge_host(policy: &Policy, host: &Host<String>) -> Result<(), Refusal> {
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     let local = !name.contains('.') || NAMES_LOCAL.iter().any(under);
-    if local && !listed(&policy.allow_hosts) {
+    let refused = local && !policy.local_names || NAMES_NEVER.iter().any(under);
+    if refused && !listed(&policy.allow_hosts) {
         return Err(Refusal::about(Rule::Name, name.clone())
             .remedy(format!("add {name} to {}", policy.setting("allow_hosts"))));
     }

@@ -1,6 +1,6 @@
 //! The door itself: a request in, an outcome out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use allswell_core::exchange::{Budget, Class, End, Outcome, Request};
@@ -149,7 +149,10 @@ impl<W: Wire> Client<W> {
                 endpoint,
                 tls: self.inner.tls_without_http.clone(),
                 secured,
-                proxied: self.inner.proxy.is_some(),
+                local: self.inner.proxy.is_none()
+                    && watch
+                        .peer
+                        .is_some_and(|peer| on_this_machine(&self.inner.wire, peer.ip())),
                 watch,
             })),
             Err(failure) => Err(Box::new(watch.outcome(Err(failure)))),
@@ -226,6 +229,16 @@ impl<W: Wire> Client<W> {
         let (stream, _) = tls::handshake(&inner.tls, target.endpoint(), stream, watch).await?;
         answer::exchange(stream, target, sent, watch).await
     }
+}
+
+/// Whether nobody is between this machine and that address, as far as can be known for sure.
+fn on_this_machine(wire: &impl Wire, address: IpAddr) -> bool {
+    // One that is nobody's (RFC 5737, 3849). Where even this seems to be ours, the answer says nothing.
+    let nobody: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    address.to_canonical().is_loopback() || wire.is_local(address) && !wire.is_local(nobody)
 }
 
 /// What makes a request unfit for any target.

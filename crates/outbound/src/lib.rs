@@ -27,7 +27,7 @@ mod written;
 
 pub use client::{Client, Looked, Settings};
 pub use proxy::{Proxy, ProxyMode};
-pub use smtp::{Mechanism, Offers, Reply, Session, SmtpEnd};
+pub use smtp::{Mechanism, Offers, Reply, Session, SignIn, SmtpEnd};
 pub use tls::TlsError;
 pub use wire::{Found, System, Unresolved, Wire};
 #[cfg(debug_assertions)]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use allswell_core::exchange::{End, Phase};
+use allswell_core::exchange::{End, Phase, cut, escaped_line};
+use allswell_core::limits;
 use allswell_core::target::Endpoint;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
@@ -75,6 +76,11 @@ pub fn without_http(config: &ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// Certificates bear whatever was written into them, and errors repeat it.
+fn why(text: &str) -> String {
+    cut(&escaped_line(text.as_bytes()), limits::TLS_DETAIL_CHARS_MAX)
+}
+
 /// Shakes hands with who must be `endpoint`; gives the version as well.
 #[expect(clippy::disallowed_methods, reason = "this is the home of TLS to others")]
 pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
@@ -92,7 +98,7 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     let stream = watch
         .within(Phase::Tls, None, handshake)
         .await?
-        .map_err(|error| Failure::new(End::NoTls, chain(&error)))?;
+        .map_err(|error| Failure::new(End::NoTls, why(&chain(&error))))?;
     let version = match stream.get_ref().1.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
         _ => "TLS 1.2",

@@ -10,5 +10,5 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use outcome::{Answer, End, ErrorClass, Outcome, Phase, Phases, RetryAfter, escaped};
+pub use outcome::{Answer, End, ErrorClass, Outcome, Phase, Phases, RetryAfter, cut, escaped, escaped_line};
 pub use request::{Budget, Class, Header, Method, Request, Take};

@@ -251,18 +251,61 @@ impl Outcome {
     }
 }
 
-/// Bytes of a stranger as text that does nothing to a terminal or a page: what is no UTF-8 becomes U+FFFD, control
-/// characters but line ends and tabs, and characters that turn the direction of writing, become `\u{..}`.
+/// The beginning of a text, of at most so many characters, and three dots if there was more.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Bytes of a stranger as text that does nothing to a terminal or a page: what is no UTF-8 becomes U+FFFD; control
+/// characters but line feeds and tabs, other ends of lines, and what is not seen but turns, joins or hides others, become
+/// `\u{..}`.
 pub fn escaped(bytes: &[u8]) -> String {
+    escaped_but(bytes, |c| matches!(c, '\n' | '\t'))
+}
+
+/// The same in one line: line feeds and tabs become `\u{..}` too.
+pub fn escaped_line(bytes: &[u8]) -> String {
+    escaped_but(bytes, |_| false)
+}
+
+fn escaped_but(bytes: &[u8], kept: impl Fn(char) -> bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if turns || c.is_control() && !matches!(c, '\n' | '\t') {
+        if (c.is_control() || is_unseen(c)) && !kept(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// The general categories Cf, Zl and Zp of Unicode 16, with all of the block of tags.
+const fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }

@@ -99,4 +99,21 @@ fn an_excerpt_cannot_move_the_cursor_or_turn_the_text() {
     assert_eq!(escaped(b"a\r\nb\0"), "a\\u{d}\nb\\u{0}");
     assert_eq!(escaped("\u{202e}txt".as_bytes()), "\\u{202e}txt");
     assert_eq!(escaped(b"\xff"), "\u{fffd}");
+    assert_eq!(escaped_line(b"ok\n\tfine"), "ok\\u{a}\\u{9}fine");
+    // What is not seen: one of each kind, and what stands beside it.
+    for c in "\u{ad}\u{600}\u{61c}\u{200b}\u{200f}\u{2028}\u{2029}\u{2060}\u{2066}\u{feff}\u{fffb}\u{e0001}\u{e0041}\u{85}".chars() {
+        let name = format!("\\u{{{:x}}}", u32::from(c));
+        assert_eq!(escaped(c.to_string().as_bytes()), name);
+        assert_eq!(escaped_line(c.to_string().as_bytes()), name);
+    }
+    let seen = "Zoë 大 \u{2027}\u{202f}\u{fffc}\u{301}";
+    assert_eq!(escaped(seen.as_bytes()), seen);
+}
+
+#[test]
+fn a_text_is_cut_between_letters_and_says_so() {
+    for (text, chars_max, expected) in [("ëë", 2, "ëë"), ("ëëx", 2, "ëë..."), ("", 0, ""), ("x", 0, "...")]
+    {
+        assert_eq!(cut(text, chars_max), expected);
+    }
 }

@@ -257,6 +257,31 @@ fn a_relay_is_judged_by_name_and_address_and_not_by_the_ports_of_http() {
     ] {
         assert_eq!(verdict(&open, host, port), expected, "{host} {port}");
     }
+    let ours = Policy {
+        local_names: true,
+        ..policy()
+    };
+    for host in [
+        "localhost",
+        "postfix",
+        "a.localhost",
+        "mail.corp.internal",
+        "nas.local",
+    ] {
+        assert_eq!(verdict(&open, host, 25), Err(Rule::Name), "{host}");
+        assert_eq!(verdict(&ours, host, 25), Ok(format!("{host}:25")), "{host}");
+    }
+    for host in [
+        "invalid",
+        "a.onion",
+        "metadata",
+        "metadata.google.internal.",
+        "instance-data",
+        "instance-data.ec2.internal",
+    ] {
+        assert_eq!(verdict(&ours, host, 25), Err(Rule::Name), "{host}");
+    }
+    assert_eq!(verdict(&ours, "10.0.0.1", 25), Err(Rule::Address));
     let listed = Policy {
         ports: vec![587],
         ..policy()

@@ -1,11 +1,7 @@
 //! What a relay says, read strictly: a reply that two programs could read differently is none.
 
-use allswell_core::exchange::escaped;
+use allswell_core::exchange::{cut, escaped_line};
 use allswell_core::limits;
-
-/// Mechanisms of sign-in that are noted.
-const MECHANISMS_MAX: usize = 20;
-const MECHANISM_BYTES_MAX: usize = 20;
 
 /// A whole reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +26,11 @@ impl Reply {
     /// Code and text in one line for administrators, of at most so many characters of text; it does nothing to a terminal
     /// or a page.
     pub fn words(&self, chars_max: usize) -> String {
-        let text = escaped(&self.lines.join(b" / ".as_slice()));
+        let text = escaped_line(&self.lines.join(b" / ".as_slice()));
         let text = text.trim();
-        let cut: String = text.chars().take(chars_max).collect();
-        let dots = if cut.len() < text.len() { "..." } else { "" };
-        format!("{} {cut}{dots}", self.code).trim_end().to_owned()
+        format!("{} {}", self.code, cut(text, chars_max))
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -126,9 +122,9 @@ impl Offers {
         let plain =
             |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
         let known = self.mechanisms.iter().any(|mechanism| mechanism == word);
-        if word.len() <= MECHANISM_BYTES_MAX
+        if word.len() <= limits::SMTP_MECHANISM_BYTES_MAX
             && word.bytes().all(plain)
-            && self.mechanisms.len() < MECHANISMS_MAX
+            && self.mechanisms.len() < limits::SMTP_MECHANISMS_MAX
             && !known
         {
             self.mechanisms.push(word.to_owned());
@@ -200,10 +196,13 @@ mod tests {
 
     #[test]
     fn words_are_bounded_and_do_nothing_to_a_terminal() {
-        let lines = vec![b"5.7.8 no\x1b[2J \xff".to_vec(), "\u{202e}x".into()];
+        let lines = vec![b"5.7.8\tno\x1b[2J \xff".to_vec(), "\u{202e}x".into()];
         let reply = Reply { code: 535, lines };
-        assert_eq!(reply.words(100), "535 5.7.8 no\\u{1b}[2J \u{fffd} / \\u{202e}x");
-        assert_eq!(reply.words(6), "535 5.7.8 ...");
+        assert_eq!(
+            reply.words(100),
+            "535 5.7.8\\u{9}no\\u{1b}[2J \u{fffd} / \\u{202e}x"
+        );
+        assert_eq!(reply.words(5), "535 5.7.8...");
     }
 
     #[test]
@@ -214,7 +213,7 @@ mod tests {
         };
         // The first line is a name, whatever it says.
         assert_eq!(of(&["STARTTLS"]), Offers::default());
-        let long = format!("AUTH {}", "A".repeat(MECHANISM_BYTES_MAX + 1));
+        let long = format!("AUTH {}", "A".repeat(limits::SMTP_MECHANISM_BYTES_MAX + 1));
         let offers = of(&[
             "relay.example",
             "starttls",
@@ -234,7 +233,7 @@ mod tests {
         let many: String = (0..50).map(|at| format!(" M{at}")).collect();
         assert_eq!(
             of(&["x", &format!("AUTH{many}")]).mechanisms.len(),
-            MECHANISMS_MAX
+            limits::SMTP_MECHANISMS_MAX
         );
     }
 }

@@ -15,12 +15,13 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::hush::Hush;
 use super::reply::{Gathering, Reply};
 use crate::tls;
 use crate::watch::{Failure, Watch};
 
 /// How long the answer to QUIT is waited for.
-const QUIT_WAIT: Duration = Duration::from_secs(2);
+const QUIT_WAIT: Duration = Duration::from_secs(limits::SMTP_QUIT_SECS_MAX);
 
 /// A connection, in the clear or not.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -46,6 +47,19 @@ impl Mechanism {
             Mechanism::Login => "LOGIN",
         }
     }
+}
+
+/// What came of a sign-in. Of the relay's replies nothing is left but their codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignIn {
+    /// The relay knows who we are.
+    Believed,
+    /// It believed us before it was told the password: it knows us, and whether the password is right nobody knows.
+    Unproven,
+    /// It does not believe us.
+    Refused(Reply),
+    /// It was told all that the mechanism has, and asked for more. The exchange was cancelled.
+    MoreAsked,
 }
 
 /// A dialogue that ended before its reply. Nothing more can be said in it.
@@ -92,7 +106,8 @@ pub struct Opened {
     pub tls: Arc<ClientConfig>,
     /// The version, if TLS stands already.
     pub secured: Option<&'static str>,
-    pub proxied: bool,
+    /// See [`Session::is_local`].
+    pub local: bool,
     pub watch: Watch,
 }
 
@@ -102,8 +117,10 @@ pub struct Session {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     secured: Option<&'static str>,
-    proxied: bool,
+    local: bool,
     watch: Watch,
+    /// From the first line of a sign-in on.
+    hush: Option<Hush>,
 }
 
 impl Session {
@@ -116,8 +133,9 @@ impl Session {
             endpoint: opened.endpoint,
             tls: opened.tls,
             secured: opened.secured,
-            proxied: opened.proxied,
+            local: opened.local,
             watch: opened.watch,
+            hush: None,
         }
     }
 
@@ -127,9 +145,8 @@ impl Session {
     }
 
     /// Whether the relay is on this machine, so that nobody is between.
-    pub fn is_local(&self) -> bool {
-        let local = |peer: SocketAddr| peer.ip().to_canonical().is_loopback();
-        !self.proxied && self.peer().is_some_and(local)
+    pub const fn is_local(&self) -> bool {
+        self.local
     }
 
     /// The version of TLS, if it stands.
@@ -184,7 +201,8 @@ impl Session {
         Ok(reply)
     }
 
-    /// Signs in; 235 if the relay believes it. User and password must hold no NUL.
+    /// Signs in. User and password must hold no NUL. From here on the password is covered in all that the relay says:
+    /// relays repeat what they were told.
     ///
     /// # Errors
     /// The dialogue ended; [`SmtpEnd::InTheClear`] without TLS, whatever the relay offers.
@@ -193,37 +211,35 @@ impl Session {
         mechanism: Mechanism,
         user: &str,
         password: &Secret<String>,
-    ) -> Result<Reply, SmtpEnd> {
+    ) -> Result<SignIn, SmtpEnd> {
         if self.secured.is_none() {
             return Err(SmtpEnd::InTheClear);
         }
-        let encoded = |text: &str| Secret::new(STANDARD.encode(text));
-        match mechanism {
-            Mechanism::Plain => {
-                let both = Secret::new(format!("\0{user}\0{}", password.reveal()));
-                let both = encoded(both.reveal());
-                let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
-                if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
-                    return self.say(command.reveal()).await;
-                }
-                // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
-                let reply = self.say("AUTH PLAIN").await?;
-                match reply.code {
-                    334 => self.say(both.reveal()).await,
-                    _ => Ok(reply),
-                }
-            }
-            Mechanism::Login => {
-                let mut reply = self.say("AUTH LOGIN").await?;
-                for answer in [encoded(user), encoded(password.reveal())] {
-                    if reply.code != 334 {
-                        return Ok(reply);
-                    }
-                    reply = self.say(answer.reveal()).await?;
-                }
-                Ok(reply)
+        self.hush = Some(Hush::of(user, password));
+        let lines = sign_in_lines(mechanism, user, password);
+        let mut left = lines.len();
+        let mut last = None;
+        for line in &lines {
+            left -= 1;
+            let reply = self.say(line.reveal()).await?;
+            let goes_on = reply.code == 334;
+            last = Some(reply);
+            if !goes_on {
+                break;
             }
         }
+        let reply = last.ok_or(SmtpEnd::Closed)?;
+        Ok(match reply.code {
+            // The password is in the last line.
+            235 if left == 0 => SignIn::Believed,
+            235 => SignIn::Unproven,
+            334 => {
+                // RFC 4954 section 4. What was found does not change by what the relay says to this.
+                let _ = self.say("*").await;
+                SignIn::MoreAsked
+            }
+            _ => SignIn::Refused(Hush::bare(&reply)),
+        })
     }
 
     /// Begins a message from this sender; 250 if the relay takes it.
@@ -266,7 +282,11 @@ impl Session {
 
     async fn say(&mut self, line: &str) -> Result<Reply, SmtpEnd> {
         let said = self.watch.left(self.dialogue.say(line)).await;
-        self.ended_if(said.unwrap_or(Err(SmtpEnd::TimedOut)))
+        let reply = self.ended_if(said.unwrap_or(Err(SmtpEnd::TimedOut)))?;
+        Ok(match &self.hush {
+            Some(hush) => hush.covered(&reply),
+            None => reply,
+        })
     }
 
     /// Who could not be understood once is not talked to again, whatever comes later.
@@ -275,6 +295,32 @@ impl Session {
             self.dialogue.stream = None;
         }
         reply
+    }
+}
+
+fn encoded(text: &str) -> Secret<String> {
+    Secret::new(STANDARD.encode(text))
+}
+
+/// What is said to sign in, each line after a 334 to the one before.
+fn sign_in_lines(mechanism: Mechanism, user: &str, password: &Secret<String>) -> Vec<Secret<String>> {
+    let password = password.reveal();
+    match mechanism {
+        Mechanism::Plain => {
+            let both = Secret::new(format!("\0{user}\0{password}"));
+            let both = encoded(both.reveal());
+            let command = Secret::new(format!("AUTH PLAIN {}", both.reveal()));
+            if command.reveal().len() + 2 <= limits::SMTP_COMMAND_BYTES_MAX {
+                return vec![command];
+            }
+            // Too long for a command; answers to a challenge may be longer (RFC 4954 section 4).
+            vec![Secret::new("AUTH PLAIN".to_owned()), both]
+        }
+        Mechanism::Login => vec![
+            Secret::new("AUTH LOGIN".to_owned()),
+            encoded(user),
+            encoded(password),
+        ],
     }
 }
 

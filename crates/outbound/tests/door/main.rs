@@ -6,6 +6,8 @@
 mod hostile;
 mod proxied;
 mod relay;
+mod relayed;
 mod secure;
+mod sign_in;
 mod vectors;
 mod world;

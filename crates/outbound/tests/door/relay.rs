@@ -1,172 +1,14 @@
 //! The dialogue with mail relays that are right, slow, endless, lying or not alone on their line.
-//!
-//! A relay is a script: what it says, what it waits for, when it shakes hands. What it heard is looked at afterwards.
 
-use std::sync::{Arc, Mutex};
-
-use allswell_core::exchange::{Budget, Class, End, Outcome, Phase};
+use allswell_core::exchange::{End, Phase};
 use allswell_core::limits;
 use allswell_core::policy::Policy;
 use allswell_core::refusal::Rule;
-use allswell_core::relay::{Mailbox, Relay};
-use allswell_core::secret::Secret;
 use allswell_core::time::Span;
-use allswell_outbound::{Mechanism, Offers, Proxy, ProxyMode, Reply, Session, SmtpEnd};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio_rustls::TlsAcceptor;
+use allswell_outbound::{Mechanism, Offers, Proxy, ProxyMode, SignIn, SmtpEnd};
 
-use crate::secure::acceptor;
-use crate::world::{Dead, World, found};
-
-/// What a relay does, one after the other; then it closes.
-#[derive(Clone)]
-enum Act {
-    Say(Vec<u8>),
-    /// Reads a line that must begin so.
-    Hear(&'static str),
-    Shake,
-    /// Says this for ever.
-    Repeat(&'static [u8]),
-    /// Never does anything again.
-    Hang,
-}
-use Act::{Hang, Hear, Repeat, Shake};
-
-fn say(text: &str) -> Act {
-    Act::Say(text.as_bytes().to_vec())
-}
-
-/// From the greeting to the end of STARTTLS.
-fn until_tls() -> Vec<Act> {
-    vec![
-        say("220 relay.example ESMTP\r\n"),
-        Hear("EHLO allswell.example.org"),
-        say("250-relay.example\r\n250-SIZE 1000\r\n250 STARTTLS\r\n"),
-        Hear("STARTTLS"),
-        say("220 go ahead\r\n"),
-        Shake,
-    ]
-}
-
-trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Both for S {}
-
-type Heard = Arc<Mutex<Vec<String>>>;
-
-async fn play(stream: Box<dyn Both>, script: Vec<Act>, acceptor: TlsAcceptor, heard: Heard) -> Option<()> {
-    let mut stream = BufReader::new(stream);
-    for act in script {
-        match act {
-            Act::Say(bytes) => stream.write_all(&bytes).await.ok()?,
-            Hear(prefix) => {
-                let mut line = String::new();
-                stream.read_line(&mut line).await.ok()?;
-                heard.lock().unwrap().push(line.clone());
-                assert!(
-                    line.starts_with(prefix) && line.ends_with("\r\n"),
-                    "{prefix}: {line:?}"
-                );
-            }
-            Shake => {
-                assert!(
-                    stream.buffer().is_empty(),
-                    "something was said before the handshake"
-                );
-                let shaken = acceptor.accept(stream.into_inner()).await.ok()?;
-                stream = BufReader::new(Box::new(shaken));
-            }
-            Repeat(bytes) => loop {
-                stream.write_all(bytes).await.ok()?;
-            },
-            Hang => std::future::pending().await,
-        }
-    }
-    stream.shutdown().await.ok()
-}
-
-struct Relayed {
-    world: World,
-    ca: Vec<u8>,
-    heard: Heard,
-}
-
-impl Relayed {
-    fn new(script: Vec<Act>) -> Self {
-        Self::with(script, acceptor(&["relay.example.com"], |_| {}))
-    }
-
-    fn with(script: Vec<Act>, (acceptor, ca): (TlsAcceptor, Vec<u8>)) -> Self {
-        let heard = Heard::default();
-        let world = World::new({
-            let heard = heard.clone();
-            move |_, stream| {
-                tokio::spawn(play(
-                    Box::new(stream),
-                    script.clone(),
-                    acceptor.clone(),
-                    heard.clone(),
-                ));
-            }
-        })
-        .addresses("relay.example.com", &["1.1.1.1"])
-        .name("both.example.com", &[found(&["1.1.1.1", "10.0.0.1"])]);
-        Relayed { world, ca, heard }
-    }
-
-    async fn open(&self, url: &str) -> Result<Session, Box<Outcome>> {
-        self.open_as(url, Policy::default(), None).await
-    }
-
-    async fn open_as(
-        &self,
-        url: &str,
-        policy: Policy,
-        proxy: Option<Proxy>,
-    ) -> Result<Session, Box<Outcome>> {
-        let client = self.world.client_with(policy, proxy, Some(self.ca.clone()));
-        let budget = Budget {
-            total: Span::from_secs(15),
-            ..Budget::default()
-        };
-        client
-            .relay(Class::Operator, &Relay::parse(url).unwrap(), budget)
-            .await
-    }
-
-    /// What happened to a dialogue up to the answer to EHLO.
-    async fn begin(&self) -> Result<(Session, Reply), SmtpEnd> {
-        let mut session = self
-            .open("smtp://relay.example.com")
-            .await
-            .map_err(|_| SmtpEnd::Closed)?;
-        session.greeting().await?;
-        let reply = session.ehlo("allswell.example.org").await?;
-        Ok((session, reply))
-    }
-
-    async fn begin_and_secure(&self) -> Result<(Session, Reply), SmtpEnd> {
-        let (mut session, _) = self.begin().await?;
-        let reply = session.starttls().await?;
-        Ok((session, reply))
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap().clone()
-    }
-}
-
-/// How a dialogue ended, from whichever of its steps.
-fn end<T>(result: Result<T, SmtpEnd>) -> SmtpEnd {
-    result.err().expect("it ended")
-}
-
-fn password() -> Secret<String> {
-    Secret::new("open sesame".to_owned())
-}
-
-fn address(text: &str) -> Mailbox {
-    Mailbox::parse(text).unwrap()
-}
+use crate::relayed::{Act, Hang, Hear, Relayed, Repeat, address, end, password, say, until_tls};
+use crate::world::Dead;
 
 #[tokio::test]
 async fn a_good_relay_is_asked_for_everything_and_sent_nothing() {
@@ -204,7 +46,7 @@ async fn a_good_relay_is_asked_for_everything_and_sent_nothing() {
         .sign_in(Mechanism::Plain, "alice", &password())
         .await
         .unwrap();
-    assert_eq!(signed_in.code, 235);
+    assert_eq!(signed_in, SignIn::Believed);
     assert!(
         session
             .mail_from(&address("a@example.org"))
@@ -219,141 +61,6 @@ async fn a_good_relay_is_asked_for_everything_and_sent_nothing() {
     session.quit().await.unwrap();
     // printf '\0alice\0open sesame' | base64
     assert_eq!(relay.heard()[3], "AUTH PLAIN AGFsaWNlAG9wZW4gc2VzYW1l\r\n");
-}
-
-#[tokio::test]
-async fn smtps_is_secure_before_the_first_word() {
-    let relay = Relayed::new(vec![
-        Shake,
-        say("220 relay.example\r\n"),
-        Hear("QUIT"),
-        say("221 bye\r\n"),
-    ]);
-    let mut session = relay.open("smtps://relay.example.com").await.unwrap();
-    assert!(session.secured().is_some());
-    assert_eq!(session.greeting().await.unwrap().code, 220);
-    session.quit().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_certificate_of_somebody_else_is_not_believed() {
-    let wrong = || acceptor(&["other.example.com"], |_| {});
-    let relay = Relayed::with(until_tls(), wrong());
-    assert!(
-        matches!(end(relay.begin_and_secure().await), SmtpEnd::NoTls(why) if why.contains("certificate"))
-    );
-    let relay = Relayed::with(vec![Shake], wrong());
-    let outcome = relay.open("smtps://relay.example.com").await.err().unwrap();
-    assert_eq!(outcome.end, End::NoTls);
-    assert!(
-        outcome.phases.connect.is_some() && outcome.peer.is_some(),
-        "{outcome:?}"
-    );
-}
-
-#[tokio::test]
-async fn nothing_more_is_said_after_a_handshake_that_failed() {
-    let relay = Relayed::with(until_tls(), acceptor(&["other.example.com"], |_| {}));
-    let (mut session, _) = relay.begin().await.unwrap();
-    assert!(matches!(end(session.starttls().await), SmtpEnd::NoTls(_)));
-    assert_eq!(end(session.ehlo("allswell.example.org").await), SmtpEnd::Closed);
-    assert!(session.secured().is_none());
-    assert_eq!(
-        end(session.sign_in(Mechanism::Plain, "alice", &password()).await),
-        SmtpEnd::InTheClear
-    );
-}
-
-#[tokio::test]
-async fn what_follows_the_reply_to_starttls_in_the_clear_ends_the_dialogue() {
-    // In one piece with the reply, as somebody on the way would put it there; also less than a line of it.
-    for injected in [
-        "250-relay.example\r\n250 AUTH PLAIN\r\n",
-        "250 AUTH PLAIN\r\n",
-        "2",
-    ] {
-        let mut script = until_tls();
-        script[4] = say(&format!("220 go ahead\r\n{injected}"));
-        let relay = Relayed::new(script);
-        assert_eq!(
-            end(relay.begin_and_secure().await),
-            SmtpEnd::Unasked,
-            "{injected:?}"
-        );
-        assert_eq!(relay.heard().len(), 2, "nothing was said after it");
-    }
-}
-
-#[tokio::test]
-async fn a_piece_that_comes_before_the_handshake_is_no_part_of_tls() {
-    let mut script = until_tls();
-    script.insert(5, say("250 AUTH PLAIN\r\n"));
-    let end = end(Relayed::new(script).begin_and_secure().await);
-    assert!(matches!(end, SmtpEnd::NoTls(_) | SmtpEnd::Unasked), "{end:?}");
-}
-
-#[tokio::test]
-async fn a_password_never_goes_unencrypted() {
-    let relay = Relayed::new(vec![
-        say("220 relay.example\r\n"),
-        Hear("EHLO "),
-        say("250-relay.example\r\n250 AUTH PLAIN LOGIN\r\n"),
-        Hear("STARTTLS"),
-        say("454 not now\r\n"),
-        Hear("NOTHING"),
-    ]);
-    let (mut session, reply) = relay.begin_and_secure().await.unwrap();
-    assert_eq!(reply.code, 454);
-    for mechanism in Mechanism::ALL {
-        let end = end(session.sign_in(mechanism, "alice", &password()).await);
-        assert_eq!(end, SmtpEnd::InTheClear);
-    }
-    assert_eq!(relay.heard().len(), 2, "{:?}", relay.heard());
-}
-
-#[tokio::test]
-async fn a_password_that_is_wrong_is_the_relays_word() {
-    let signed_in = async |acts: Vec<Act>, mechanism, password: &Secret<String>| {
-        let mut script = vec![Shake];
-        script.extend(acts);
-        let relay = Relayed::new(script);
-        let mut session = relay.open("smtps://relay.example.com").await.unwrap();
-        (session.sign_in(mechanism, "alice", password).await, relay.heard())
-    };
-    let refused = || say("535-5.7.8 no\r\n535 5.7.8 such user\r\n");
-    let acts = vec![Hear("AUTH PLAIN "), refused()];
-    let (reply, _) = signed_in(acts, Mechanism::Plain, &password()).await;
-    assert_eq!(reply.unwrap().words(100), "535 5.7.8 no / 5.7.8 such user");
-    let acts = vec![
-        Hear("AUTH LOGIN\r\n"),
-        say("334 VXNlcm5hbWU6\r\n"),
-        Hear("YWxpY2U=\r\n"),
-        say("334\r\n"),
-        Hear("b3BlbiBzZXNhbWU=\r\n"),
-        refused(),
-    ];
-    let (reply, heard) = signed_in(acts, Mechanism::Login, &password()).await;
-    assert_eq!((reply.unwrap().code, heard.len()), (535, 3));
-    // Refused at the user: the password is not said.
-    let acts = vec![
-        Hear("AUTH LOGIN\r\n"),
-        say("334\r\n"),
-        Hear("YWxpY2U=\r\n"),
-        refused(),
-        Hear("NOTHING"),
-    ];
-    let (reply, heard) = signed_in(acts, Mechanism::Login, &password()).await;
-    assert_eq!((reply.unwrap().code, heard.len()), (535, 2));
-    // One that is too long for a command is said after the challenge.
-    let long = Secret::new("p".repeat(limits::RELAY_PASSWORD_BYTES_MAX));
-    let acts = vec![
-        Hear("AUTH PLAIN\r\n"),
-        say("334 \r\n"),
-        Hear("AGFsaWNlAHBw"),
-        say("235 ok\r\n"),
-    ];
-    let (reply, _) = signed_in(acts, Mechanism::Plain, &long).await;
-    assert_eq!(reply.unwrap().code, 235);
 }
 
 #[tokio::test(start_paused = true)]
@@ -484,6 +191,22 @@ async fn a_relay_is_judged_like_everything_else_that_is_called() {
         .await
         .unwrap();
     assert!(session.is_local());
+    // By whichever of its addresses; but not where every address seems to be one of them.
+    for (ours, expected) in [
+        (&["10.0.0.7"][..], true),
+        (&["10.0.0.7", "192.0.2.1"], false),
+        (&["10.0.0.8"], false),
+    ] {
+        let mut relay = Relayed::new(vec![say("220 relay.example\r\n")]);
+        relay.world = ours
+            .iter()
+            .fold(relay.world, |world, address| world.local(address));
+        let session = relay
+            .open_as("smtp://10.0.0.7", private.clone(), None)
+            .await
+            .unwrap();
+        assert_eq!(session.is_local(), expected, "{ours:?}");
+    }
     let tunnel = Relayed::new(vec![
         Hear("CONNECT 1.1.1.1:587"),
         Hear("Host: 1.1.1.1:587"),

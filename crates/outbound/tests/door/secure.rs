@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use allswell_core::exchange::{End, ErrorClass, Outcome, Phase};
+use allswell_core::limits;
 use allswell_core::policy::Policy;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -110,6 +111,33 @@ async fn an_unknown_authority_a_wrong_name_and_an_old_certificate_are_not() {
         assert_eq!(outcome.end, End::NoTls, "{outcome:?}");
         assert_eq!(outcome.error_class(), Some(ErrorClass::Tls));
         assert!(!outcome.detail.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_names_of_a_certificate_are_told_within_bounds() {
+    let many: Vec<String> = (0..300)
+        .map(|at| format!("a-name-that-is-long-{at}.example.com"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let (long, long_ca) = server(&many, |_| {});
+    let hostile = "\u{1b}[2J\n.example.com".to_owned();
+    let (odd, odd_ca) = server(&[], |params| {
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(hostile.try_into().unwrap()));
+    });
+    for (world, ca) in [(&long, long_ca), (&odd, odd_ca)] {
+        let outcome = call(world, Some(ca), "https://hooks.example.com/").await;
+        assert_eq!(outcome.end, End::NoTls);
+        assert!(
+            outcome.detail.contains("certificate") && !outcome.detail.chars().any(char::is_control),
+            "{outcome:?}"
+        );
+        assert!(
+            outcome.detail.chars().count() <= limits::TLS_DETAIL_CHARS_MAX + 3,
+            "{outcome:?}"
+        );
     }
 }
 

@@ -45,11 +45,14 @@ pub async fn run(loaded: &Loaded, answer: Answer, wanted: &DoctorArguments) -> R
     } else {
         keys::look_at_file(config, &mut findings);
     }
-    if let Some(url) = &wanted.url {
-        outward::look(config, wanted.class, url, &mut findings).await;
+    let goes_out = wanted.url.is_some() || wanted.mail.mail.is_some();
+    // One for both, so that what is wrong with it is told once.
+    let door = goes_out.then(|| outward::door(config, &mut findings)).flatten();
+    if let (Some(url), Some(door)) = (&wanted.url, &door) {
+        outward::look(door, wanted.class, url, &mut findings).await;
     }
-    if let Some(url) = &wanted.mail.mail {
-        mail::look(config, url, &wanted.mail, &mut findings).await;
+    if let (Some(url), Some(door)) = (&wanted.mail.mail, &door) {
+        mail::look(config, door, url, &wanted.mail, &mut findings).await;
     }
     findings.give(answer)
 }

@@ -10,10 +10,7 @@ use crate::outward;
 
 const AREA: &str = "url";
 
-pub async fn look(config: &Config, class: Class, url: &str, findings: &mut Findings) {
-    let Some(client) = door(config, findings) else {
-        return;
-    };
+pub async fn look(client: &Client, class: Class, url: &str, findings: &mut Findings) {
     let looked = match client.look(class, url).await {
         Ok(looked) => looked,
         Err(refusal) => {

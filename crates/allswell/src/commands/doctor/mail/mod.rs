@@ -7,13 +7,14 @@
 mod wanted;
 mod way;
 
-use allswell_outbound::{Mechanism, Offers, Reply, Session, SmtpEnd};
+use allswell_core::limits;
+use allswell_outbound::{Client, Mechanism, Offers, Reply, Session, SignIn, SmtpEnd};
 
-use super::{Findings, outward};
+use super::Findings;
 use crate::cli::MailArguments;
 use crate::config::Config;
 use wanted::{Letter, Login, Wanted};
-use way::{millis, no_tls, reach};
+use way::{Way, millis};
 
 const AREA: &str = "mail";
 const POLICY: &str = "mail policy";
@@ -25,12 +26,15 @@ const SIGN_IN: &str = "mail sign-in";
 const SENDER: &str = "mail sender";
 const RECIPIENT: &str = "mail recipient";
 
-/// Characters of a reply that are shown.
-const WORDS_CHARS_MAX: usize = 200;
-
 const LATER: &str = "try again later; if it stays so, ask who runs the relay";
 
-pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &mut Findings) {
+pub async fn look(
+    config: &Config,
+    client: &Client,
+    url: &str,
+    typed: &MailArguments,
+    findings: &mut Findings,
+) {
     findings.note(
         AREA,
         "this version sends no mail yet: this is whether the relay would take some",
@@ -39,15 +43,19 @@ pub async fn look(config: &Config, url: &str, typed: &MailArguments, findings: &
     let Some(wanted) = Wanted::read(url, typed, findings) else {
         return;
     };
-    let Some(client) = outward::door(config, findings) else {
+    let way = Way {
+        client,
+        relay: &wanted.relay,
+    };
+    let Some(session) = way.reach(config, findings).await else {
         return;
     };
-    let Some(session) = reach(config, &client, &wanted.relay, findings).await else {
-        return;
-    };
-    let name = name_of(config.site_url.host());
+    let host = config.site_url.host();
+    let name = name_of(host);
     let mut visit = Visit {
+        way,
         wanted: &wanted,
+        known_outside: !config.site_url.is_local() && host.contains(['.', ':']),
         name,
         session,
         findings,
@@ -67,14 +75,22 @@ fn name_of(host: &str) -> String {
 }
 
 fn words(reply: &Reply) -> String {
-    reply.words(WORDS_CHARS_MAX)
+    reply.words(limits::SMTP_REPLY_CHARS_SHOWN_MAX)
+}
+
+/// Whether the relay closes the connection after this (RFC 5321 section 3.8).
+const fn says_goodbye(reply: &Reply) -> bool {
+    reply.code == 421
 }
 
 /// A dialogue under way. A step that gives `None` has told why, and is the last.
 struct Visit<'a> {
+    way: Way<'a>,
     wanted: &'a Wanted,
     /// Ours.
     name: String,
+    /// It may mean something to who is not on this machine.
+    known_outside: bool,
     session: Session,
     findings: &'a mut Findings,
 }
@@ -94,15 +110,26 @@ impl Visit<'_> {
     }
 
     async fn greeting(&mut self) -> Option<()> {
+        let greeting = self.greeted().await?;
+        let took = self.session.phases().first_byte.map_or(String::new(), millis);
+        let found = format!("after {took}: {}", words(&greeting));
+        self.findings.ok(GREETING, &found);
+        Some(())
+    }
+
+    async fn greeted(&mut self) -> Option<Reply> {
         let greeting = self.session.greeting().await;
-        let advice = match (&greeting, self.session.secured()) {
-            (Err(SmtpEnd::TimedOut | SmtpEnd::Closed | SmtpEnd::Garbled(_)), None) => {
-                "look whether a mail relay is behind that port; if it is one that begins with TLS (465), write smtps:// \
-                 instead of smtp://"
-            }
-            _ => "look whether a mail relay is behind that port",
-        };
-        let greeting = self.said(GREETING, "the greeting", advice, greeting)?;
+        let mut advice = "look whether a mail relay is behind that port".to_owned();
+        if self.session.secured().is_none() {
+            advice.push_str("; if it is one that begins with TLS (465), write smtps:// instead of smtp://");
+        }
+        if matches!(greeting, Err(SmtpEnd::TimedOut)) {
+            advice.push_str(&format!(
+                "; or it is one that lets strangers wait longer than {} s",
+                limits::RELAY_SECS_MAX
+            ));
+        }
+        let greeting = self.said(GREETING, "the greeting", &advice, greeting)?;
         if greeting.code != 220 {
             let found = format!("the relay takes no commands: {}", words(&greeting));
             let advice = if greeting.is_for_now() {
@@ -113,10 +140,7 @@ impl Visit<'_> {
             self.findings.fail(GREETING, &found, advice);
             return None;
         }
-        let took = self.session.phases().first_byte.map_or(String::new(), millis);
-        let found = format!("after {took}: {}", words(&greeting));
-        self.findings.ok(GREETING, &found);
-        Some(())
+        Some(greeting)
     }
 
     /// TLS, if it does not stand yet; and what the relay offers once it does.
@@ -126,7 +150,9 @@ impl Visit<'_> {
             if !offers.starttls {
                 return self.in_the_clear().then_some(offers);
             }
-            self.starttls().await?;
+            if let Err(broken) = self.starttls().await? {
+                return self.without_tls_after_all(&broken).await;
+            }
         }
         let version = self.session.secured().unwrap_or_default();
         let took = self.session.phases().tls.map_or(String::new(), millis);
@@ -174,12 +200,35 @@ impl Visit<'_> {
         true
     }
 
-    async fn starttls(&mut self) -> Option<()> {
+    /// Begins anew and in the clear with a relay whose TLS is broken: as with one that has none, nobody is between and
+    /// there is nothing to hide. Whoever listens to it does not look at its certificate.
+    async fn without_tls_after_all(&mut self, why: &str) -> Option<Offers> {
+        if self.wanted.login.is_some() || !self.session.is_local() {
+            self.way.no_tls(why, self.findings);
+            return None;
+        }
+        let found = format!(
+            "no secure connection: {why}; the relay is on this machine and nobody signs in, so it can be used without"
+        );
+        let advice = format!(
+            "programs that look at certificates, as this one does, cannot use the relay's STARTTLS: give it a certificate for \
+             {} that `outbound.extra_ca_file` believes, or switch STARTTLS off for this machine",
+            self.wanted.relay.host
+        );
+        self.findings.warn(TLS, &found, &advice);
+        self.session = self.way.again(self.findings).await?;
+        if !self.session.is_local() {
+            self.way.no_tls(why, self.findings);
+            return None;
+        }
+        self.greeted().await?;
+        self.ehlo().await
+    }
+
+    /// The inner error: TLS could not be agreed on, and why.
+    async fn starttls(&mut self) -> Option<Result<(), String>> {
         let reply = match self.session.starttls().await {
-            Err(SmtpEnd::NoTls(why)) => {
-                no_tls(&why, &self.wanted.relay, self.findings);
-                return None;
-            }
+            Err(SmtpEnd::NoTls(why)) => return Some(Err(why)),
             Err(SmtpEnd::Unasked) => {
                 self.findings.fail(
                     TLS,
@@ -192,7 +241,7 @@ impl Visit<'_> {
             reply => self.said(TLS, "the answer to STARTTLS", LATER, reply)?,
         };
         if reply.code == 220 {
-            return Some(());
+            return Some(Ok(()));
         }
         let found = format!("the relay offers STARTTLS and refuses it: {}", words(&reply));
         self.findings.fail(
@@ -213,7 +262,17 @@ impl Visit<'_> {
         } else {
             format!("sign-in by {}", offers.mechanisms.join(", "))
         };
-        self.findings.ok(OFFERS, &format!("{size}, {sign_in}"));
+        self.findings
+            .ok(OFFERS, &format!("to {}: {size}, {sign_in}", self.name));
+        if !self.known_outside && !self.session.is_local() {
+            let found = format!(
+                "we call ourselves {}, and the relay is elsewhere: many refuse mail from such a name, some only once the \
+                 sender or the recipient is named",
+                self.name
+            );
+            self.findings
+                .warn(OFFERS, &found, "set site_url to the public address");
+        }
     }
 
     async fn sign_in(&mut self, offers: &Offers, login: &Login) -> Option<()> {
@@ -231,23 +290,47 @@ impl Visit<'_> {
             .session
             .sign_in(mechanism, &login.user, &login.password)
             .await;
-        let reply = self.said(SIGN_IN, "the answer to the sign-in", LATER, said)?;
+        let came = self.said(SIGN_IN, "the answer to the sign-in", LATER, said)?;
         let who = format!(
             "{:?} by {} with the password of {}",
             login.user,
             mechanism.word(),
             login.source
         );
-        if reply.code == 235 {
-            self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
-            return Some(());
-        }
+        let reply = match came {
+            SignIn::Believed => {
+                self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
+                return Some(());
+            }
+            SignIn::Unproven => {
+                let found = format!(
+                    "the relay believes {:?} before it was told the password: whether that is right is not known",
+                    login.user
+                );
+                let advice = "a relay that signs everybody in has to be closed; if it knows this machine by its address, take \
+                              the user out of the URL";
+                self.findings.warn(SIGN_IN, &found, advice);
+                return Some(());
+            }
+            SignIn::MoreAsked => {
+                let found = format!("the relay was told {who}, and asks for more than this mechanism has");
+                let advice = "ask who runs the relay: it may want a second proof, which is not known here, and have a password \
+                              for applications";
+                self.findings.fail(SIGN_IN, &found, advice);
+                return None;
+            }
+            SignIn::Refused(reply) => reply,
+        };
         let advice = if reply.is_for_now() {
             LATER
         } else {
             "look at user and password: some relays want a whole address as the user, or a password for applications"
         };
-        let found = format!("the relay refuses {who}: {}", words(&reply));
+        // The session leaves no more of it.
+        let found = format!(
+            "the relay refuses {who}: {} (its words are not shown: some relays repeat the password in them)",
+            words(&reply)
+        );
         self.findings.fail(SIGN_IN, &found, advice);
         None
     }
@@ -257,23 +340,41 @@ impl Visit<'_> {
         let said = self.session.mail_from(&letter.from).await;
         let reply = self.said(SENDER, "the answer to MAIL FROM", LATER, said)?;
         let advice = if reply.code == 530 {
-            "the relay wants a sign-in first: name a user in the URL, smtp://USER@HOST"
+            "the relay wants a sign-in first: name a user in the URL, smtp://USER@HOST".to_owned()
         } else {
-            "use an address that the relay lets this user, or this machine, write from"
+            format!(
+                "use an address that the relay lets this user, or this machine, write from; or {}",
+                self.about_name()
+            )
         };
-        if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, advice) {
+        let mut ends = says_goodbye(&reply);
+        if self.taken(SENDER, &format!("mail from {}", letter.from), &reply, &advice) {
             let said = self.session.rcpt_to(&letter.to).await;
             let reply = self.said(RECIPIENT, "the answer to RCPT TO", LATER, said)?;
+            ends = says_goodbye(&reply);
             self.taken(
                 RECIPIENT,
                 &format!("mail for {}", letter.to),
                 &reply,
-                "the relay has to take mail from this machine for others: sign in (a user in the URL), or let it in at \
-                 the relay; or the address is wrong",
+                &format!(
+                    "the relay has to take mail from this machine for others: sign in (a user in the URL), or let it in at \
+                     the relay; or the address is wrong, or {}",
+                    self.about_name()
+                ),
             );
         }
-        let said = self.session.reset().await;
-        self.said(AREA, "the answer to RSET", LATER, said).map(|_| ())
+        if !ends {
+            // Everything was told: a relay that does not know what to say to this, or leaves, is none the worse.
+            let _ = self.session.reset().await;
+        }
+        Some(())
+    }
+
+    fn about_name(&self) -> String {
+        format!(
+            "the relay dislikes the name that it was told, {}, which comes from site_url",
+            self.name
+        )
     }
 
     fn taken(&mut self, area: &'static str, what: &str, reply: &Reply, advice: &str) -> bool {
@@ -295,14 +396,14 @@ impl Visit<'_> {
         reply.is_done()
     }
 
-    /// The reply, or the end of the dialogue as a failure.
-    fn said(
+    /// What came of it, or the end of the dialogue as a failure.
+    fn said<T>(
         &mut self,
         area: &'static str,
         awaited: &str,
         advice: &str,
-        said: Result<Reply, SmtpEnd>,
-    ) -> Option<Reply> {
+        said: Result<T, SmtpEnd>,
+    ) -> Option<T> {
         said.map_err(|end| {
             self.findings
                 .fail(area, &format!("instead of {awaited}: {end}"), advice)

@@ -1,8 +1,8 @@
 //! What was typed, read as a whole before anybody is called: the relay, who signs in, and the letter that is asked about.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use allswell_core::exchange::cut;
 use allswell_core::limits;
 use allswell_core::relay::{Mailbox, NoRelay, Relay};
 use allswell_core::secret::Secret;
@@ -14,9 +14,9 @@ use crate::system;
 
 /// Where a password is looked for if no file was named, in this order; the second is Healthchecks'.
 const VARIABLES: [&str; 2] = ["SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"];
-const PASSWORD_ADVICE: &str = "put the password into the first line of a file that only you may read and name it with \
-                               --mail-password-file, or set SMTP_PASSWORD or EMAIL_HOST_PASSWORD";
-const CHARS_MAX: usize = 100;
+const PASSWORD_ADVICE: &str = "put the password into the first line of a file that only the account of this command may \
+                               read and name it with --mail-password-file, or set SMTP_PASSWORD or EMAIL_HOST_PASSWORD \
+                               (sudo does not hand them on)";
 
 pub struct Wanted {
     pub relay: Relay,
@@ -47,33 +47,26 @@ impl Wanted {
             }),
             _ => None,
         };
-        let found = match password(typed.mail_password_file.as_deref(), findings) {
-            Ok(found) => found,
-            Err((why, advice)) => {
-                findings.fail(SIGN_IN, &why, &advice);
-                return None;
-            }
-        };
-        let login = match (&relay.user, found) {
-            (Some(user), Some((password, source))) => Some(Login {
-                user: user.clone(),
+        let file = typed.mail_password_file.as_deref();
+        let login = if let Some(user) = &relay.user {
+            let (password, source) = password(file)
+                .map_err(|(why, advice)| findings.fail(SIGN_IN, &why, &advice))
+                .ok()?;
+            let user = user.clone();
+            Some(Login {
+                user,
                 password,
                 source,
-            }),
-            (Some(_), None) => {
-                findings.fail(
-                    SIGN_IN,
-                    "the URL names a user, and there is no password",
-                    PASSWORD_ADVICE,
-                );
-                return None;
-            }
-            (None, Some((_, source))) => {
-                let found = format!("{source} has a password, and the URL names no user: nobody signs in");
+            })
+        } else {
+            let source = file
+                .map(|path| path.display().to_string())
+                .or_else(|| of_environment().map(|(_, name)| name.to_owned()));
+            if let Some(source) = source {
+                let found = format!("{source} is for a password, and the URL names no user: nobody signs in");
                 findings.note(SIGN_IN, &found, "to sign in, write smtp://USER@HOST");
-                None
             }
-            (None, None) => None,
+            None
         };
         Some(Wanted { relay, login, letter })
     }
@@ -101,7 +94,7 @@ fn relay(url: &str, findings: &mut Findings) -> Option<Relay> {
 fn mailbox(argument: &str, text: &str, findings: &mut Findings) -> Option<Mailbox> {
     let mailbox = Mailbox::parse(text);
     if mailbox.is_none() {
-        let shown: String = text.chars().take(CHARS_MAX).collect();
+        let shown = cut(text, limits::TYPED_CHARS_SHOWN_MAX);
         findings.fail(
             AREA,
             &format!("{argument}: {shown:?} is not an address of mail"),
@@ -111,50 +104,34 @@ fn mailbox(argument: &str, text: &str, findings: &mut Findings) -> Option<Mailbo
     mailbox
 }
 
-type Found = Option<(Secret<String>, String)>;
-
 /// The password, and where it was; or what is wrong with it, and what to do.
-fn password(file: Option<&Path>, findings: &mut Findings) -> Result<Found, (String, String)> {
+fn password(file: Option<&Path>) -> Result<(Secret<String>, String), (String, String)> {
     let bytes_max = limits::RELAY_PASSWORD_BYTES_MAX;
+    let advice = || PASSWORD_ADVICE.to_owned();
     let (text, source) = if let Some(path) = file {
-        let read = system::read_small_file(path, 4 * bytes_max as u64).map_err(|error| {
-            (
-                format!("--mail-password-file: {error:#}"),
-                PASSWORD_ADVICE.to_owned(),
-            )
-        })?;
+        let read = system::read_secret_file(path, 4 * bytes_max as u64)
+            .map_err(|error| (format!("--mail-password-file: {error:#}"), advice()))?;
         let text = Secret::new(read);
         let first = text.reveal().lines().next().unwrap_or_default().to_owned();
-        let mode = std::fs::metadata(path).map_or(0, |facts| facts.permissions().mode());
-        if mode & 0o004 != 0 {
-            let found = format!(
-                "{}: every user of this machine may read the password in it",
-                path.display()
-            );
-            findings.warn(SIGN_IN, &found, &format!("chmod 600 {}", path.display()));
-        }
         (Secret::new(first), path.display().to_string())
     } else if let Some((value, name)) = of_environment() {
-        let advice = || PASSWORD_ADVICE.to_owned();
         let text = value
             .into_string()
             .map_err(|_| (format!("{name} is not text in UTF-8"), advice()))?;
         (Secret::new(text), name.to_owned())
     } else {
-        return Ok(None);
+        let why = "the URL names a user, and there is no password".to_owned();
+        return Err((why, advice()));
     };
     let length = text.reveal().len();
     if length == 0 {
-        return Err((
-            format!("{source}: its first line is empty"),
-            PASSWORD_ADVICE.to_owned(),
-        ));
+        return Err((format!("{source}: its first line is empty"), advice()));
     }
     if length > bytes_max || text.reveal().chars().any(char::is_control) {
         let advice = format!("a password has at most {bytes_max} bytes and no control characters");
         return Err((format!("{source}: this cannot be a password"), advice));
     }
-    Ok(Some((text, source)))
+    Ok((text, source))
 }
 
 #[expect(

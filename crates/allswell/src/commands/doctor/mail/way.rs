@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use allswell_core::exchange::{Budget, Class, End, Outcome, Phase, Phases};
+use allswell_core::limits;
 use allswell_core::relay::{Relay, Secured};
 use allswell_core::time::Span;
 use allswell_outbound::{Client, Proxy, ProxyMode, Session};
@@ -11,36 +12,91 @@ use super::super::Findings;
 use super::{CONNECT, POLICY, TLS};
 use crate::config::Config;
 
-/// Seconds for all of it, from the name to QUIT.
-const SECS_MAX: i64 = 15;
-/// The connection, and the way to it as findings.
-pub async fn reach(
-    config: &Config,
-    client: &Client,
-    relay: &Relay,
-    findings: &mut Findings,
-) -> Option<Session> {
-    let budget = Budget {
-        total: Span::from_secs(SECS_MAX),
-        ..Budget::default()
-    };
-    let at = format!("{}:{}", relay.host, relay.port);
-    let proxy = config.outbound.proxy.as_ref().map(Proxy::mode);
-    let reached = client.relay(Class::Operator, relay, budget).await;
-    let (peer, phases) = match &reached {
-        Ok(session) => (session.peer(), session.phases()),
-        Err(outcome) => (outcome.peer, &outcome.phases),
-    };
-    let blocked = matches!(&reached, Err(outcome) if matches!(outcome.end, End::Blocked(_)));
-    if phases.connect.is_some() && !blocked {
-        allowed(&at, proxy, findings);
+pub struct Way<'a> {
+    pub client: &'a Client,
+    pub relay: &'a Relay,
+}
+
+impl Way<'_> {
+    /// The connection, and the way to it as findings.
+    pub async fn reach(&self, config: &Config, findings: &mut Findings) -> Option<Session> {
+        let at = self.at();
+        let proxy = config.outbound.proxy.as_ref().map(Proxy::mode);
+        let reached = self.call().await;
+        let (peer, phases) = match &reached {
+            Ok(session) => (session.peer(), session.phases()),
+            Err(outcome) => (outcome.peer, &outcome.phases),
+        };
+        let blocked = matches!(&reached, Err(outcome) if matches!(outcome.end, End::Blocked(_)));
+        if phases.connect.is_some() && !blocked {
+            allowed(&at, proxy, findings);
+        }
+        if let Some(peer) = peer.filter(|_| !blocked) {
+            findings.ok(CONNECT, &connected(peer, proxy, phases));
+        }
+        reached.map_err(|outcome| self.unreached(&outcome, findings)).ok()
     }
-    if let Some(peer) = peer.filter(|_| !blocked) {
-        findings.ok(CONNECT, &connected(peer, proxy, phases));
+
+    /// Another connection, of which only a failure is told.
+    pub async fn again(&self, findings: &mut Findings) -> Option<Session> {
+        let reached = self.call().await;
+        reached.map_err(|outcome| self.unreached(&outcome, findings)).ok()
     }
-    reached
-        .map_err(|outcome| unreached(&at, &outcome, relay, findings))
-        .ok()
+
+    async fn call(&self) -> Result<Session, Box<Outcome>> {
+        let budget = Budget {
+            total: Span::from_secs(limits::RELAY_SECS_MAX),
+            ..Budget::default()
+        };
+        self.client.relay(Class::Operator, self.relay, budget).await
+    }
+
+    fn at(&self) -> String {
+        format!("{}:{}", self.relay.host, self.relay.port)
+    }
+
+    fn unreached(&self, outcome: &Outcome, findings: &mut Findings) {
+        let (at, why) = (self.at(), &outcome.detail);
+        match &outcome.end {
+        End::Blocked(refusal) => findings.fail(
+            POLICY,
+            &format!("an operator's call may not go to {at}: {refusal}"),
+            &refusal.for_administrators(),
+        ),
+        End::NoAddress | End::TimedOut { phase: Phase::Dns, .. } => findings.fail(
+            CONNECT,
+            &format!("{at} has no address: {why}"),
+            "look at the name, and at the name servers (dns.nameservers); what only /etc/hosts knows is not known here: \
+             write the address",
+        ),
+        End::NoTls | End::TimedOut { phase: Phase::Tls, .. } => self.no_tls(why, findings),
+        _ => findings.fail(
+            CONNECT,
+            &format!("no connection to {at}: {why}"),
+            "look whether the relay listens on that port, and whether a firewall is between: many networks let nobody out \
+             to port 25, and relays take mail of their users on 587 or 465",
+        ),
+    }
+    }
+
+    /// A handshake that failed, on the way or after STARTTLS.
+    pub fn no_tls(&self, why: &str, findings: &mut Findings) {
+        let other = match self.relay.secured {
+            Secured::AtOnce => {
+                "; if the port is one for STARTTLS (587, 25), write smtp:// instead of smtps://"
+            }
+            Secured::OnDemand => "",
+        };
+        findings.fail(
+        TLS,
+        &format!("no secure connection: {why}"),
+        &format!(
+            "the relay needs TLS 1.2 or newer, and a certificate for {} by an authority that this machine believes; \
+             `outbound.extra_ca_file` adds one of your own{other}",
+            self.relay.host
+        ),
+    );
+    }
 }
 
 fn allowed(at: &str, proxy: Option<ProxyMode>, findings: &mut Findings) {
@@ -65,46 +121,6 @@ fn connected(peer: SocketAddr, proxy: Option<ProxyMode>, phases: &Phases) -> Str
     let connect = took(phases.connect, " in ", "");
     let name = took(phases.dns, ", after ", " for its name");
     format!("connected to {by}{peer}{connect}{name}")
-}
-
-fn unreached(at: &str, outcome: &Outcome, relay: &Relay, findings: &mut Findings) {
-    let why = &outcome.detail;
-    match &outcome.end {
-        End::Blocked(refusal) => findings.fail(
-            POLICY,
-            &format!("an operator's call may not go to {at}: {refusal}"),
-            &refusal.for_administrators(),
-        ),
-        End::NoAddress | End::TimedOut { phase: Phase::Dns, .. } => findings.fail(
-            CONNECT,
-            &format!("{at} has no address: {why}"),
-            "look at the name, and at the name servers (dns.nameservers)",
-        ),
-        End::NoTls | End::TimedOut { phase: Phase::Tls, .. } => no_tls(why, relay, findings),
-        _ => findings.fail(
-            CONNECT,
-            &format!("no connection to {at}: {why}"),
-            "look whether the relay listens on that port, and whether a firewall is between: many networks let nobody out \
-             to port 25, and relays take mail of their users on 587 or 465",
-        ),
-    }
-}
-
-/// A handshake that failed, on the way or after STARTTLS.
-pub fn no_tls(why: &str, relay: &Relay, findings: &mut Findings) {
-    let other = match relay.secured {
-        Secured::AtOnce => "; if the port is one for STARTTLS (587, 25), write smtp:// instead of smtps://",
-        Secured::OnDemand => "",
-    };
-    findings.fail(
-        TLS,
-        &format!("no secure connection: {why}"),
-        &format!(
-            "the relay needs TLS 1.2 or newer, and a certificate for {} by an authority that this machine believes; \
-             `outbound.extra_ca_file` adds one of your own{other}",
-            relay.host
-        ),
-    );
 }
 
 pub fn millis(took: Span) -> String {
