@@ -1,9 +1,12 @@
-//! Close calls: pings that arrive in time, and wait while their deadline passes; and silence that all nodes notice at once.
+//! Close calls: pings that arrive in time, and wait while their deadline passes; silence that all nodes notice at once; and
+//! pings that meet an edit of their check.
 
+use allswell_core::check::Status;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
 
+use crate::model::Deed;
 use crate::node::Loop;
 use crate::rules::Held;
 use crate::users::{Errand, To};
@@ -52,5 +55,33 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A check reports in at one node while somebody pauses it at another, or ends its pause: whoever writes later has read
+    /// what is no longer true. Two pings would not show it: they want the same number.
+    pub(crate) fn two_at_once(&mut self, id: CheckId) {
+        let up = self.nodes_up();
+        let [one, other] = match up.len() {
+            0 => return,
+            1 => [up[0]; 2],
+            nodes => {
+                let first = self.roll(nodes as u32) as usize;
+                [up[first], up[(first + 1) % nodes]]
+            }
+        };
+        let what = if self.models[&id].status() == Status::Paused {
+            Deed::Resume
+        } else {
+            Deed::Pause
+        };
+        let action = [Action::Success, Action::Log][self.roll(2) as usize];
+        let errand = Errand {
+            to: To::Check(id),
+            action,
+            rid: None,
+            tries: 3,
+        };
+        self.send_by(one, errand);
+        self.carry_out_by(other, id, what);
     }
 }

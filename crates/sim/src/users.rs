@@ -199,7 +199,8 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(48) {
+        match self.roll(52) {
+            48..=51 => self.two_at_once(id),
             46..=47 => self.somebody_switches_on(),
             38..=45 => {
                 let deadline = self.models[&id].nominal();
@@ -357,6 +358,11 @@ impl World {
             return;
         }
         let place = up[self.roll(up.len() as u32) as usize];
+        self.carry_out_by(place, id, what);
+    }
+
+    /// Hands an edit to this node, which is up.
+    pub(crate) fn carry_out_by(&mut self, place: usize, id: CheckId, what: Deed) {
         let at = self.clock_of(place);
         let scope = ProjectScope::granted(self.project);
         self.say(|| format!("somebody does to {id} at {at}: {what:?}"));
