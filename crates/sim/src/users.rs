@@ -207,7 +207,12 @@ impl World {
                 if let Some(deadline) = deadline.filter(|at| *at > self.now) {
                     let before = Span::from_millis(1 + i64::from(self.roll(900)));
                     let call = ((deadline - before).max(self.now), id);
-                    self.close_call = Some(self.close_call.map_or(call, |other| other.min(call)));
+                    if self.close_call.is_none_or(|other| call < other) {
+                        self.close_call = Some(call);
+                        // Its job is silent until then, or the deadline would have moved.
+                        let model = self.models.get_mut(&id).expect("it is there");
+                        model.job_at = model.job_at.map(|_| model.next_run(deadline));
+                    }
                 }
             }
             30..=33 => {
