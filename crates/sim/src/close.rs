@@ -1,17 +1,22 @@
-//! Close calls: pings that arrive in time, and wait while their deadline passes; and silence that all nodes notice at once.
+//! Close calls: pings that arrive in time, and wait while their deadline passes; silence that all nodes notice at once; and
+//! pings that meet an edit of their check.
 
+use allswell_core::check::Status;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
+use allswell_store::simulated::Fate;
 
+use crate::model::Deed;
 use crate::node::Loop;
 use crate::rules::Held;
 use crate::users::{Errand, To};
 use crate::world::World;
 
 impl World {
-    /// A check reports in just before its deadline, behind others, or mostly does. Then nothing moves until that has passed,
-    /// and all nodes look who is late before they look who has come.
+    /// A check reports in just before its deadline, behind others, or too late, or not at all. Nothing moves until the
+    /// deadline has passed. Then the node that it came to in time looks who is late before it looks who has come; where it
+    /// did not come, all nodes look at once, and its ping meets them.
     pub(crate) fn a_close_call(&mut self, id: CheckId) -> Held {
         let up = self.nodes_up();
         if up.is_empty() || !self.models.contains_key(&id) {
@@ -25,12 +30,18 @@ impl World {
             rid: None,
             tries: 3,
         };
-        let comes = self.roll(5) > 1;
+        let (comes, late) = match self.roll(6) {
+            0 => (false, false),
+            1..=2 => (false, true),
+            _ => (true, false),
+        };
         if comes {
-            for _ in 0..self.roll(6) {
+            for _ in 0..self.roll(8) {
                 let other = others[self.roll(others.len() as u32) as usize];
                 self.send_by(place, errand(other, Action::Log));
             }
+            // They are on their way when it comes, so that it waits for the next batch.
+            self.poll()?;
             self.send_by(place, errand(id, Action::Success));
         }
         let secs = Span::from_millis(1_000 + i64::from(self.roll(20_000)));
@@ -45,12 +56,50 @@ impl World {
             waiting.retain(|one| one.writes && Some(one.node) == number);
             self.held.extend(waiting.into_iter().map(|one| (one.id, until)));
         }
-        for place in up {
-            let up = self.nodes[place].up.as_mut().expect("it is up");
+        // Where it comes, no other node is to judge before its own: those know nothing of it.
+        for node in up.into_iter().filter(|other| !comes || *other == place) {
+            let up = self.nodes[node].up.as_mut().expect("it is up");
             if up.turn(Loop::Sweep).began.is_none() {
-                self.begins(place, Loop::Sweep);
+                self.begins(node, Loop::Sweep);
             }
         }
+        if late {
+            // They have seen that something is due, and have yet to write.
+            self.poll()?;
+            for one in self.db.waiting().into_iter().filter(|one| !one.writes) {
+                self.run_work(one, Fate::Kept, &[])?;
+            }
+            self.poll()?;
+            self.send_by(place, errand(id, Action::Success));
+        }
         Ok(())
+    }
+
+    /// A check reports in at one node while somebody pauses it at another, or ends its pause: whoever writes later has read
+    /// what is no longer true. Two pings would not show it: they want the same number.
+    pub(crate) fn two_at_once(&mut self, id: CheckId) {
+        let up = self.nodes_up();
+        let [one, other] = match up.len() {
+            0 => return,
+            1 => [up[0]; 2],
+            nodes => {
+                let first = self.roll(nodes as u32) as usize;
+                [up[first], up[(first + 1) % nodes]]
+            }
+        };
+        let what = if self.models[&id].status() == Status::Paused {
+            Deed::Resume
+        } else {
+            Deed::Pause
+        };
+        let action = [Action::Success, Action::Log][self.roll(2) as usize];
+        let errand = Errand {
+            to: To::Check(id),
+            action,
+            rid: None,
+            tries: 3,
+        };
+        self.send_by(one, errand);
+        self.carry_out_by(other, id, what);
     }
 }

@@ -204,7 +204,7 @@ impl World {
                 }
             }
             12 => {
-                for _ in 0..33 + self.roll(6) {
+                for _ in 0..50 + self.roll(20) {
                     self.ask(Wanted::Test {
                         channel,
                         up: false,

@@ -317,7 +317,8 @@ impl World {
             ticket.node == committed[0]
                 && ticket.check == Some(check)
                 && ticket.at <= at
-                && ticket.put < began
+                // One that comes behind the sweep is younger than all that it judges.
+                && ticket.put <= began
                 && ticket.answered.is_none()
         });
         holds(WAITING, waited.is_none() || !self.clocks_right(), || {

@@ -199,14 +199,20 @@ impl World {
             rid,
             tries: 3,
         };
-        match self.roll(48) {
+        match self.roll(52) {
+            48..=51 => self.two_at_once(id),
             46..=47 => self.somebody_switches_on(),
             38..=45 => {
                 let deadline = self.models[&id].nominal();
                 if let Some(deadline) = deadline.filter(|at| *at > self.now) {
                     let before = Span::from_millis(1 + i64::from(self.roll(900)));
                     let call = ((deadline - before).max(self.now), id);
-                    self.close_call = Some(self.close_call.map_or(call, |other| other.min(call)));
+                    if self.close_call.is_none_or(|other| call < other) {
+                        self.close_call = Some(call);
+                        // Its job is silent until then, or the deadline would have moved.
+                        let model = self.models.get_mut(&id).expect("it is there");
+                        model.job_at = model.job_at.map(|_| model.next_run(deadline));
+                    }
                 }
             }
             30..=33 => {
@@ -357,6 +363,11 @@ impl World {
             return;
         }
         let place = up[self.roll(up.len() as u32) as usize];
+        self.carry_out_by(place, id, what);
+    }
+
+    /// Hands an edit to this node, which is up.
+    pub(crate) fn carry_out_by(&mut self, place: usize, id: CheckId, what: Deed) {
         let at = self.clock_of(place);
         let scope = ProjectScope::granted(self.project);
         self.say(|| format!("somebody does to {id} at {at}: {what:?}"));
