@@ -417,7 +417,7 @@ SCENARIOS = {"slow": slow, "crowd": crowd, "idle": idle, "deadline": deadline, "
 # What a scenario sets beside the defaults.
 SETTINGS = {
     "slow": {"DATABASE_CONNECTIONS": "1"}, "crowd": {"DATABASE_CONNECTIONS": "1"},
-    "flight": {"DELIVERY_MAX_IN_FLIGHT": "11400", "DELIVERY_MAX_PER_PROJECT": "2850", "LIMITS_CONNECTIONS": "512"},
+    "flight": {"DELIVERY_MAX_IN_FLIGHT": "22800", "DELIVERY_MAX_PER_PROJECT": "2850", "LIMITS_CONNECTIONS": "512"},
 }
 
 

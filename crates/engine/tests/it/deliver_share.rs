@@ -50,7 +50,7 @@ async fn a_slow_project_leaves_room_for_another_at_once() {
     let deliver = deliver_with(&mut house, &script, permits(64));
     quiet(&deliver, &script, NOW).await;
     // Nobody else waits: all but the reserve.
-    assert_eq!(deliver.in_flight(), 58);
+    assert_eq!(deliver.in_flight(), 32);
     let bob = house.second_project().await;
     let alice = std::mem::replace(&mut house.project, bob);
     failed(&mut house, "https://bob.example.com/", 1).await;
@@ -58,7 +58,25 @@ async fn a_slow_project_leaves_room_for_another_at_once() {
     assert!(script.held().contains(&"https://bob.example.com/".to_owned()));
     house.project = alice;
     // What is answered does not go back to alice while somebody waits with less.
-    assert_eq!(deliver.in_flight(), 59);
+    assert_eq!(deliver.in_flight(), 33);
+}
+
+/// Each of them comes when nobody waits, and takes what it can get; nobody answers, so nothing is given back.
+#[tokio::test]
+async fn many_slow_projects_leave_room_for_another_at_once() {
+    let mut house = House::in_memory().await;
+    let script = Script::default();
+    script.hold();
+    let deliver = deliver_with(&mut house, &script, permits(128));
+    for n in 0..50 {
+        house.project = house.second_project().await;
+        failed(&mut house, &format!("https://slow{n}.example.com/"), 12).await;
+        quiet(&deliver, &script, NOW).await;
+    }
+    house.project = house.second_project().await;
+    failed(&mut house, "https://bob.example.com/", 1).await;
+    quiet(&deliver, &script, NOW).await;
+    assert!(script.held().contains(&"https://bob.example.com/".to_owned()));
 }
 
 #[tokio::test]
@@ -110,7 +128,7 @@ async fn in_a_crowd_the_next_slice_is_asked_at_once_while_something_is_due() {
     }
     let script = Script::default();
     script.hold();
-    let deliver = deliver_with(&mut house, &script, permits(4_000));
+    let deliver = deliver_with(&mut house, &script, permits(5_000));
     quiet(&deliver, &script, NOW).await;
     // Each origin has all it takes, and four of each project are still due.
     assert_eq!(deliver.in_flight(), 130 * 16);
@@ -137,7 +155,7 @@ async fn a_crowd_that_is_held_up_is_not_asked_again_and_again() {
     }
     let script = Script::default();
     script.hold();
-    let deliver = deliver_with(&mut house, &script, permits(4_000));
+    let deliver = deliver_with(&mut house, &script, permits(5_000));
     assert_eq!(quiet(&deliver, &script, NOW).await, Due::At(after(1)));
     // Each step asks some of a crowd; one asks nobody, and sees that it has to wait.
     let mut rounds = Vec::new();
@@ -180,7 +198,7 @@ async fn a_try_whose_time_has_come_does_not_wait_for_a_crowd() {
     script.hold();
     let rules = Rules {
         schedule: Schedule::parse("1m").expect("a schedule"),
-        ..permits(4_000)
+        ..permits(5_000)
     };
     let deliver = deliver_with(&mut house, &script, rules);
     quiet(&deliver, &script, NOW).await;
@@ -227,7 +245,7 @@ impl Pause {
         script.hold();
         let rules = Rules {
             schedule: Schedule::parse("1h").expect("a schedule"),
-            ..permits(4_000)
+            ..permits(5_000)
         };
         let deliver = deliver_with(house, &script, rules);
         quiet(&deliver, &script, NOW).await;
