@@ -1,5 +1,5 @@
 """A full disk: no ping is answered that is not stored, what is stored can be read, and all goes on when there is space
-again. Run by `make disk-full`, in a mount namespace of its own, where each test has a small tmpfs.
+again. Run by `make trouble`, in a mount namespace of its own, where each test has a small tmpfs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from test_crash import agree  # noqa: E402
 DISK_MIB = 48
 # An empty cluster takes about 40.
 POSTGRES_DISK_MIB = 96
-BODY = b"x" * 9_000
+# Nothing that packs: a disk is to get full of it before retention takes the oldest.
+BODY = os.urandom(9_000)
 WAIT_SECS = 60
 # The size at which the write-ahead log is written back.
 CHECKPOINT_BYTES = 4_000 * 4_096
@@ -47,7 +48,7 @@ class Disk:
         self.dir = Path(tempfile.mkdtemp(prefix="allswell-disk-"))
         options = f"size={mib}m,mode=755"
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.dir)], capture_output=True, text=True)
-        assert done.returncode == 0, f"`make disk-full` runs this where it may mount: {done.stderr}"
+        assert done.returncode == 0, f"`make trouble` runs this where it may mount: {done.stderr}"
         self.ballast = self.dir / "ballast"
 
     def free_bytes(self) -> int:
