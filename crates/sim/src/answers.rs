@@ -12,7 +12,7 @@ use allswell_engine::redeliver::Redelivered;
 use allswell_store::Error;
 use allswell_store::simulated::Promise;
 
-use crate::hands::{ByHand, Came, Deed, Request, Wanted, Why};
+use crate::hands::{ByHand, Came, Deed, ONCE_FOR, Request, Wanted, Why};
 use crate::rules::{AGAIN, Held, STEPS, TESTED, broken, holds};
 use crate::world::World;
 
@@ -55,7 +55,14 @@ impl World {
             }
             (Why::OtherBody, Wanted::Test { channel, up, key }) => {
                 let known = key.and_then(|key| self.hands.keys.get(&key));
-                let other = known.is_some_and(|(_, of, is_up)| (*of, *is_up) != (channel, up));
+                let other = known.is_some_and(|(_, first)| match first.wanted {
+                    Wanted::Test {
+                        channel: of,
+                        up: is_up,
+                        ..
+                    } => (of, is_up) != (channel, up),
+                    _ => false,
+                });
                 holds(TESTED, other, tell)
             }
             (
@@ -80,7 +87,7 @@ impl World {
         let made = deed.delivery.and_then(|id| self.alone.get(&id));
         let it_is = made.is_some_and(|made| made.class == Class::Test && made.channel == channel);
         let known = key.and_then(|key| self.hands.keys.get(&key));
-        let once = known.is_none_or(|(id, ..)| deed.delivery == Some(*id));
+        let once = known.is_none_or(|(id, _)| deed.delivery == Some(*id));
         holds(TESTED, self.blind || (it_is && once), tell)
     }
 
@@ -119,7 +126,7 @@ impl World {
     pub(crate) fn look_at_hands(&mut self, done: Vec<Deed>) -> Held<BTreeSet<ChannelId>> {
         self.hands.done = done;
         for deed in &self.hands.done {
-            let Wanted::Test { channel, up, key } = deed.request.wanted else {
+            let Wanted::Test { key, .. } = deed.request.wanted else {
                 continue;
             };
             let tell = || format!("{deed:?}");
@@ -127,8 +134,9 @@ impl World {
                 return broken(TESTED, tell());
             };
             if let Some(key) = key {
-                let before = self.hands.keys.insert(key, (id, channel, up));
-                holds(TESTED, before.is_none(), || {
+                let before = self.hands.keys.insert(key, (id, deed.request));
+                let forgotten = before.is_none_or(|(_, first)| first.at < deed.request.at - ONCE_FOR);
+                holds(TESTED, forgotten || !self.clocks_right(), || {
                     format!("{} was carried out before: {before:?}", tell())
                 })?;
             }

@@ -23,6 +23,8 @@ use crate::node::Done;
 use crate::task::Task;
 use crate::world::World;
 
+/// How long a key is known.
+pub(crate) const ONCE_FOR: Span = Span::from_secs(ONCE_HOURS * 3_600);
 const TESTS: Quota = Quota::new(CHANNEL_TESTS_PER_MINUTE, Span::from_secs(60));
 
 /// What somebody wants.
@@ -138,8 +140,8 @@ impl Counter {
 pub(crate) struct Hands {
     /// What the last commits did.
     pub(crate) done: Vec<Deed>,
-    /// The test that each key stands for, and whether it is one of coming up.
-    pub(crate) keys: BTreeMap<u128, (DeliveryId, ChannelId, bool)>,
+    /// The test that each key stands for, and what it was asked for by.
+    pub(crate) keys: BTreeMap<u128, (DeliveryId, Request)>,
     /// When each process granted tests that were made, by its number.
     pub(crate) granted: BTreeMap<usize, Vec<Timestamp>>,
     /// What is sent again, whatever was told since, and the look that first saw it.
@@ -324,7 +326,7 @@ async fn carry_out(
             let once = key.map(|key| Once {
                 id: Uuid::from_u128(key),
                 body_hash,
-                since: by.now - Span::from_secs(ONCE_HOURS * 3_600),
+                since: by.now - ONCE_FOR,
             });
             if let Some(once) = &once {
                 match tx.once_begin(by.scope, once, by.now).await? {
