@@ -148,7 +148,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let sweep = if serving.is_alone() {
         sweep
     } else {
-        sweep.beside_others()
+        let sweep = sweep.beside_others();
+        sweep.announce(loops::now).await?;
+        sweep
     };
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());

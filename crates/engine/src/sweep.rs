@@ -44,6 +44,8 @@ const TAKEN: Span = Span::from_millis(100);
 
 /// How long a ping may wait for its commit at another node, where there are others: what waits there is not known here.
 const OTHERS_SETTLE: Span = Span::from_secs(1);
+/// A node whose last sign of life is older takes no pings any more, as far as clocks agree: by then it missed several.
+const OTHERS_GONE: Span = Span::from_secs(120);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
@@ -56,8 +58,8 @@ pub struct Sweep {
     crowd: AtomicBool,
     zones: Zones,
     pending: Pending,
-    /// How long deadlines wait for pings that arrived at other nodes.
-    others_settle: Span,
+    /// Other nodes may serve this database too.
+    beside_others: bool,
     deliver: Arc<Notify>,
     meters: Meters,
 }
@@ -91,24 +93,30 @@ impl Sweep {
             crowd: AtomicBool::new(false),
             zones,
             pending,
-            others_settle: Span::ZERO,
+            beside_others: false,
             deliver,
             meters,
         }
     }
 
     /// The same for a database that other nodes may serve too. A ping that reached one of them in time and waits for its
-    /// commit there is given a second, so that nothing is judged before its deadline is that long ago. Its flip bears the
-    /// deadline all the same.
+    /// commit there is given a second, so that nothing is judged before its deadline is that long ago, as long as another
+    /// is awake. Its flip bears the deadline all the same.
     #[must_use]
     pub fn beside_others(mut self) -> Self {
-        self.others_settle = OTHERS_SETTLE;
+        self.beside_others = true;
         self
     }
 
-    /// When to look again: when the nearest deadline may be judged, or this node says that it is awake.
-    fn again(&self, next: Option<Timestamp>, mark_at: Timestamp) -> Timestamp {
-        next.map_or(mark_at, |at| (at + self.others_settle).min(mark_at))
+    /// Says that this node is awake. Where there may be others, this comes before the first ping is taken: until they
+    /// have heard of it they give its pings no time.
+    pub async fn announce(&self, clock: impl Fn() -> Timestamp) -> Result<()> {
+        while self
+            .mark_awake(clock(), Stopwatch::start(), true)
+            .await?
+            .is_none()
+        {}
+        Ok(())
     }
 
     /// Says that this node is awake, if it is time to. Before anything is judged late, so that an absence of ours is
@@ -274,15 +282,36 @@ impl Sweep {
             .await
     }
 
-    /// The next deadline, and whether our own check waits to be swept.
-    async fn look(&self) -> Result<(Option<Timestamp>, bool)> {
-        let (system, node) = (SystemScope::engine(), self.node);
+    async fn look(&self, now: Timestamp) -> Result<Sight> {
+        let (system, node, beside_others) = (SystemScope::engine(), self.node, self.beside_others);
         self.store
             .read(async move |reader| {
-                let next = reader.check_next_deadline(system).await?;
-                Ok((next, reader.watchdog_is_due(system, node).await?))
+                let with_others =
+                    beside_others && reader.others_awake(system, node, now - OTHERS_GONE).await?;
+                Ok(Sight {
+                    next: reader.check_next_deadline(system).await?,
+                    ourselves: reader.watchdog_is_due(system, node).await?,
+                    others_settle: if with_others { OTHERS_SETTLE } else { Span::ZERO },
+                })
             })
             .await
+    }
+}
+
+/// What a look finds.
+struct Sight {
+    /// The next deadline.
+    next: Option<Timestamp>,
+    /// Our own check waits to be swept.
+    ourselves: bool,
+    /// How long deadlines wait for pings that arrived at other nodes.
+    others_settle: Span,
+}
+
+impl Sight {
+    /// When to look again: when the nearest deadline may be judged, or this node says that it is awake.
+    fn again(&self, next: Option<Timestamp>, mark_at: Timestamp) -> Timestamp {
+        next.map_or(mark_at, |at| (at + self.others_settle).min(mark_at))
     }
 }
 
@@ -292,16 +321,17 @@ impl Step for Sweep {
     async fn step(&self, now: Timestamp) -> Result<Due> {
         let read = Stopwatch::start();
         // A look first: an idle server must not begin a write every second.
-        let (next, ourselves) = self.look().await?;
+        let sight = self.look(now).await?;
+        let next = sight.next;
         // A ping that came in time and waits for its commit is not late.
-        let judged = self.pending.settled_until(now).min(now - self.others_settle);
-        let is_due = ourselves || next.is_some_and(|at| at <= judged);
+        let judged = self.pending.settled_until(now).min(now - sight.others_settle);
+        let is_due = sight.ourselves || next.is_some_and(|at| at <= judged);
         self.meters.sweep_looked(next.map_or(Span::ZERO, |at| now - at));
         let Some(mark_at) = self.mark_awake(now, read, is_due).await? else {
             return Ok(Due::Now);
         };
         if !is_due {
-            return Ok(Due::At(self.again(next, mark_at).max(now + PINGS_FIRST)));
+            return Ok(Due::At(sight.again(next, mark_at).max(now + PINGS_FIRST)));
         }
         let swept = match self.batches(judged).await {
             Err(error) if !error.is_passing() => {
@@ -325,7 +355,7 @@ impl Step for Sweep {
         if looked_at == 0 && next.is_some_and(|at| at <= judged) {
             return Ok(Due::At(now + TAKEN));
         }
-        Ok(Due::At(self.again(next, mark_at)))
+        Ok(Due::At(sight.again(next, mark_at)))
     }
 }
 

@@ -208,6 +208,12 @@ impl Up {
         self.tasks.push(task);
     }
 
+    /// What a node says at its start where there may be others; the rest of its start comes after. `now` is its clock.
+    pub(crate) fn announce(&self, now: Timestamp) -> impl Future<Output = Result<(), Error>> + use<> {
+        let sweep = Arc::clone(&self.sweep);
+        async move { sweep.announce(|| now).await }
+    }
+
     /// Hands a ping in.
     pub(crate) fn put(&mut self, ticket: u64, arrival: Arrival) {
         let inbox = self.inbox.clone();

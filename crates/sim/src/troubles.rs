@@ -28,14 +28,18 @@ impl World {
             let release = store.write(async |tx| tx.deliveries_release_all(SYSTEM).await);
             self.db.settle(number, release).expect("the database is there");
             self.starting = true;
-            let ended = allswell_store::simulated::Ended {
-                id: 0,
-                node: number,
-                committed: true,
-            };
-            self.look(&[ended])?;
-            self.starting = false;
+        } else {
+            self.db
+                .settle(number, up.announce(clock))
+                .expect("the database is there");
         }
+        let ended = allswell_store::simulated::Ended {
+            id: 0,
+            node: number,
+            committed: true,
+        };
+        self.look(&[ended])?;
+        self.starting = false;
         self.nodes[place].up = Some(up);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::db::{Reader, Row, Tx, statements};
 statements! {
     // Marks further ahead than clocks differ are of a clock that was wrong, and may be of a node that has ended.
     LAST_SEEN = "select seen_at from awake where seen_at <= $1 order by seen_at desc limit 1";
+    OTHER = "select seen_at from awake where node_id <> $1 and seen_at > $2 limit 1";
     SEEN = "insert into awake (node_id, seen_at) values ($1, $2)
             on conflict (node_id) do update set seen_at = excluded.seen_at";
     FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
@@ -57,6 +58,11 @@ impl Reader<'_> {
             .await?
             .map(|row| row.get("seen_at"))
             .transpose()
+    }
+
+    /// Whether another node than this one said after `since` that it is awake.
+    pub async fn others_awake(&mut self, _: SystemScope, node: NodeId, since: Timestamp) -> Result<bool> {
+        Ok(self.first(&OTHER, &[node.into(), since.into()]).await?.is_some())
     }
 
     /// The newest absences, newest first.

@@ -45,6 +45,11 @@ fn sweep_behind(house: &mut House, pending: Pending) -> Sweep {
     )
 }
 
+/// Another node's.
+fn sweep_of_another(house: &mut House) -> Sweep {
+    sweep(house).beside_others()
+}
+
 /// A check that was up at `NOW` and wakes the sweep at this instant.
 async fn up(house: &mut House, deadline: Timestamp) -> CheckId {
     let change = |check: &mut Check| {
@@ -480,7 +485,9 @@ async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
     let (met, missed) = (up(&mut house, after(100)).await, up(&mut house, after(100)).await);
     let sweep = sweep(&mut house).beside_others();
     let second = Span::from_secs(1);
+    let other = sweep_of_another(&mut house);
     house.stay_awake(NOW, after(100)).await;
+    other.announce(|| after(99)).await.expect("a mark");
     let (due, _) = settle(&sweep, after(100)).await;
     assert_eq!(due, Due::At(after(101)));
     let almost = after(101) - Span::from_micros(1);
@@ -496,6 +503,24 @@ async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
     assert!(house.flips(met).await.is_empty());
     let flips = house.flips(missed).await;
     assert_eq!((flips.len(), flips[0].at), (1, after(100)));
+}
+
+/// Nobody else can have a ping that waits, so nobody waits for it: an alert is no later for what might be.
+#[tokio::test]
+async fn alone_on_a_database_for_several_a_deadline_waits_for_nobody() {
+    let mut house = House::in_memory().await;
+    let id = up(&mut house, after(300)).await;
+    let sweep = sweep(&mut house).beside_others();
+    let gone = sweep_of_another(&mut house);
+    for secs in (0..300).step_by(50) {
+        sweep.announce(|| after(secs)).await.expect("a mark");
+    }
+    // It ended two minutes before the look.
+    gone.announce(|| after(179)).await.expect("a mark");
+    let (due, _) = settle(&sweep, after(299)).await;
+    assert_eq!(due, Due::At(after(300)));
+    settle(&sweep, after(300)).await;
+    assert_eq!(house.flips(id).await.len(), 1);
 }
 
 /// The client of a ping in time goes away before the commit. Its ping waits all the same.

@@ -19,6 +19,7 @@ on_each_database!(
     clocks_that_differ_a_little_make_no_trouble,
     a_clock_that_was_set_back_is_noticed_once,
     old_absences_go_with_the_history,
+    whether_others_are_awake_is_known_by_their_marks,
 );
 
 const HOUR: i64 = 3_600;
@@ -54,6 +55,19 @@ async fn a_first_mark_is_no_absence(store: &Store) {
     let node = House::build(store).await.node();
     assert_eq!(mark(store, node, after(DAY)).await, None);
     assert_eq!(newest(store, 9).await, []);
+}
+
+async fn whether_others_are_awake_is_known_by_their_marks(store: &Store) {
+    let mut house = House::build(store).await;
+    let (node, other) = (house.node(), house.node());
+    let others = async |since: i64| {
+        let read = store.read(async move |reader| reader.others_awake(SYSTEM, node, after(since)).await);
+        read.await.expect("a look")
+    };
+    mark(store, node, after(10)).await;
+    assert!(!others(0).await);
+    mark(store, other, after(20)).await;
+    assert_eq!((others(19).await, others(20).await), (true, false));
 }
 
 async fn a_gap_of_more_than_a_minute_is_written_down_once(store: &Store) {
