@@ -11,6 +11,7 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::Ready;
 use allswell_store::{Error, Result};
 
+use super::desk::Dealt;
 use super::{CROWD_HELD_UP_MAX, Deliver, HELD_UP, lock};
 use crate::ports::Outbound;
 
@@ -261,7 +262,7 @@ impl<O: Outbound> Deliver<O> {
                 .filter(|(_, due)| *due)
                 .map(|(project, _)| *project);
             asked.extend(
-                due.filter(|project| self.desk.project_room(*project, others, 0, 0) > 0)
+                due.filter(|project| self.desk.project_room(*project, others, 0, Dealt::default()) > 0)
                     .map(|project| {
                         let after = cursors.channels.get(&(*class, project)).copied();
                         (*class, project, after)

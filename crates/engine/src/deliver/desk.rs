@@ -41,7 +41,7 @@ impl Permits {
         }
     }
 
-    /// What all projects together may have in flight but for the first attempt of each. A permit cannot be taken back
+    /// What all projects together may have in flight beyond the first attempt of each. A permit cannot be taken back
     /// within the 30 s of an attempt that nobody answers, so there must be one left for every project that may come by
     /// then: a tenth was gone after a hundred, and whoever came next waited for 20 s.
     fn unreserved(self) -> u32 {
@@ -90,6 +90,15 @@ pub(crate) struct Desk {
     state: Arc<Mutex<State>>,
 }
 
+/// What a step is about to begin.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Dealt {
+    /// Attempts of all projects.
+    pub(crate) all: u32,
+    /// Of them those that are the first of their project.
+    pub(crate) firsts: u32,
+}
+
 /// What a channel may send now.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -130,23 +139,30 @@ impl Desk {
         }
     }
 
-    /// Attempts that this project may begin now, if `planned` of it and `planned_in_all` are about to begin.
+    /// Whether nothing of this project is under way.
+    pub(crate) fn is_idle(&self, project: ProjectId) -> bool {
+        !self.lock().projects.contains_key(&project)
+    }
+
+    /// Attempts that this project may begin now, if `planned` of it and `dealt` of all are about to begin.
     pub(crate) fn project_room(
         &self,
         project: ProjectId,
         others_wait: bool,
         planned: u32,
-        planned_in_all: u32,
+        dealt: Dealt,
     ) -> u32 {
         let state = self.lock();
         let own = state.projects.get(&project).copied().unwrap_or(0) + planned;
-        let all = state.in_flight + planned_in_all;
-        let reserve_is_open = own == 0;
-        let free = if reserve_is_open {
+        let all = state.in_flight + dealt.all;
+        let free = self.permits.max.saturating_sub(all);
+        let free = if own == 0 {
             // The reserve is for a first attempt.
-            self.permits.max.saturating_sub(all).min(1)
+            free.min(1)
         } else {
-            self.permits.unreserved().saturating_sub(all)
+            let firsts = state.projects.len() as u32 + dealt.firsts;
+            let beyond = all.saturating_sub(firsts);
+            free.min(self.permits.unreserved().saturating_sub(beyond))
         };
         free.min(self.permits.of_project(others_wait).saturating_sub(own))
     }
@@ -353,15 +369,23 @@ mod tests {
         let mut held: Vec<_> = (0..20)
             .map(|n| office.begin(a, &format!("http://{n}"), Class::Alert))
             .collect();
-        assert_eq!(office.desk.project_room(a, true, 0, 0), 5);
-        assert_eq!(office.desk.project_room(a, true, 5, 5), 0);
-        assert_eq!(office.desk.project_room(a, false, 0, 0), 30);
+        let room = |office: &Office, project, others_wait, planned| {
+            let dealt = Dealt {
+                all: planned,
+                firsts: u32::from(planned > 0 && office.desk.is_idle(project)),
+            };
+            office.desk.project_room(project, others_wait, planned, dealt)
+        };
+        assert_eq!(room(&office, a, true, 0), 5);
+        assert_eq!(room(&office, a, true, 5), 0);
+        assert_eq!(room(&office, a, false, 0), 30);
         held.extend((0..30).map(|n| office.begin(a, &format!("http://x{n}"), Class::Alert)));
-        assert_eq!(office.desk.project_room(a, false, 0, 0), 0);
+        assert_eq!(room(&office, a, false, 0), 0);
         assert_eq!(office.desk.free(Class::Alert), 50);
-        // Nothing of b is in flight: the reserve is open to it, for one.
-        assert_eq!(office.desk.project_room(b, true, 0, 0), 1);
-        assert_eq!(office.desk.project_room(b, true, 1, 1), 0);
+        // Nothing of b is in flight: the reserve is open to it, for one, and one is left of what everybody may have.
+        assert_eq!(room(&office, b, true, 0), 1);
+        assert_eq!(room(&office, b, true, 1), 1);
+        assert_eq!(room(&office, b, true, 2), 0);
         held.clear();
         assert_eq!(
             (office.desk.in_flight(), office.desk.free(Class::Alert)),

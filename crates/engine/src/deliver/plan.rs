@@ -13,7 +13,7 @@ use allswell_core::retry::FAST_TRIES;
 use allswell_core::time::Timestamp;
 use allswell_store::outbox::{Ready, Wanted};
 
-use super::desk::{Desk, Origin};
+use super::desk::{Dealt, Desk, Origin};
 
 /// Deliveries that one step begins. Bounds its transaction and what it reads.
 pub(super) const STEP_MAX: u32 = 256;
@@ -47,7 +47,7 @@ pub(super) fn plan(ready: &[Ready], desk: &Desk, after: Option<ProjectId>, now: 
     projects.dedup();
     let others_wait = projects.len() > 1;
     let mut wanted = Vec::new();
-    let mut planned_in_all = 0;
+    let mut dealt = Dealt::default();
     for class in Class::ALL {
         let mut tenants = tenants(ready, class, desk, now);
         tenants.sort_unstable_by_key(|tenant| tenant.id);
@@ -55,9 +55,9 @@ pub(super) fn plan(ready: &[Ready], desk: &Desk, after: Option<ProjectId>, now: 
         tenants.rotate_left(first);
         let free = desk
             .free(class)
-            .saturating_sub(planned_in_all)
-            .min(STEP_MAX - planned_in_all);
-        planned_in_all += deal(&mut tenants, desk, others_wait, free, planned_in_all);
+            .saturating_sub(dealt.all)
+            .min(STEP_MAX - dealt.all);
+        deal(&mut tenants, desk, others_wait, free, &mut dealt);
         collect(&tenants, class, &mut wanted);
     }
     wanted
@@ -114,21 +114,23 @@ fn tenants(ready: &[Ready], class: Class, desk: &Desk, now: Timestamp) -> Vec<Te
     tenants.into_iter().map(tenant).collect()
 }
 
-/// Deals turns until nobody can take one more; gives how many.
-fn deal(tenants: &mut [Tenant], desk: &Desk, others_wait: bool, free: u32, planned_before: u32) -> u32 {
-    let mut dealt = 0;
+/// Deals turns until nobody can take one more, `free` at most.
+fn deal(tenants: &mut [Tenant], desk: &Desk, others_wait: bool, free: u32, dealt: &mut Dealt) {
+    let most = dealt.all + free;
     loop {
-        let before = dealt;
+        let before = dealt.all;
         for tenant in &mut *tenants {
-            let in_all = planned_before + dealt;
-            let may = dealt < free && desk.project_room(tenant.id, others_wait, tenant.planned, in_all) > 0;
+            let room = || desk.project_room(tenant.id, others_wait, tenant.planned, *dealt);
+            let may = dealt.all < most && room() > 0;
             if may && tenant.take() {
+                let is_first = tenant.planned == 0 && desk.is_idle(tenant.id);
                 tenant.planned += 1;
-                dealt += 1;
+                dealt.all += 1;
+                dealt.firsts += u32::from(is_first);
             }
         }
-        if dealt == before {
-            return dealt;
+        if dealt.all == before {
+            return;
         }
     }
 }
@@ -291,6 +293,23 @@ mod tests {
         let late = world.project();
         ready.push(world.due(late, "http://late", 50));
         assert_eq!(world.planned(&ready, late), 1);
+    }
+
+    #[test]
+    fn first_attempts_that_hang_leave_the_second_ones_to_all() {
+        let mut world = World::new(1_024);
+        let projects: Vec<ProjectId> = (0..512).map(|_| world.project()).collect();
+        for project in &projects {
+            world.hold(*project, "http://of-all", 1);
+        }
+        let ready = [
+            world.due(projects[7], "http://its-own", 3),
+            world.due(projects[9], "http://its-own", 3),
+        ];
+        assert_eq!(world.planned(&ready, projects[7]), 3);
+        let late = world.project();
+        let ready = [world.due(late, "http://late", 3)];
+        assert_eq!(world.planned(&ready, late), 3);
     }
 
     #[test]
