@@ -105,6 +105,11 @@ def test_two_servers_share_one_database_and_find_each_silence_once(cluster):
                 lines = [line for text in said for line in text.splitlines() if check in line and "delivery" in line]
                 assert len(lines) == 1, lines
             assert not [line for text in said for line in text.splitlines() if "ERROR" in line]
+            # The one that is left waits for nobody's pings any more.
+            ended = lambda: count("select count(*) from awake where ended")  # noqa: E731
+            assert (ended(), count("select count(*) from awake")) == (0, 2)
+            assert second.stop() == 0, second.tail()
+            assert ended() == 1
 
 
 def test_five_connections_are_enough_for_alerts_that_nobody_answers_and_one_that_is(cluster):

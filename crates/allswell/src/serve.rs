@@ -148,9 +148,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     let sweep = if serving.is_alone() {
         sweep
     } else {
-        let sweep = sweep.beside_others();
-        sweep.announce(loops::now).await?;
-        sweep
+        sweep.beside_others(loops::now).await?
     };
     let retain = Retain::new(store.clone(), kept(config));
     let replan = Replan::new(store.clone(), dice.fork(), zones.clone());
@@ -327,6 +325,13 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         bail!(
             "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
         );
+    }
+    if !serving.is_alone()
+        && let Err(error) = store
+            .write(async move |tx| tx.awake_end(SystemScope::engine(), node).await)
+            .await
+    {
+        tracing::warn!("other servers wait an hour for pings of this one: {error}");
     }
     if let Err(error) = store.checkpoint().await {
         // Nothing is lost: what was answered lies in the log beside the file, and the next start reads both.

@@ -44,8 +44,9 @@ const TAKEN: Span = Span::from_millis(100);
 
 /// How long a ping may wait for its commit at another node, where there are others: what waits there is not known here.
 const OTHERS_SETTLE: Span = Span::from_secs(1);
-/// A node whose last sign of life is older takes no pings any more, as far as clocks agree: by then it missed several.
-const OTHERS_GONE: Span = Span::from_secs(120);
+/// A node that took no leave may still take pings for long after its last sign of life: it hung, or the database was away
+/// for both. Waiting a second for nobody does little harm, so it is given an hour.
+const OTHERS_GONE: Span = Span::from_secs(3_600);
 
 /// Looks at checks whose stored wake-up has come.
 pub struct Sweep {
@@ -102,21 +103,17 @@ impl Sweep {
     /// The same for a database that other nodes may serve too. A ping that reached one of them in time and waits for its
     /// commit there is given a second, so that nothing is judged before its deadline is that long ago, as long as another
     /// is awake. Its flip bears the deadline all the same.
-    #[must_use]
-    pub fn beside_others(mut self) -> Self {
+    ///
+    /// Says that this node is awake, which the others must hear before it takes its first ping: until then they give its
+    /// pings no time.
+    pub async fn beside_others(mut self, clock: impl Fn() -> Timestamp) -> Result<Self> {
         self.beside_others = true;
-        self
-    }
-
-    /// Says that this node is awake. Where there may be others, this comes before the first ping is taken: until they
-    /// have heard of it they give its pings no time.
-    pub async fn announce(&self, clock: impl Fn() -> Timestamp) -> Result<()> {
         while self
             .mark_awake(clock(), Stopwatch::start(), true)
             .await?
             .is_none()
         {}
-        Ok(())
+        Ok(self)
     }
 
     /// Says that this node is awake, if it is time to. Before anything is judged late, so that an absence of ours is

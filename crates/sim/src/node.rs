@@ -133,12 +133,6 @@ impl Up {
             Arc::clone(&nudge),
             meters.clone(),
         );
-        // As the server does it: alone is who has the database for itself.
-        let sweep = if temper.nodes > 1 {
-            sweep.beside_others()
-        } else {
-            sweep
-        };
         let parts = Parts {
             node: id,
             outbound: door,
@@ -184,6 +178,16 @@ impl Up {
         }
     }
 
+    /// The same beside others, of whom `now` is this one's clock.
+    pub(crate) async fn beside_others(self, now: Timestamp) -> Self {
+        let sweep = Arc::into_inner(self.sweep).expect("it has not begun");
+        let sweep = sweep.beside_others(|| now).await.expect("the database is there");
+        Up {
+            sweep: Arc::new(sweep),
+            ..self
+        }
+    }
+
     /// Whether somebody nudged the deliveries since this was last asked.
     pub(crate) fn was_nudged(&self) -> bool {
         let waited = pin!(self.nudge.notified());
@@ -206,12 +210,6 @@ impl Up {
             Loop::Replan => step(which, Arc::clone(&self.replan), now),
         };
         self.tasks.push(task);
-    }
-
-    /// What a node says at its start where there may be others; the rest of its start comes after. `now` is its clock.
-    pub(crate) fn announce(&self, now: Timestamp) -> impl Future<Output = Result<(), Error>> + use<> {
-        let sweep = Arc::clone(&self.sweep);
-        async move { sweep.announce(|| now).await }
     }
 
     /// Hands a ping in.

@@ -20,7 +20,7 @@ impl World {
         let told = self.told.clone();
         let door = self.outside.door(number);
         let (temper, now) = (self.temper.clone(), self.now);
-        let up = Up::new(number, store, &mut self.dice, &told, door, &temper, now);
+        let mut up = Up::new(number, store, &mut self.dice, &told, door, &temper, now);
         self.say(|| format!("node {number} starts at {clock}"));
         self.names.insert(number, up.id);
         if self.temper.nodes == 1 {
@@ -29,9 +29,7 @@ impl World {
             self.db.settle(number, release).expect("the database is there");
             self.starting = true;
         } else {
-            self.db
-                .settle(number, up.announce(clock))
-                .expect("the database is there");
+            up = self.db.settle(number, up.beside_others(clock));
         }
         let ended = allswell_store::simulated::Ended {
             id: 0,

@@ -11,9 +11,10 @@ use crate::db::{Reader, Row, Tx, statements};
 statements! {
     // Marks further ahead than clocks differ are of a clock that was wrong, and may be of a node that has ended.
     LAST_SEEN = "select seen_at from awake where seen_at <= $1 order by seen_at desc limit 1";
-    OTHER = "select seen_at from awake where node_id <> $1 and seen_at > $2 limit 1";
-    SEEN = "insert into awake (node_id, seen_at) values ($1, $2)
-            on conflict (node_id) do update set seen_at = excluded.seen_at";
+    OTHER = "select seen_at from awake where node_id <> $1 and seen_at > $2 and not ended limit 1";
+    SEEN = "insert into awake (node_id, seen_at, ended) values ($1, $2, false)
+            on conflict (node_id) do update set seen_at = excluded.seen_at, ended = false";
+    ENDED = "update awake set ended = true where node_id = $1";
     FORGET = "delete from awake where seen_at < $1 and node_id <> $2";
     INSERT = "insert into absences (from_at, to_at) values ($1, $2) on conflict (from_at) do nothing";
     TAKE_BACK = "delete from absences where to_at > $1";
@@ -60,7 +61,7 @@ impl Reader<'_> {
             .transpose()
     }
 
-    /// Whether another node than this one said after `since` that it is awake.
+    /// Whether another node than this one said after `since` that it is awake, and took no leave since.
     pub async fn others_awake(&mut self, _: SystemScope, node: NodeId, since: Timestamp) -> Result<bool> {
         Ok(self.first(&OTHER, &[node.into(), since.into()]).await?.is_some())
     }
@@ -98,5 +99,11 @@ impl Tx<'_> {
             absence,
             was_set_back: wrong > 0,
         })
+    }
+
+    /// Notes that this node takes no pings any more. Its last sign of life stays: until then somebody was awake.
+    pub async fn awake_end(&mut self, _: SystemScope, node: NodeId) -> Result<()> {
+        self.run(&ENDED, &[node.into()]).await?;
+        Ok(())
     }
 }

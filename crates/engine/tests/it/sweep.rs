@@ -45,9 +45,10 @@ fn sweep_behind(house: &mut House, pending: Pending) -> Sweep {
     )
 }
 
-/// Another node's.
-fn sweep_of_another(house: &mut House) -> Sweep {
-    sweep(house).beside_others()
+/// A sweep of a node beside others, which says at this instant that it is awake.
+async fn sweep_beside_others(house: &mut House, at: Timestamp) -> Sweep {
+    let sweep = sweep(house).beside_others(|| at).await;
+    sweep.expect("a mark")
 }
 
 /// A check that was up at `NOW` and wakes the sweep at this instant.
@@ -483,11 +484,9 @@ async fn a_ping_that_came_in_time_and_still_waits_is_not_silence() {
 async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
     let mut house = House::in_memory().await;
     let (met, missed) = (up(&mut house, after(100)).await, up(&mut house, after(100)).await);
-    let sweep = sweep(&mut house).beside_others();
+    let sweep = sweep_beside_others(&mut house, NOW).await;
     let second = Span::from_secs(1);
-    let other = sweep_of_another(&mut house);
     house.stay_awake(NOW, after(100)).await;
-    other.announce(|| after(99)).await.expect("a mark");
     let (due, _) = settle(&sweep, after(100)).await;
     assert_eq!(due, Due::At(after(101)));
     let almost = after(101) - Span::from_micros(1);
@@ -508,18 +507,18 @@ async fn beside_others_a_deadline_waits_a_second_for_their_pings() {
 /// Nobody else can have a ping that waits, so nobody waits for it: an alert is no later for what might be.
 #[tokio::test]
 async fn alone_on_a_database_for_several_a_deadline_waits_for_nobody() {
+    const HOUR: i64 = 3_600;
     let mut house = House::in_memory().await;
-    let id = up(&mut house, after(300)).await;
-    let sweep = sweep(&mut house).beside_others();
-    let gone = sweep_of_another(&mut house);
-    for secs in (0..300).step_by(50) {
-        sweep.announce(|| after(secs)).await.expect("a mark");
+    let id = up(&mut house, after(HOUR + 1)).await;
+    // It hung, or was killed: nothing was heard of it for an hour.
+    sweep_beside_others(&mut house, NOW).await;
+    let sweep = sweep_beside_others(&mut house, NOW).await;
+    for secs in (0..HOUR).step_by(50) {
+        settle(&sweep, after(secs)).await;
     }
-    // It ended two minutes before the look.
-    gone.announce(|| after(179)).await.expect("a mark");
-    let (due, _) = settle(&sweep, after(299)).await;
-    assert_eq!(due, Due::At(after(300)));
-    settle(&sweep, after(300)).await;
+    assert_eq!(settle(&sweep, after(HOUR - 1)).await.0, Due::At(after(HOUR + 2)));
+    assert_eq!(settle(&sweep, after(HOUR)).await.0, Due::At(after(HOUR + 1)));
+    settle(&sweep, after(HOUR + 1)).await;
     assert_eq!(house.flips(id).await.len(), 1);
 }
 

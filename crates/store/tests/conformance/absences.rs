@@ -68,6 +68,12 @@ async fn whether_others_are_awake_is_known_by_their_marks(store: &Store) {
     assert!(!others(0).await);
     mark(store, other, after(20)).await;
     assert_eq!((others(19).await, others(20).await), (true, false));
+    let end = async |who: NodeId| store.write(async move |tx| tx.awake_end(SYSTEM, who).await).await;
+    end(other).await.expect("a farewell");
+    assert!(!others(19).await);
+    assert_eq!(mark(store, node, after(90)).await, Some((20, 90)));
+    mark(store, other, after(91)).await;
+    assert!(others(19).await);
 }
 
 async fn a_gap_of_more_than_a_minute_is_written_down_once(store: &Store) {

@@ -292,10 +292,11 @@ create table audit (
 create index audit_by_project on audit (project_id, at);
 create index audit_by_time on audit (at);
 
--- The last sign of life of each node, and the times when there was none of any.
+-- The last sign of life of each node, whether it was its farewell, and the times when there was none of any.
 create table awake (
-    node_id uuid   not null primary key,
-    seen_at bigint not null
+    node_id uuid    not null primary key,
+    seen_at bigint  not null,
+    ended   boolean not null
 );
 
 create table absences (

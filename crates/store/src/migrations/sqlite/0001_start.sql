@@ -291,10 +291,12 @@ create table audit (
 create index audit_by_project on audit (project_id, at);
 create index audit_by_time on audit (at);
 
--- The last sign of life of each node, and the times when there was none of any.
+-- The last sign of life of each node, whether it was its farewell, and the times when there was none of any.
 create table awake (
     node_id blob    not null primary key,
-    seen_at integer not null
+    seen_at integer not null,
+    ended   integer not null,
+    constraint ended_is_boolean check (ended in (0, 1))
 ) strict, without rowid;
 
 create table absences (
