@@ -234,6 +234,20 @@ def test_a_sign_in_that_proves_nothing_or_never_ends_is_told(house, cert, secret
         assert relay.heard[-2:] == ["*\r\n", "QUIT\r\n"]
 
 
+@pytest.mark.parametrize("user_told", [False, True])
+def test_a_password_that_was_not_told_is_not_blamed(house, cert, secret, user_told):
+    asked = ["334\r\n", ("hear", LOGIN[0])] if user_told else []
+    for code, advice in (("535 5.7.8", "look at the user"), ("454 4.7.0", "try again later")):
+        script = [*UNTIL_TLS, EHLO, "250-relay.example\r\n250 AUTH LOGIN\r\n", ("hear", "AUTH LOGIN"), *asked, f"{code} not you\r\n", *QUIT]
+        with Relay(script, cert) as relay:
+            area, found = failed(house, relay, cert, secret)
+            assert area == "mail sign-in" and f'"alice@example.org" by LOGIN before it was told the password: {code} (' in found, found
+            assert str(secret) not in found and "not you" not in found and "repeat" not in found
+            text = printed(house, relay, cert, secret).stdout
+            assert advice in text and "look at user and password" not in text, text
+            assert not any(LOGIN[1] in line for line in relay.heard)
+
+
 def test_what_is_repeated_later_is_covered(house, cert, secret):
     sign_in = [("hear", PLAIN), f"235 welcome {PASSWORD}\r\n"]
     script = [*UNTIL_TLS, EHLO, OFFERS, *sign_in, ("hear", "MAIL FROM"), f"250 ok, {LOGIN[1]}\r\n",

@@ -21,7 +21,7 @@ pub enum DeliveryCommand {
     Again {
         #[command(flatten)]
         delivery: OneDelivery,
-        /// Also if the channel was told of a newer flip of the same check
+        /// Also if the channel was told of a newer flip of the same check, or is about to be
         #[arg(long)]
         force: bool,
     },

@@ -193,8 +193,8 @@ async fn again(config: &Config, answer: Answer, one: OneDelivery, force: bool) -
         None => Err(nothing(project, id)),
         Some(Redelivered::StillOpen) => bail!("delivery {id} has not ended: it is tried by itself"),
         Some(Redelivered::NewerDelivered) => bail!(
-            "the channel was told of a newer flip of this check since: delivery {id} would say what no longer holds \
-             (--force sends it all the same)"
+            "the channel was told of a newer flip of this check, or is about to be: delivery {id} would say what no longer \
+             holds (--force sends it all the same)"
         ),
         Some(Redelivered::IsTest) => {
             bail!("delivery {id} was a test of its channel: `allswell channel test` makes another one")

@@ -52,14 +52,9 @@ impl Hush {
     /// The reply to a line of the sign-in: its code, and the code of RFC 3463 if it has one.
     pub fn bare(reply: &Reply) -> Reply {
         let first = reply.lines.first().map_or(&[][..], Vec::as_slice);
-        let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
         Reply {
             code: reply.code,
-            lines: vec![if is_enhanced(word) {
-                word.to_vec()
-            } else {
-                Vec::new()
-            }],
+            lines: vec![enhanced(first).to_vec()],
         }
     }
 
@@ -68,12 +63,17 @@ impl Hush {
         if self.short {
             return Hush::bare(reply);
         }
-        // As one text: a long line that is repeated may be broken anywhere.
+        // As one text: a long line that is repeated may be broken anywhere. Once more without the codes that stand before
+        // each line of some replies, and so in the midst of what was broken.
         let text = Secret::new(reply.lines.concat());
         let mut hidden = vec![false; text.reveal().len()];
-        for (at, window) in text.reveal().windows(PART_BYTES).enumerate() {
-            if self.parts.reveal().binary_search(&part(window)).is_ok() {
-                hidden[at..at + PART_BYTES].fill(true);
+        let all: Vec<usize> = (0..hidden.len()).collect();
+        for places in [all, without_codes(reply)] {
+            let said = Secret::new(places.iter().map(|at| text.reveal()[*at]).collect::<Vec<u8>>());
+            for (window, places) in said.reveal().windows(PART_BYTES).zip(places.windows(PART_BYTES)) {
+                if self.parts.reveal().binary_search(&part(window)).is_ok() {
+                    places.iter().for_each(|at| hidden[*at] = true);
+                }
             }
         }
         let mut bytes = text.reveal().iter().copied().zip(hidden);
@@ -100,6 +100,25 @@ impl Hush {
 fn part(window: &[u8]) -> u64 {
     let number = |number, byte: &u8| number << 8 | u64::from(byte.to_ascii_lowercase());
     window.iter().fold(0, number)
+}
+
+/// The code of RFC 3463 that a line begins with; empty if there is none.
+fn enhanced(line: &[u8]) -> &[u8] {
+    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if is_enhanced(word) { word } else { &[] }
+}
+
+/// Which bytes of all lines, one after the other, are no code at the beginning of a line, nor the space after one.
+fn without_codes(reply: &Reply) -> Vec<usize> {
+    let mut places = Vec::new();
+    let mut begin = 0;
+    for line in &reply.lines {
+        let code = enhanced(line).len();
+        let skip = if code == 0 { 0 } else { code + 1 };
+        places.extend(begin + skip..begin + line.len());
+        begin += line.len();
+    }
+    places
 }
 
 /// Class, subject and detail (RFC 3463 section 2). Short enough to hold no password of use.
@@ -163,8 +182,27 @@ mod tests {
             covered(&["no open se", "same, no"]),
             "550 no [hidden] / [hidden], no"
         );
+        for (lines, shown) in [
+            (
+                &["5.7.1 no open se", "5.7.1 same, no"][..],
+                "550 5.7.1 no [hidden] / 5.7.1 [hidden], no",
+            ),
+            (
+                &["no open", "5.7.1  se", "5.7.1", "5.7.1 same"],
+                "550 no [hidden] / 5.7.1 [hidden] / 5.7.1 / 5.7.1 [hidden]",
+            ),
+        ] {
+            assert_eq!(covered(lines), shown);
+        }
         let plain = "5.7.1 relay access denied, open to users";
         assert_eq!(covered(&[plain, "", "x"]), format!("550 {plain} /  / x"));
+    }
+
+    #[test]
+    fn a_password_that_begins_as_a_code_does_is_covered() {
+        let hush = Hush::of("alice", &Secret::new("5.7.1 mine".to_owned()));
+        let shown = hush.covered(&reply(&["5.7.1 mine", "x"])).words(100);
+        assert_eq!(shown, "550 [hidden] / x");
     }
 
     #[test]

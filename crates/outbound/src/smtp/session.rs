@@ -57,7 +57,12 @@ pub enum SignIn {
     /// It believed us before it was told the password: it knows us, and whether the password is right nobody knows.
     Unproven,
     /// It does not believe us.
-    Refused(Reply),
+    Refused {
+        /// Its code, and that of RFC 3463.
+        reply: Reply,
+        /// Whether it was told the password before: else it did not like the mechanism, or the user.
+        told: bool,
+    },
     /// It was told all that the mechanism has, and asked for more. The exchange was cancelled.
     MoreAsked,
 }
@@ -238,7 +243,10 @@ impl Session {
                 let _ = self.say("*").await;
                 SignIn::MoreAsked
             }
-            _ => SignIn::Refused(Hush::bare(&reply)),
+            _ => SignIn::Refused {
+                reply: Hush::bare(&reply),
+                told: left == 0,
+            },
         })
     }
 

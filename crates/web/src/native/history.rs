@@ -174,7 +174,7 @@ pub(crate) async fn again(
                 }
                 Some(Redelivered::StillOpen) => "it has not ended: it is tried by itself",
                 Some(Redelivered::NewerDelivered) => {
-                    "the channel was told of a newer flip of this check since; force sends it all the same"
+                    "the channel was told of a newer flip of this check, or is about to be; force sends it all the same"
                 }
                 Some(Redelivered::IsTest) => {
                     "it was a test of its channel: POST /v1/channels/{id}/test makes another one"

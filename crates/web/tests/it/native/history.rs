@@ -236,6 +236,18 @@ async fn a_delivery_is_explained_and_sent_again() {
         .await
         .unwrap();
     assert_eq!(acts.iter().filter(|act| act.2 == "delivery.again").count(), 1);
+
+    // News that wait are enough to keep older ones back.
+    house.ping(&check, "").await;
+    let answer = again().send().await;
+    assert_eq!(answer.status.as_u16(), 409, "{}", answer.text());
+    assert!(
+        answer
+            .text()
+            .contains("was told of a newer flip of this check, or is about to be"),
+        "{}",
+        answer.text()
+    );
 }
 
 /// The rule: which channels there are, and what checks are called in addresses, is for read-write keys, in every view.

@@ -297,7 +297,7 @@ impl Visit<'_> {
             mechanism.word(),
             login.source
         );
-        let reply = match came {
+        let (reply, told) = match came {
             SignIn::Believed => {
                 self.findings.ok(SIGN_IN, &format!("signed in as {who}"));
                 return Some(());
@@ -319,18 +319,29 @@ impl Visit<'_> {
                 self.findings.fail(SIGN_IN, &found, advice);
                 return None;
             }
-            SignIn::Refused(reply) => reply,
-        };
-        let advice = if reply.is_for_now() {
-            LATER
-        } else {
-            "look at user and password: some relays want a whole address as the user, or a password for applications"
+            SignIn::Refused { reply, told } => (reply, told),
         };
         // The session leaves no more of it.
-        let found = format!(
-            "the relay refuses {who}: {} (its words are not shown: some relays repeat the password in them)",
-            words(&reply)
-        );
+        let code = words(&reply);
+        let (found, advice) = if told {
+            (
+                format!(
+                    "the relay refuses {who}: {code} (its words are not shown: some relays repeat the password in them)"
+                ),
+                "look at user and password: some relays want a whole address as the user, or a password for applications",
+            )
+        } else {
+            (
+                format!(
+                    "the relay refuses the sign-in of {:?} by {} before it was told the password: {code} (its words are not shown)",
+                    login.user,
+                    mechanism.word()
+                ),
+                "look at the user, since some relays want a whole address; or ask who runs the relay whether users may sign \
+                 in from this machine",
+            )
+        };
+        let advice = if reply.is_for_now() { LATER } else { advice };
         self.findings.fail(SIGN_IN, &found, advice);
         None
     }
