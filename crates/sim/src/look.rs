@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::absence::{ABSENCE_MIN, Absence};
-use allswell_core::check::Status;
+use allswell_core::check::{Check, Status};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
-use allswell_store::simulated::{Ended, Promise, Seen, Version};
+use allswell_store::simulated::{Ended, Promise, Seen, Stored, Version};
 
 use crate::alerting::nominal_of;
+use crate::follow::{News, Orders};
 use crate::model::{Around, Model, Note};
 use crate::rules::{
     ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, REMEMBERED, STATE, WAITING,
@@ -222,60 +223,64 @@ impl World {
             state.last_success,
             resumed,
         ];
-        let back_to = replanned
-            .filter(|_| self.clocks_set)
-            .find(|at| noted.contains(&Some(**at)));
-        if let Some(at) = back_to
-            && model.lies_ahead(*at)
-        {
-            model.set_back(*at);
-        }
+        let set_back = replanned.filter(|at| self.clocks_set && noted.contains(&Some(**at)));
+        let news = News {
+            pings,
+            flips,
+            notes,
+            set_back: set_back.copied().collect(),
+        };
         // Of a run only its first sign of life has a row: what came since is known by who sent it.
-        let unknown = state.last_alive.filter(|at| model.alive() != Some(*at));
-        let renewed = unknown.filter(|at| {
-            let said = |ticket: &Ticket| {
-                let for_it = ticket.check.is_none_or(|id| id == check.id);
-                let of_it = ticket.errand.rid.is_none() || ticket.errand.rid == state.last_start_rid;
-                ticket.kind == Kind::Alive && ticket.at == *at && for_it && of_it
-            };
-            tickets.values().any(said)
-        });
         let run = state.last_start.map(|at| (at, state.last_start_rid));
-        let renew = |model: &mut Model| {
+        let heard = |model: &mut Model| {
+            let unknown = state.last_alive.filter(|at| model.alive() != Some(*at));
+            let renewed = unknown.filter(|at| {
+                let said = |ticket: &Ticket| {
+                    let for_it = ticket.check.is_none_or(|id| id == check.id);
+                    let of_it = ticket.errand.rid.is_none() || ticket.errand.rid == state.last_start_rid;
+                    ticket.kind == Kind::Alive && ticket.at == *at && for_it && of_it
+                };
+                tickets.values().any(said)
+            });
             if let Some(at) = renewed
                 && model.open_run() == run
-                && model.alive().is_some_and(|last| last != at)
+                && model.alive().is_some()
             {
                 model.heard_alive(at);
             }
         };
-        // Before what is made of its silence.
-        renew(model);
-        model.follow(
-            pings,
-            flips,
-            notes,
-            |stored| {
-                let ticket: u64 = stored.user_agent.strip_prefix('t')?.parse().ok()?;
-                Some(tickets.get(&ticket)?.kind)
-            },
-            &around,
-        )?;
-        renew(model);
-        if let Some(at) = back_to
-            && (model.last_ping(), model.alive()) != (check.state.last_ping, check.state.last_alive)
-        {
-            // What came in between lay ahead too.
-            model.set_back(*at);
+        let asked = |stored: &Stored| {
+            let ticket: u64 = stored.user_agent.strip_prefix('t')?.parse().ok()?;
+            Some(tickets.get(&ticket)?.kind)
+        };
+        let bears_out = |model: &mut Model, news: News, orders: &mut Orders| {
+            model.follow(news, asked, heard, &around, orders)?;
+            let excused = state.excused_until;
+            let given = model.excused.contains(&excused);
+            holds(ABSENCE, given || !around.clocks_right, || {
+                format!(
+                    "check {} is excused until {excused:?}, and by its history until one of {:?}",
+                    check.id, model.excused
+                )
+            })?;
+            remembers(check, model)
+        };
+        let mut orders = Orders::default();
+        if around.several || !news.set_back.is_empty() {
+            let known = model.clone();
+            let first = bears_out(model, news.clone(), &mut orders);
+            let mut held = first.is_ok();
+            while !held && orders.another() {
+                *model = known.clone();
+                held = bears_out(model, news.clone(), &mut orders).is_ok();
+            }
+            if !held {
+                return first;
+            }
+        } else {
+            bears_out(model, news, &mut orders)?;
         }
         let excused = state.excused_until;
-        let given = model.excused.contains(&excused);
-        holds(ABSENCE, given || !around.clocks_right, || {
-            format!(
-                "check {} is excused until {excused:?}, and by its history until one of {:?}",
-                check.id, model.excused
-            )
-        })?;
         model.excused = BTreeSet::from([excused]);
         model.version = check.version;
         if model.deleted {
@@ -328,38 +333,6 @@ impl World {
 
     fn agrees(&self, seen: &Seen, model: &Model) -> Held {
         let (check, state) = (&seen.check, &seen.check.state);
-        let stored = (
-            state.status,
-            state.status_since,
-            state.last_ping,
-            state.last_start.map(|at| (at, state.last_start_rid)),
-        );
-        let true_state = (
-            model.status(),
-            model.status_since(),
-            model.last_ping(),
-            model.open_run(),
-        );
-        holds(
-            STATE,
-            stored == true_state && check.settings == model.settings,
-            || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
-        )?;
-        let stored = (
-            state.last_success,
-            state.last_alive,
-            state.paused_until,
-            state.not_kept,
-        );
-        let true_state = (model.last_success(), model.alive(), model.pause_end(), 0);
-        holds(STATE, stored == true_state, || {
-            format!("check {}: {stored:?}, and not {true_state:?}", check.id)
-        })?;
-        let recent = (&state.recent.outcomes, &state.recent.runs);
-        let remembered = (model.outcomes(), model.runs());
-        holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {
-            format!("check {}: {recent:?}, and not {remembered:?}", check.id)
-        })?;
         if model.deleted {
             return holds(DELETED, check.deadline.is_none(), || {
                 format!("check {} still waits", check.id)
@@ -405,4 +378,41 @@ impl World {
             format!("check {}: {stored:?}, and not {expected:?}", model.id)
         })
     }
+}
+
+/// What a check remembers agrees with its history.
+fn remembers(check: &Check, model: &Model) -> Held {
+    let state = &check.state;
+    let stored = (
+        state.status,
+        state.status_since,
+        state.last_ping,
+        state.last_start.map(|at| (at, state.last_start_rid)),
+    );
+    let true_state = (
+        model.status(),
+        model.status_since(),
+        model.last_ping(),
+        model.open_run(),
+    );
+    holds(
+        STATE,
+        stored == true_state && check.settings == model.settings,
+        || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
+    )?;
+    let stored = (
+        state.last_success,
+        state.last_alive,
+        state.paused_until,
+        state.not_kept,
+    );
+    let true_state = (model.last_success(), model.alive(), model.pause_end(), 0);
+    holds(STATE, stored == true_state, || {
+        format!("check {}: {stored:?}, and not {true_state:?}", check.id)
+    })?;
+    let recent = (&state.recent.outcomes, &state.recent.runs);
+    let remembered = (model.outcomes(), model.runs());
+    holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {
+        format!("check {}: {recent:?}, and not {remembered:?}", check.id)
+    })
 }
