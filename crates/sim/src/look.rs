@@ -25,7 +25,7 @@ use crate::world::World;
 pub(crate) struct Sights {
     /// Tickets of pings that are stored, with their check.
     pub(crate) stored: BTreeMap<u64, CheckId>,
-    marks: BTreeMap<NodeId, Timestamp>,
+    pub(crate) marks: BTreeMap<NodeId, Timestamp>,
     last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
     /// Those before the last commits.
@@ -304,7 +304,8 @@ impl World {
         self.incidents_agree(model)
     }
 
-    /// No ping that arrived in time waits at the node whose sweep took its check down.
+    /// No ping that arrived in time waits at the node whose sweep took its check down, and those that may wait at other
+    /// nodes were given their time.
     fn nothing_waited(
         &self,
         check: CheckId,
@@ -312,21 +313,28 @@ impl World {
         reason: &allswell_core::flip::Reason,
         committed: &[usize],
     ) -> Held {
-        if nominal_of(reason).is_none() || committed.len() != 1 {
+        if nominal_of(reason).is_none() || !self.clocks_right() {
             return Ok(());
         }
-        let Some(began) = self.sweep_began(committed[0]) else {
+        let sweeps = committed.iter().filter_map(|number| self.sweep_began(*number));
+        let latest = sweeps.map(|sweep| sweep.judges).max();
+        // Of several it may have been any.
+        holds(WAITING, latest.is_none_or(|latest| at <= latest), || {
+            format!("check {check} went down by {at}, and others had time until {latest:?}")
+        })?;
+        let [number] = committed else { return Ok(()) };
+        let Some(sweep) = self.sweep_began(*number) else {
             return Ok(());
         };
         let waited = self.tickets.iter().find(|(_, ticket)| {
-            ticket.node == committed[0]
+            ticket.node == *number
                 && ticket.check == Some(check)
                 && ticket.at <= at
                 // One that comes behind the sweep is younger than all that it judges.
-                && ticket.put <= began
+                && ticket.put <= sweep.happening
                 && ticket.answered.is_none()
         });
-        holds(WAITING, waited.is_none() || !self.clocks_right(), || {
+        holds(WAITING, waited.is_none(), || {
             format!("check {check} went down by {at}, and {waited:?} waits")
         })
     }

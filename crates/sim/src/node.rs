@@ -66,6 +66,7 @@ pub(crate) struct Up {
     /// Its number at the database.
     pub(crate) number: usize,
     pub(crate) id: NodeId,
+    pub(crate) started: Timestamp,
     pub(crate) store: Store,
     pub(crate) inbox: Inbox,
     pub(crate) counter: Counter,
@@ -167,6 +168,7 @@ impl Up {
         Up {
             number,
             id,
+            started: now,
             inbox,
             counter: Counter::default(),
             tasks: vec![Task::new(run)],

@@ -69,6 +69,7 @@ impl World {
             }
         }
         self.replans.remove(&number);
+        self.sweeps.remove(&number);
         Ok(())
     }
 
