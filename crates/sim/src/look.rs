@@ -43,12 +43,16 @@ pub(crate) struct Sights {
 }
 
 impl Sights {
-    /// Takes note of the lease of a delivery. One that is made longer counts as another, which only an attempt under way gets.
-    pub(crate) fn leased(&mut self, promise: &Promise) {
+    /// Takes note of the lease of a delivery. One that is made longer counts as another, which only an attempt under way gets;
+    /// one that was brought back to a clock of these does not.
+    pub(crate) fn leased(&mut self, promise: &Promise, set_back: &[Timestamp]) {
         let look = self.looks;
         if let Some(lease) = promise.lease {
             let known = self.leases.entry(promise.id).or_insert((lease, look));
-            if known.0 != lease {
+            let (owner, until) = lease;
+            if known.0.0 == owner && set_back.contains(&until) {
+                known.0 = lease;
+            } else if known.0 != lease {
                 *known = (lease, look);
             }
         }
@@ -100,6 +104,12 @@ impl World {
         self.look_at_promises(&committed)?;
         self.look_at_those_alone(&committed)?;
         self.switched_rightly()
+    }
+
+    /// The clocks to which these may have brought back what lay ahead of them: nothing does unless a clock was set.
+    pub(crate) fn set_back_to(&self, committed: &[usize]) -> Vec<Timestamp> {
+        let clocks = committed.iter().filter_map(|number| self.replans.get(number));
+        clocks.filter(|_| self.clocks_set).copied().collect()
     }
 
     fn changed(&self, version: &Version) -> bool {
@@ -209,11 +219,11 @@ impl World {
             clocks_right: self.clocks_right(),
             latest_clock: self.latest_clock,
         };
+        let replanned = self.set_back_to(committed);
         let tickets = &self.tickets;
         let model = self.models.get_mut(&check.id).expect("just seen");
         (model.off, model.switched) = self.switches.known();
         // Only where a clock was set does a check remember anything of time to come.
-        let replanned = committed.iter().filter_map(|number| self.replans.get(number));
         let state = &check.state;
         let resumed = state.paused_until.filter(|_| state.status != Status::Paused);
         let noted = [
@@ -223,12 +233,12 @@ impl World {
             state.last_success,
             resumed,
         ];
-        let set_back = replanned.filter(|at| self.clocks_set && noted.contains(&Some(**at)));
+        let set_back = replanned.into_iter().filter(|at| noted.contains(&Some(*at)));
         let news = News {
             pings,
             flips,
             notes,
-            set_back: set_back.copied().collect(),
+            set_back: set_back.collect(),
         };
         // Of a run only its first sign of life has a row: what came since is known by who sent it.
         let run = state.last_start.map(|at| (at, state.last_start_rid));
