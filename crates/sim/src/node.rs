@@ -83,6 +83,8 @@ pub(crate) struct Up {
 pub(crate) struct Node {
     /// Its clock, ahead of the world's.
     pub(crate) ahead: Span,
+    /// The same when its step that delivers began last: that counts on from there, however the clock is set.
+    pub(crate) delivers_ahead: Span,
     pub(crate) up: Option<Up>,
     /// When it starts again.
     pub(crate) returns_at: Timestamp,

@@ -214,6 +214,7 @@ impl World {
         for _ in 0..world.temper.nodes {
             world.nodes.push(Node {
                 ahead: Span::ZERO,
+                delivers_ahead: Span::ZERO,
                 up: None,
                 returns_at: START,
             });
@@ -253,7 +254,8 @@ impl World {
 
     /// The latest that any node may take it for.
     pub(crate) fn clock_at_most(&self) -> Timestamp {
-        let clocks = self.nodes.iter().map(|node| self.now + node.ahead);
+        let nodes = self.nodes.iter();
+        let clocks = nodes.map(|node| self.now + node.ahead.max(node.delivers_ahead));
         clocks.fold(self.latest_clock, Timestamp::max)
     }
 
@@ -683,10 +685,11 @@ impl World {
             Loop::Replan => {
                 self.replans.insert(number, clock);
             }
+            Loop::Deliver => self.nodes[place].delivers_ahead = self.nodes[place].ahead,
             Loop::Sweep => {
                 self.sweeps.insert(number, Swept { happening, judges });
             }
-            _ => {}
+            Loop::Retain => {}
         }
         self.say(|| format!("node {number} begins to {which:?} at {clock}"));
     }
