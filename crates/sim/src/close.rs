@@ -4,14 +4,14 @@
 use allswell_core::check::Status;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
-use allswell_core::time::Span;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::Fate;
 
 use crate::model::Deed;
 use crate::node::Loop;
 use crate::rules::Held;
 use crate::users::{Errand, To};
-use crate::world::World;
+use crate::world::{OTHERS_GONE, World};
 
 impl World {
     /// A check reports in just before its deadline, behind others, or too late, or not at all. Nothing moves until the
@@ -30,7 +30,9 @@ impl World {
             rid: None,
             tries: 3,
         };
+        let away = up.len() < self.nodes.len();
         let (comes, late) = match self.roll(6) {
+            _ if away => (false, false),
             0 => (false, false),
             1..=2 => (false, true),
             _ => (true, false),
@@ -44,8 +46,9 @@ impl World {
             self.poll()?;
             self.send_by(place, errand(id, Action::Success));
         }
-        // Too soon for anybody to judge who is not alone: all look then, and what waits elsewhere is given its time.
-        let hasty = self.temper.nodes > 1 && self.roll(2) == 0;
+        // Too soon for anybody to judge who is not alone: all look then, and what waits elsewhere is given its time. So it is
+        // where somebody was away and is just back.
+        let hasty = self.temper.nodes > 1 && (away || self.roll(2) == 0);
         let soon = self.now + Span::from_secs(1);
         let deadline = self.models[&id].nominal().filter(|at| hasty && *at <= soon);
         let until = match deadline {
@@ -62,6 +65,11 @@ impl World {
             let mut waiting = self.db.waiting();
             waiting.retain(|one| one.writes && Some(one.node) == number);
             self.held.extend(waiting.into_iter().map(|one| (one.id, until)));
+        }
+        for back in 0..self.nodes.len() {
+            if deadline.is_some() && self.nodes[back].up.is_none() {
+                self.starts(back)?;
+            }
         }
         // Where it comes, no other node is to judge before its own: those know nothing of it.
         for node in up
@@ -81,6 +89,21 @@ impl World {
             }
             self.poll()?;
             self.send_by(place, errand(id, Action::Success));
+        }
+        Ok(())
+    }
+
+    /// All but one leave for longer than anybody gives them time for pings, and come back behind this deadline, or within the
+    /// second in which a close call has it looked at too soon.
+    pub(crate) fn one_stays_alone(&mut self, deadline: Timestamp) -> Held {
+        let long_enough = deadline - self.now > OTHERS_GONE;
+        if self.temper.crashing == 0 || !long_enough || self.roll(2) > 0 {
+            return Ok(());
+        }
+        let away = deadline - self.now;
+        for place in self.nodes_up().into_iter().skip(1) {
+            self.crashes(place, away)?;
+            self.nodes[place].returns_at = deadline + Span::from_secs(1 + i64::from(self.roll(60)));
         }
         Ok(())
     }

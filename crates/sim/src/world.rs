@@ -41,7 +41,7 @@ const OTHERS_LOOKED_AFTER: Span = Span::from_secs(30);
 /// How long what came in at another node may wait there for its commit, and how long ago the other has last said that it
 /// is awake, at most.
 const OTHERS_SETTLE: Span = Span::from_secs(1);
-const OTHERS_GONE: Span = Span::from_secs(120);
+pub(crate) const OTHERS_GONE: Span = Span::from_secs(120);
 /// Happenings that are told of a story that broke a rule.
 const TRACE: usize = 120;
 
@@ -356,10 +356,7 @@ impl World {
                 self.now = self.now + Span::from_secs(secs);
                 Ok(())
             }
-            4 => {
-                self.somebody_acts();
-                Ok(())
-            }
+            4 => self.somebody_acts(),
             5 => {
                 self.now = self.now + Span::from_millis(i64::from(self.roll(1_500)));
                 Ok(())
