@@ -11,8 +11,9 @@ use allswell_store::flips::Incident;
 use allswell_store::simulated::{Ended, Promise, Seen, Stored, Version};
 
 use crate::alerting::nominal_of;
-use crate::follow::{News, Orders};
+use crate::follow::News;
 use crate::model::{Around, Model, Note};
+use crate::orders::Orders;
 use crate::rules::{
     ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, REMEMBERED, STATE, WAITING,
     WAKE_UP, broken, holds,
