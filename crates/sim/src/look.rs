@@ -298,14 +298,7 @@ impl World {
             model.deleted_in.get_or_insert(self.sights.looks);
         }
         let model = &self.models[&check.id];
-        let counts = (check.state.ping_count, check.state.flip_count);
         let now = (model.pings, model.flips.len() as u64);
-        holds(COUNTED, counts.0 == now.0, || {
-            format!("check {}: {counts:?}, not {now:?}", check.id)
-        })?;
-        holds(CHAIN, counts.1 == now.1, || {
-            format!("check {}: {counts:?}, not {now:?}", check.id)
-        })?;
         let deleted = seen.deleted_at.is_some();
         let quiet = !was_deleted || now == (had_pings, had_flips);
         holds(DELETED, deleted == model.deleted && quiet, || {
@@ -399,8 +392,16 @@ impl World {
     }
 }
 
-/// What a check remembers agrees with its history.
+/// What a check counts and remembers agrees with its history.
 fn remembers(check: &Check, model: &Model) -> Held {
+    let counts = (check.state.ping_count, check.state.flip_count);
+    let now = (model.pings, model.flips.len() as u64);
+    holds(COUNTED, counts.0 == now.0, || {
+        format!("check {}: {counts:?}, not {now:?}", check.id)
+    })?;
+    holds(CHAIN, counts.1 == now.1, || {
+        format!("check {}: {counts:?}, not {now:?}", check.id)
+    })?;
     let state = &check.state;
     let stored = (
         state.status,
