@@ -165,6 +165,7 @@ impl World {
             return holds(TESTED, !asked, || format!("{:?} made no test", self.hands.done));
         }
         self.alone_stamp = stamp;
+        let set_back = self.set_back_to(committed);
         let stored = self.db.promises_alone().expect("readable");
         let mut switched_on: Vec<ChannelId> = self.hands.switched_on().collect();
         let before = std::mem::take(&mut self.alone);
@@ -172,7 +173,7 @@ impl World {
             self.sights
                 .lanes
                 .insert(promise.id, (promise.check, promise.channel, 0));
-            self.sights.leased(promise);
+            self.sights.leased(promise, &set_back);
             if !before.contains_key(&promise.id) {
                 self.asked_for(promise, &mut switched_on)?;
             }

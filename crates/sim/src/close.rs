@@ -4,7 +4,7 @@
 use allswell_core::check::Status;
 use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
-use allswell_core::time::Span;
+use allswell_core::time::{Span, Timestamp};
 use allswell_store::simulated::Fate;
 
 use crate::model::Deed;
@@ -16,7 +16,7 @@ use crate::world::World;
 impl World {
     /// A check reports in just before its deadline, behind others, or too late, or not at all. Nothing moves until the
     /// deadline has passed. Then the node that it came to in time looks who is late before it looks who has come; where it
-    /// did not come, all nodes look at once, and its ping meets them.
+    /// did not come, all nodes look at once, and its ping meets them. Where there are several, they may look too soon.
     pub(crate) fn a_close_call(&mut self, id: CheckId) -> Held {
         let up = self.nodes_up();
         if up.is_empty() || !self.models.contains_key(&id) {
@@ -30,7 +30,9 @@ impl World {
             rid: None,
             tries: 3,
         };
+        let away = up.len() < self.nodes.len();
         let (comes, late) = match self.roll(6) {
+            _ if away => (false, false),
             0 => (false, false),
             1..=2 => (false, true),
             _ => (true, false),
@@ -44,9 +46,17 @@ impl World {
             self.poll()?;
             self.send_by(place, errand(id, Action::Success));
         }
-        let secs = Span::from_millis(1_000 + i64::from(self.roll(20_000)));
-        self.say(|| format!("nothing moves for {secs}"));
-        self.now = self.now + secs;
+        // Too soon for anybody to judge who is not alone: all look then, and what waits elsewhere is given its time. So it is
+        // where somebody was away and is just back.
+        let hasty = self.temper.nodes > 1 && (away || self.roll(2) == 0);
+        let soon = self.now + Span::from_secs(1);
+        let deadline = self.models[&id].nominal().filter(|at| hasty && *at <= soon);
+        let until = match deadline {
+            Some(deadline) => deadline.max(self.now) + Span::from_millis(i64::from(self.roll(1_000))),
+            None => self.now + Span::from_millis(1_000 + i64::from(self.roll(20_000))),
+        };
+        self.say(|| format!("nothing moves until {until}"));
+        self.now = until;
         if comes && self.temper.nodes > 1 {
             // Not even when its node goes on.
             self.poll()?;
@@ -56,8 +66,16 @@ impl World {
             waiting.retain(|one| one.writes && Some(one.node) == number);
             self.held.extend(waiting.into_iter().map(|one| (one.id, until)));
         }
+        for back in 0..self.nodes.len() {
+            if deadline.is_some() && self.nodes[back].up.is_none() {
+                self.starts(back)?;
+            }
+        }
         // Where it comes, no other node is to judge before its own: those know nothing of it.
-        for node in up.into_iter().filter(|other| !comes || *other == place) {
+        for node in up
+            .into_iter()
+            .filter(|other| !comes || deadline.is_some() || *other == place)
+        {
             let up = self.nodes[node].up.as_mut().expect("it is up");
             if up.turn(Loop::Sweep).began.is_none() {
                 self.begins(node, Loop::Sweep);
@@ -71,6 +89,20 @@ impl World {
             }
             self.poll()?;
             self.send_by(place, errand(id, Action::Success));
+        }
+        Ok(())
+    }
+
+    /// All but one take their leave, and come back behind this deadline, or within the second in which a close call has it
+    /// looked at too soon.
+    pub(crate) fn one_stays_alone(&mut self, deadline: Timestamp) -> Held {
+        if self.temper.crashing == 0 || self.roll(2) > 0 {
+            return Ok(());
+        }
+        let away = deadline - self.now;
+        for place in self.nodes_up().into_iter().skip(1) {
+            self.ends(place, away)?;
+            self.nodes[place].returns_at = deadline + Span::from_secs(1 + i64::from(self.roll(60)));
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod lanes;
 mod look;
 mod model;
 mod node;
+mod orders;
 mod outside;
 mod promises;
 mod report;

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::absence::{ABSENCE_MIN, Absence};
-use allswell_core::check::Status;
+use allswell_core::check::{Check, Status};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::signal::Kind;
 use allswell_core::time::{Span, Timestamp};
 use allswell_store::flips::Incident;
-use allswell_store::simulated::{Ended, Promise, Seen, Version};
+use allswell_store::simulated::{Ended, Promise, Seen, Stored, Version};
 
 use crate::alerting::nominal_of;
+use crate::follow::News;
 use crate::model::{Around, Model, Note};
+use crate::orders::Orders;
 use crate::rules::{
     ABSENCE, CHAIN, COUNTED, DELETED, Held, INCIDENTS, MADE, NOTED, ONCE, REMEMBERED, STATE, WAITING,
     WAKE_UP, broken, holds,
@@ -24,7 +26,7 @@ use crate::world::World;
 pub(crate) struct Sights {
     /// Tickets of pings that are stored, with their check.
     pub(crate) stored: BTreeMap<u64, CheckId>,
-    marks: BTreeMap<NodeId, Timestamp>,
+    pub(crate) marks: BTreeMap<NodeId, Timestamp>,
     last_mark: Option<Timestamp>,
     pub(crate) absences: Vec<Absence>,
     /// Those before the last commits.
@@ -42,12 +44,16 @@ pub(crate) struct Sights {
 }
 
 impl Sights {
-    /// Takes note of the lease of a delivery. One that is made longer counts as another, which only an attempt under way gets.
-    pub(crate) fn leased(&mut self, promise: &Promise) {
+    /// Takes note of the lease of a delivery. One that is made longer counts as another, which only an attempt under way gets;
+    /// one that was brought back to a clock of these does not.
+    pub(crate) fn leased(&mut self, promise: &Promise, set_back: &[Timestamp]) {
         let look = self.looks;
         if let Some(lease) = promise.lease {
             let known = self.leases.entry(promise.id).or_insert((lease, look));
-            if known.0 != lease {
+            let (owner, until) = lease;
+            if known.0.0 == owner && set_back.contains(&until) {
+                known.0 = lease;
+            } else if known.0 != lease {
                 *known = (lease, look);
             }
         }
@@ -99,6 +105,12 @@ impl World {
         self.look_at_promises(&committed)?;
         self.look_at_those_alone(&committed)?;
         self.switched_rightly()
+    }
+
+    /// The clocks to which these may have brought back what lay ahead of them: nothing does unless a clock was set.
+    pub(crate) fn set_back_to(&self, committed: &[usize]) -> Vec<Timestamp> {
+        let clocks = committed.iter().filter_map(|number| self.replans.get(number));
+        clocks.filter(|_| self.clocks_set).copied().collect()
     }
 
     fn changed(&self, version: &Version) -> bool {
@@ -208,11 +220,11 @@ impl World {
             clocks_right: self.clocks_right(),
             latest_clock: self.latest_clock,
         };
+        let replanned = self.set_back_to(committed);
         let tickets = &self.tickets;
         let model = self.models.get_mut(&check.id).expect("just seen");
         (model.off, model.switched) = self.switches.known();
         // Only where a clock was set does a check remember anything of time to come.
-        let replanned = committed.iter().filter_map(|number| self.replans.get(number));
         let state = &check.state;
         let resumed = state.paused_until.filter(|_| state.status != Status::Paused);
         let noted = [
@@ -222,74 +234,71 @@ impl World {
             state.last_success,
             resumed,
         ];
-        let back_to = replanned
-            .filter(|_| self.clocks_set)
-            .find(|at| noted.contains(&Some(**at)));
-        if let Some(at) = back_to
-            && model.lies_ahead(*at)
-        {
-            model.set_back(*at);
-        }
+        let set_back = replanned.into_iter().filter(|at| noted.contains(&Some(*at)));
+        let news = News {
+            pings,
+            flips,
+            notes,
+            set_back: set_back.collect(),
+        };
         // Of a run only its first sign of life has a row: what came since is known by who sent it.
-        let unknown = state.last_alive.filter(|at| model.alive() != Some(*at));
-        let renewed = unknown.filter(|at| {
-            let said = |ticket: &Ticket| {
-                let for_it = ticket.check.is_none_or(|id| id == check.id);
-                let of_it = ticket.errand.rid.is_none() || ticket.errand.rid == state.last_start_rid;
-                ticket.kind == Kind::Alive && ticket.at == *at && for_it && of_it
-            };
-            tickets.values().any(said)
-        });
         let run = state.last_start.map(|at| (at, state.last_start_rid));
-        let renew = |model: &mut Model| {
+        let heard = |model: &mut Model| {
+            let unknown = state.last_alive.filter(|at| model.alive() != Some(*at));
+            let renewed = unknown.filter(|at| {
+                let said = |ticket: &Ticket| {
+                    let for_it = ticket.check.is_none_or(|id| id == check.id);
+                    let of_it = ticket.errand.rid.is_none() || ticket.errand.rid == state.last_start_rid;
+                    ticket.kind == Kind::Alive && ticket.at == *at && for_it && of_it
+                };
+                tickets.values().any(said)
+            });
             if let Some(at) = renewed
                 && model.open_run() == run
-                && model.alive().is_some_and(|last| last != at)
+                && model.alive().is_some()
             {
                 model.heard_alive(at);
             }
         };
-        // Before what is made of its silence.
-        renew(model);
-        model.follow(
-            pings,
-            flips,
-            notes,
-            |stored| {
-                let ticket: u64 = stored.user_agent.strip_prefix('t')?.parse().ok()?;
-                Some(tickets.get(&ticket)?.kind)
-            },
-            &around,
-        )?;
-        renew(model);
-        if let Some(at) = back_to
-            && (model.last_ping(), model.alive()) != (check.state.last_ping, check.state.last_alive)
-        {
-            // What came in between lay ahead too.
-            model.set_back(*at);
+        let asked = |stored: &Stored| {
+            let ticket: u64 = stored.user_agent.strip_prefix('t')?.parse().ok()?;
+            Some(tickets.get(&ticket)?.kind)
+        };
+        let bears_out = |model: &mut Model, news: News, orders: &mut Orders| {
+            model.follow(news, asked, heard, &around, orders)?;
+            let excused = state.excused_until;
+            let given = model.excused.contains(&excused);
+            holds(ABSENCE, given || !around.clocks_right, || {
+                format!(
+                    "check {} is excused until {excused:?}, and by its history until one of {:?}",
+                    check.id, model.excused
+                )
+            })?;
+            remembers(check, model)
+        };
+        let mut orders = Orders::default();
+        if around.several || !news.set_back.is_empty() {
+            let known = model.clone();
+            let first = bears_out(model, news.clone(), &mut orders);
+            let mut held = first.is_ok();
+            while !held && orders.another() {
+                *model = known.clone();
+                held = bears_out(model, news.clone(), &mut orders).is_ok();
+            }
+            if !held {
+                return first;
+            }
+        } else {
+            bears_out(model, news, &mut orders)?;
         }
         let excused = state.excused_until;
-        let given = model.excused.contains(&excused);
-        holds(ABSENCE, given || !around.clocks_right, || {
-            format!(
-                "check {} is excused until {excused:?}, and by its history until one of {:?}",
-                check.id, model.excused
-            )
-        })?;
         model.excused = BTreeSet::from([excused]);
         model.version = check.version;
         if model.deleted {
             model.deleted_in.get_or_insert(self.sights.looks);
         }
         let model = &self.models[&check.id];
-        let counts = (check.state.ping_count, check.state.flip_count);
         let now = (model.pings, model.flips.len() as u64);
-        holds(COUNTED, counts.0 == now.0, || {
-            format!("check {}: {counts:?}, not {now:?}", check.id)
-        })?;
-        holds(CHAIN, counts.1 == now.1, || {
-            format!("check {}: {counts:?}, not {now:?}", check.id)
-        })?;
         let deleted = seen.deleted_at.is_some();
         let quiet = !was_deleted || now == (had_pings, had_flips);
         holds(DELETED, deleted == model.deleted && quiet, || {
@@ -299,7 +308,8 @@ impl World {
         self.incidents_agree(model)
     }
 
-    /// No ping that arrived in time waits at the node whose sweep took its check down.
+    /// No ping that arrived in time waits at the node whose sweep took its check down, and those that may wait at other
+    /// nodes were given their time.
     fn nothing_waited(
         &self,
         check: CheckId,
@@ -307,59 +317,34 @@ impl World {
         reason: &allswell_core::flip::Reason,
         committed: &[usize],
     ) -> Held {
-        if nominal_of(reason).is_none() || committed.len() != 1 {
+        if nominal_of(reason).is_none() || !self.clocks_right() {
             return Ok(());
         }
-        let Some(began) = self.sweep_began(committed[0]) else {
+        let sweeps = committed.iter().filter_map(|number| self.sweep_began(*number));
+        let latest = sweeps.map(|sweep| sweep.judges).max();
+        // Of several it may have been any.
+        holds(WAITING, latest.is_none_or(|latest| at <= latest), || {
+            format!("check {check} went down by {at}, and others had time until {latest:?}")
+        })?;
+        let [number] = committed else { return Ok(()) };
+        let Some(sweep) = self.sweep_began(*number) else {
             return Ok(());
         };
         let waited = self.tickets.iter().find(|(_, ticket)| {
-            ticket.node == committed[0]
+            ticket.node == *number
                 && ticket.check == Some(check)
                 && ticket.at <= at
                 // One that comes behind the sweep is younger than all that it judges.
-                && ticket.put <= began
+                && ticket.put <= sweep.happening
                 && ticket.answered.is_none()
         });
-        holds(WAITING, waited.is_none() || !self.clocks_right(), || {
+        holds(WAITING, waited.is_none(), || {
             format!("check {check} went down by {at}, and {waited:?} waits")
         })
     }
 
     fn agrees(&self, seen: &Seen, model: &Model) -> Held {
         let (check, state) = (&seen.check, &seen.check.state);
-        let stored = (
-            state.status,
-            state.status_since,
-            state.last_ping,
-            state.last_start.map(|at| (at, state.last_start_rid)),
-        );
-        let true_state = (
-            model.status(),
-            model.status_since(),
-            model.last_ping(),
-            model.open_run(),
-        );
-        holds(
-            STATE,
-            stored == true_state && check.settings == model.settings,
-            || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
-        )?;
-        let stored = (
-            state.last_success,
-            state.last_alive,
-            state.paused_until,
-            state.not_kept,
-        );
-        let true_state = (model.last_success(), model.alive(), model.pause_end(), 0);
-        holds(STATE, stored == true_state, || {
-            format!("check {}: {stored:?}, and not {true_state:?}", check.id)
-        })?;
-        let recent = (&state.recent.outcomes, &state.recent.runs);
-        let remembered = (model.outcomes(), model.runs());
-        holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {
-            format!("check {}: {recent:?}, and not {remembered:?}", check.id)
-        })?;
         if model.deleted {
             return holds(DELETED, check.deadline.is_none(), || {
                 format!("check {} still waits", check.id)
@@ -405,4 +390,49 @@ impl World {
             format!("check {}: {stored:?}, and not {expected:?}", model.id)
         })
     }
+}
+
+/// What a check counts and remembers agrees with its history.
+fn remembers(check: &Check, model: &Model) -> Held {
+    let counts = (check.state.ping_count, check.state.flip_count);
+    let now = (model.pings, model.flips.len() as u64);
+    holds(COUNTED, counts.0 == now.0, || {
+        format!("check {}: {counts:?}, not {now:?}", check.id)
+    })?;
+    holds(CHAIN, counts.1 == now.1, || {
+        format!("check {}: {counts:?}, not {now:?}", check.id)
+    })?;
+    let state = &check.state;
+    let stored = (
+        state.status,
+        state.status_since,
+        state.last_ping,
+        state.last_start.map(|at| (at, state.last_start_rid)),
+    );
+    let true_state = (
+        model.status(),
+        model.status_since(),
+        model.last_ping(),
+        model.open_run(),
+    );
+    holds(
+        STATE,
+        stored == true_state && check.settings == model.settings,
+        || format!("check {}: {stored:?}, and not {true_state:?}", check.id),
+    )?;
+    let stored = (
+        state.last_success,
+        state.last_alive,
+        state.paused_until,
+        state.not_kept,
+    );
+    let true_state = (model.last_success(), model.alive(), model.pause_end(), 0);
+    holds(STATE, stored == true_state, || {
+        format!("check {}: {stored:?}, and not {true_state:?}", check.id)
+    })?;
+    let recent = (&state.recent.outcomes, &state.recent.runs);
+    let remembered = (model.outcomes(), model.runs());
+    holds(REMEMBERED, recent == (&remembered.0, &remembered.1), || {
+        format!("check {}: {recent:?}, and not {remembered:?}", check.id)
+    })
 }

@@ -75,6 +75,7 @@ pub(crate) enum Fact {
 }
 
 /// One check and all that happened to it.
+#[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) id: CheckId,
     pub(crate) project: ProjectId,

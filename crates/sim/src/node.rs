@@ -66,6 +66,7 @@ pub(crate) struct Up {
     /// Its number at the database.
     pub(crate) number: usize,
     pub(crate) id: NodeId,
+    pub(crate) started: Timestamp,
     pub(crate) store: Store,
     pub(crate) inbox: Inbox,
     pub(crate) counter: Counter,
@@ -82,6 +83,8 @@ pub(crate) struct Up {
 pub(crate) struct Node {
     /// Its clock, ahead of the world's.
     pub(crate) ahead: Span,
+    /// The same when its step that delivers began last: that counts on from there, however the clock is set.
+    pub(crate) delivers_ahead: Span,
     pub(crate) up: Option<Up>,
     /// When it starts again.
     pub(crate) returns_at: Timestamp,
@@ -161,6 +164,7 @@ impl Up {
         Up {
             number,
             id,
+            started: now,
             inbox,
             counter: Counter::default(),
             tasks: vec![Task::new(run)],

@@ -14,6 +14,7 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn look_at_promises(&mut self, committed: &[usize]) -> Held {
+        let set_back = self.set_back_to(committed);
         let stamps = self.db.promise_stamps().expect("readable");
         let ids: Vec<CheckId> = self.models.keys().copied().collect();
         for id in ids {
@@ -25,7 +26,7 @@ impl World {
             for promise in &stored {
                 let lane = (id, promise.channel, promise.seq);
                 self.sights.lanes.insert(promise.id, lane);
-                self.sights.leased(promise);
+                self.sights.leased(promise, &set_back);
             }
             let model = self.models.get_mut(&id).expect("just seen");
             are_owed(model, &stored)?;

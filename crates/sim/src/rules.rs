@@ -45,7 +45,7 @@ pub(crate) const REMEMBERED: &str = "what a check remembers for its rules are it
 pub(crate) const WAKE_UP: &str =
     "the stored wake-up is there when something is awaited, and never later than the true deadline";
 pub(crate) const EARLY: &str = "no check goes down before its deadline, and its flip bears the deadline";
-pub(crate) const WAITING: &str = "a ping that arrived in time and waits for its commit is no silence";
+pub(crate) const WAITING: &str = "a ping that arrived in time and waits for its commit is no silence, for a second also where it waits at another node";
 pub(crate) const ABSENCE: &str =
     "a deadline that fell into our absence moves by its allowance, counted in time that we were awake";
 pub(crate) const NOTED: &str = "a minute without a sign of life is an absence, and nothing else is";

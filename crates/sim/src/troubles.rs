@@ -67,6 +67,7 @@ impl World {
             }
         }
         self.replans.remove(&number);
+        self.sweeps.remove(&number);
         Ok(())
     }
 
@@ -79,6 +80,29 @@ impl World {
             for left in self.db.crash(number) {
                 self.db.forget(left.id);
             }
+        }
+        self.crashes(place, away)
+    }
+
+    /// A process ends in order: it does no more, and takes its leave.
+    pub(crate) fn ends(&mut self, place: usize, away: Span) -> Held {
+        if let Some(up) = &mut self.nodes[place].up {
+            let (number, id, store) = (up.number, up.id, up.store.clone());
+            up.tasks.clear();
+            for left in self.db.waiting() {
+                if left.node == number {
+                    self.db.forget(left.id);
+                }
+            }
+            let leave = store.write(async move |tx| tx.awake_end(SYSTEM, id).await);
+            self.db.settle(number, leave).expect("the database is there");
+            self.sights.marks.remove(&id);
+            let ended = allswell_store::simulated::Ended {
+                id: 0,
+                node: number,
+                committed: true,
+            };
+            self.look(&[ended])?;
         }
         self.crashes(place, away)
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::model::{Channel, Deed, Note};
 use crate::node::Done;
+use crate::rules::Held;
 use crate::task::Task;
 use crate::world::World;
 
@@ -182,7 +183,7 @@ impl World {
     }
 
     /// Somebody does something that no schedule says.
-    pub(crate) fn somebody_acts(&mut self) {
+    pub(crate) fn somebody_acts(&mut self) -> Held {
         let ids: Vec<CheckId> = self
             .models
             .values()
@@ -190,7 +191,7 @@ impl World {
             .map(|m| m.id)
             .collect();
         if ids.is_empty() {
-            return;
+            return Ok(());
         }
         let id = ids[self.roll(ids.len() as u32) as usize];
         let errand = |action, rid| Errand {
@@ -212,6 +213,7 @@ impl World {
                         // Its job is silent until then, or the deadline would have moved.
                         let model = self.models.get_mut(&id).expect("it is there");
                         model.job_at = model.job_at.map(|_| model.next_run(deadline));
+                        self.one_stays_alone(deadline)?;
                     }
                 }
             }
@@ -277,6 +279,7 @@ impl World {
                 model.job_at = Some(model.next_run(now));
             }
         }
+        Ok(())
     }
 
     pub(crate) fn new_settings(&mut self, name: &str) -> Settings {

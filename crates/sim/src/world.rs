@@ -38,6 +38,10 @@ pub(crate) const SYSTEM: SystemScope = SystemScope::engine();
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_769_860_800);
 /// How long a loop sleeps beside others. A second in truth; longer here, so that there is more of a story.
 const OTHERS_LOOKED_AFTER: Span = Span::from_secs(30);
+/// How long what came in at another node may wait there for its commit, and how long ago the other has last said that it
+/// is awake, at most, if it took no leave.
+const OTHERS_SETTLE: Span = Span::from_secs(1);
+const OTHERS_GONE: Span = Span::from_secs(3_600);
 /// Happenings that are told of a story that broke a rule.
 const TRACE: usize = 120;
 
@@ -54,6 +58,14 @@ pub(crate) enum Next {
     Nothing,
 }
 
+/// A sweep when it began.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Swept {
+    pub(crate) happening: u64,
+    /// The latest deadline that it may judge.
+    pub(crate) judges: Timestamp,
+}
+
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) temper: Temper,
@@ -64,6 +76,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     /// The clock by which a process last began to replan, by its number at the database.
     pub(crate) replans: BTreeMap<usize, Timestamp>,
+    /// The sweep that a process began last, by its number at the database.
+    pub(crate) sweeps: BTreeMap<usize, Swept>,
     /// Names of processes, by their number at the database.
     pub(crate) names: BTreeMap<usize, NodeId>,
     pub(crate) project: ProjectId,
@@ -146,6 +160,7 @@ impl World {
             db,
             nodes: Vec::new(),
             replans: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
             names: BTreeMap::new(),
             project: alice.project,
             ping_key: alice.ping_key,
@@ -199,6 +214,7 @@ impl World {
         for _ in 0..world.temper.nodes {
             world.nodes.push(Node {
                 ahead: Span::ZERO,
+                delivers_ahead: Span::ZERO,
                 up: None,
                 returns_at: START,
             });
@@ -238,7 +254,8 @@ impl World {
 
     /// The latest that any node may take it for.
     pub(crate) fn clock_at_most(&self) -> Timestamp {
-        let clocks = self.nodes.iter().map(|node| self.now + node.ahead);
+        let nodes = self.nodes.iter();
+        let clocks = nodes.map(|node| self.now + node.ahead.max(node.delivers_ahead));
         clocks.fold(self.latest_clock, Timestamp::max)
     }
 
@@ -256,11 +273,28 @@ impl World {
         self.next_errand += 1;
     }
 
-    /// When the sweep that runs at a node began, by its number at the database.
-    pub(crate) fn sweep_began(&self, number: usize) -> Option<u64> {
+    /// The sweep that runs at a node, by its number at the database.
+    pub(crate) fn sweep_began(&self, number: usize) -> Option<&Swept> {
         let up = self.nodes.iter().filter_map(|node| node.up.as_ref());
         let mut mine = up.filter(|up| up.number == number);
-        mine.next()?.turns[Loop::Sweep as usize].began
+        mine.next()?.turns[Loop::Sweep as usize].began?;
+        self.sweeps.get(&number)
+    }
+
+    /// What a sweep that begins by this clock may judge: what came in at another node may wait there for a second, as long
+    /// as one is awake as far as is known. Whoever starts says so before it takes its first ping.
+    fn judges(&self, place: usize, clock: Timestamp) -> Timestamp {
+        let own = self.nodes[place].up.as_ref().map(|up| up.id);
+        let mut marks = self.sights.marks.iter().filter(|(id, _)| Some(**id) != own);
+        let others = self.nodes.iter().filter_map(|node| node.up.as_ref());
+        let mut starts = others.filter(|up| Some(up.id) != own).map(|up| up.started);
+        let long_ago = clock - OTHERS_GONE;
+        let beside_others = marks.any(|(_, at)| *at > long_ago) || starts.any(|at| at > long_ago);
+        if beside_others && self.temper.nodes > 1 {
+            clock - OTHERS_SETTLE
+        } else {
+            clock
+        }
     }
 
     fn story(&mut self) -> Held {
@@ -322,10 +356,7 @@ impl World {
                 self.now = self.now + Span::from_secs(secs);
                 Ok(())
             }
-            4 => {
-                self.somebody_acts();
-                Ok(())
-            }
+            4 => self.somebody_acts(),
             5 => {
                 self.now = self.now + Span::from_millis(i64::from(self.roll(1_500)));
                 Ok(())
@@ -643,11 +674,19 @@ impl World {
         }
         let clock = self.clock_of(place);
         let happening = self.happening;
+        let judges = self.judges(place, clock);
         let up = self.nodes[place].up.as_mut().expect("it is up");
         up.begin(which, clock, happening);
         let number = up.number;
-        if which == Loop::Replan {
-            self.replans.insert(number, clock);
+        match which {
+            Loop::Replan => {
+                self.replans.insert(number, clock);
+            }
+            Loop::Deliver => self.nodes[place].delivers_ahead = self.nodes[place].ahead,
+            Loop::Sweep => {
+                self.sweeps.insert(number, Swept { happening, judges });
+            }
+            Loop::Retain => {}
         }
         self.say(|| format!("node {number} begins to {which:?} at {clock}"));
     }

@@ -63,7 +63,7 @@ statements! {
     PROMISES = "select count(*) as promises from delivery_flips";
     OFF = "select id from channels where disabled_at is not null order by id";
     DELETED = "select id from channels where deleted_at is not null order by id";
-    MARKS = "select node_id, seen_at from awake where seen_at >= $1 order by node_id";
+    MARKS = "select node_id, seen_at from awake where seen_at >= $1 and not ended order by node_id";
     ABSENCES = "select from_at, to_at from absences order by from_at";
 }
 
