@@ -41,6 +41,8 @@ pub(crate) struct Sights {
     pub(crate) looks: u64,
     /// Each lease that is held, and the look that first saw it.
     pub(crate) leases: BTreeMap<DeliveryId, ((NodeId, Timestamp), u64)>,
+    /// Who holds each delivery, however often the lease was made longer, and the look that first saw that.
+    pub(crate) held: BTreeMap<DeliveryId, (NodeId, u64)>,
 }
 
 impl Sights {
@@ -48,6 +50,14 @@ impl Sights {
     /// one that was brought back to a clock of these does not.
     pub(crate) fn leased(&mut self, promise: &Promise, set_back: &[Timestamp]) {
         let look = self.looks;
+        let Some((owner, _)) = promise.lease else {
+            self.held.remove(&promise.id);
+            return;
+        };
+        let holder = self.held.entry(promise.id).or_insert((owner, look));
+        if holder.0 != owner {
+            *holder = (owner, look);
+        }
         if let Some(lease) = promise.lease {
             let known = self.leases.entry(promise.id).or_insert((lease, look));
             let (owner, until) = lease;

@@ -56,7 +56,7 @@ impl World {
         for promise in stored.iter().filter(|promise| promise.finished_at.is_none()) {
             let head = *heads.entry(promise.channel).or_insert(promise);
             let behind = head.id != promise.id && promise.lease.is_some();
-            let leased = self.sights.leases.get(&promise.id).map(|(_, look)| *look);
+            let leased = self.sights.held.get(&promise.id).map(|(_, look)| *look);
             let forced = self.hands.forced.get(&head.id).copied();
             let was_first = forced.is_some_and(|forced| leased.is_some_and(|leased| leased <= forced));
             holds(HEAD, !behind || was_first, || {
