@@ -320,18 +320,21 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     // It waits for what may never come, and has nothing to finish.
     listening.abort();
     while tasks.join_next().await.is_some() {}
-    while delivering.join_next().await.is_some() {}
-    if broken {
-        bail!(
-            "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
-        );
-    }
-    if !serving.is_alone()
+    // Behind the last ping and the last sign of life, and not behind deliveries, which may take long: whoever kills us then
+    // must not leave the others to wait for pings that are stored.
+    if !broken
+        && !serving.is_alone()
         && let Err(error) = store
             .write(async move |tx| tx.awake_end(SystemScope::engine(), node).await)
             .await
     {
         tracing::warn!("other servers wait an hour for pings of this one: {error}");
+    }
+    while delivering.join_next().await.is_some() {}
+    if broken {
+        bail!(
+            "a part of the server ended by itself; the log says why. Start again: nothing that was answered is lost"
+        );
     }
     if let Err(error) = store.checkpoint().await {
         // Nothing is lost: what was answered lies in the log beside the file, and the next start reads both.

@@ -41,8 +41,8 @@ pub(crate) struct Sights {
     pub(crate) looks: u64,
     /// Each lease that is held, and the look that first saw it.
     pub(crate) leases: BTreeMap<DeliveryId, ((NodeId, Timestamp), u64)>,
-    /// Who holds each delivery, however often the lease was made longer, and the look that first saw that.
-    pub(crate) held: BTreeMap<DeliveryId, (NodeId, u64)>,
+    /// Who holds each delivery for which attempt, however often the lease was made longer, and the look that first saw that.
+    pub(crate) held: BTreeMap<DeliveryId, ((NodeId, u64), u64)>,
 }
 
 impl Sights {
@@ -50,13 +50,16 @@ impl Sights {
     /// one that was brought back to a clock of these does not.
     pub(crate) fn leased(&mut self, promise: &Promise, set_back: &[Timestamp]) {
         let look = self.looks;
-        let Some((owner, _)) = promise.lease else {
+        let Some((owner, until)) = promise.lease else {
             self.held.remove(&promise.id);
             return;
         };
-        let holder = self.held.entry(promise.id).or_insert((owner, look));
-        if holder.0 != owner {
-            *holder = (owner, look);
+        let (by, before) = ((owner, promise.attempts), self.leases.get(&promise.id));
+        // Given back and taken again, unseen.
+        let is_anew = before.is_some_and(|((_, before), _)| until < *before) && !set_back.contains(&until);
+        let holder = self.held.entry(promise.id).or_insert((by, look));
+        if holder.0 != by || is_anew {
+            *holder = (by, look);
         }
         if let Some(lease) = promise.lease {
             let known = self.leases.entry(promise.id).or_insert((lease, look));

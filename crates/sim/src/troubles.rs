@@ -49,7 +49,9 @@ impl World {
         };
         let number = up.number;
         self.say(|| format!("node {number} crashes, away for {away}"));
-        self.nodes[place].returns_at = self.now + away;
+        let node = &mut self.nodes[place];
+        node.returns_at = self.now + away;
+        node.delivers_ahead = node.ahead;
         drop(up);
         // Its attempts break off.
         self.runtime.catch_up(self.now);

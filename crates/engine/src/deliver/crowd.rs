@@ -262,7 +262,7 @@ impl<O: Outbound> Deliver<O> {
                 .filter(|(_, due)| *due)
                 .map(|(project, _)| *project);
             asked.extend(
-                due.filter(|project| self.desk.project_room(*project, others, 0, Dealt::default()) > 0)
+                due.filter(|project| self.desk.project_room(*project, others, &Dealt::default()) > 0)
                     .map(|project| {
                         let after = cursors.channels.get(&(*class, project)).copied();
                         (*class, project, after)

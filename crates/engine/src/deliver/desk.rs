@@ -91,12 +91,13 @@ pub(crate) struct Desk {
 }
 
 /// What a step is about to begin.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dealt {
     /// Attempts of all projects.
     pub(crate) all: u32,
     /// Of them those that are the first of their project.
-    pub(crate) firsts: u32,
+    firsts: u32,
+    of: HashMap<ProjectId, u32>,
 }
 
 /// What a channel may send now.
@@ -139,20 +140,19 @@ impl Desk {
         }
     }
 
-    /// Whether nothing of this project is under way.
-    pub(crate) fn is_idle(&self, project: ProjectId) -> bool {
-        !self.lock().projects.contains_key(&project)
+    /// Notes that an attempt of this project is about to begin.
+    pub(crate) fn deal(&self, dealt: &mut Dealt, project: ProjectId) {
+        let planned = dealt.of.entry(project).or_default();
+        let is_first = *planned == 0 && !self.lock().projects.contains_key(&project);
+        *planned += 1;
+        dealt.all += 1;
+        dealt.firsts += u32::from(is_first);
     }
 
-    /// Attempts that this project may begin now, if `planned` of it and `dealt` of all are about to begin.
-    pub(crate) fn project_room(
-        &self,
-        project: ProjectId,
-        others_wait: bool,
-        planned: u32,
-        dealt: Dealt,
-    ) -> u32 {
+    /// Attempts that this project may begin now beside those that are about to.
+    pub(crate) fn project_room(&self, project: ProjectId, others_wait: bool, dealt: &Dealt) -> u32 {
         let state = self.lock();
+        let planned = dealt.of.get(&project).copied().unwrap_or(0);
         let own = state.projects.get(&project).copied().unwrap_or(0) + planned;
         let all = state.in_flight + dealt.all;
         let free = self.permits.max.saturating_sub(all);
@@ -162,7 +162,9 @@ impl Desk {
         } else {
             let firsts = state.projects.len() as u32 + dealt.firsts;
             let beyond = all.saturating_sub(firsts);
-            free.min(self.permits.unreserved().saturating_sub(beyond))
+            // However many have their first under way, some are left for those who come next.
+            let left = free.saturating_sub(self.permits.max / 8);
+            left.min(self.permits.unreserved().saturating_sub(beyond))
         };
         free.min(self.permits.of_project(others_wait).saturating_sub(own))
     }
@@ -206,7 +208,8 @@ impl Desk {
         }
     }
 
-    /// Takes a permit for an attempt; `None` if the origin has no room, which only now may have come out.
+    /// Takes a permit for an attempt; `None` if the origin has no room, which only now may have come out, or nobody has: those
+    /// that decide for a breaker come beside those that were dealt.
     /// `beyond_fast_phase`: it is one that an open breaker holds back, so it decides.
     pub(crate) fn begin(
         &self,
@@ -218,6 +221,9 @@ impl Desk {
         let (project, channel, class) = place;
         let mut state = self.lock();
         state.learn(channel, Arc::clone(&origin));
+        if state.in_flight >= self.permits.max {
+            return None;
+        }
         let desk = state.origins.entry((project, Arc::clone(&origin))).or_default();
         if desk.in_flight >= desk.pace.width() {
             return None;
@@ -370,11 +376,11 @@ mod tests {
             .map(|n| office.begin(a, &format!("http://{n}"), Class::Alert))
             .collect();
         let room = |office: &Office, project, others_wait, planned| {
-            let dealt = Dealt {
-                all: planned,
-                firsts: u32::from(planned > 0 && office.desk.is_idle(project)),
-            };
-            office.desk.project_room(project, others_wait, planned, dealt)
+            let mut dealt = Dealt::default();
+            for _ in 0..planned {
+                office.desk.deal(&mut dealt, project);
+            }
+            office.desk.project_room(project, others_wait, &dealt)
         };
         assert_eq!(room(&office, a, true, 0), 5);
         assert_eq!(room(&office, a, true, 5), 0);
@@ -391,6 +397,34 @@ mod tests {
             (office.desk.in_flight(), office.desk.free(Class::Alert)),
             (0, 100)
         );
+    }
+
+    #[test]
+    fn whoever_comes_finds_a_permit_while_half_as_many_projects_hang_with_all_they_may_have() {
+        let mut office = Office::new(64, 64);
+        let projects: Vec<ProjectId> = (0..32).map(|_| office.dice.id()).collect();
+        let nothing = Dealt::default();
+        let mut held = Vec::new();
+        for (n, project) in projects.iter().cycle().take(32 * 64).enumerate() {
+            if office.desk.project_room(*project, true, &nothing) > 0 {
+                let permit = office.begin(*project, &format!("http://{n}"), Class::Alert);
+                held.push(permit.expect("a permit"));
+            }
+        }
+        // Of 64 an eighth is left to newcomers alone.
+        assert_eq!(office.desk.in_flight(), 56);
+        for n in 0..8 {
+            let newcomer = office.dice.id();
+            assert_eq!(office.desk.project_room(newcomer, true, &nothing), 1, "{n}");
+            held.push(
+                office
+                    .begin(newcomer, "http://new", Class::Alert)
+                    .expect("a permit"),
+            );
+        }
+        let late = office.dice.id();
+        assert_eq!(office.desk.project_room(late, true, &nothing), 0);
+        assert!(office.begin(late, "http://late", Class::Alert).is_none());
     }
 
     #[test]

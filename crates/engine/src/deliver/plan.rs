@@ -36,7 +36,6 @@ struct Lanes {
 struct Tenant {
     id: ProjectId,
     origins: Vec<Lanes>,
-    planned: u32,
     next: usize,
 }
 
@@ -104,12 +103,7 @@ fn tenants(ready: &[Ready], class: Class, desk: &Desk, now: Timestamp) -> Vec<Te
             let turn = now.as_micros().unsigned_abs() / 1_000_000 % lanes.channels.len() as u64;
             lanes.channels.rotate_left(turn as usize);
         }
-        Tenant {
-            id,
-            origins,
-            planned: 0,
-            next: 0,
-        }
+        Tenant { id, origins, next: 0 }
     };
     tenants.into_iter().map(tenant).collect()
 }
@@ -120,13 +114,9 @@ fn deal(tenants: &mut [Tenant], desk: &Desk, others_wait: bool, free: u32, dealt
     loop {
         let before = dealt.all;
         for tenant in &mut *tenants {
-            let room = || desk.project_room(tenant.id, others_wait, tenant.planned, *dealt);
-            let may = dealt.all < most && room() > 0;
+            let may = dealt.all < most && desk.project_room(tenant.id, others_wait, dealt) > 0;
             if may && tenant.take() {
-                let is_first = tenant.planned == 0 && desk.is_idle(tenant.id);
-                tenant.planned += 1;
-                dealt.all += 1;
-                dealt.firsts += u32::from(is_first);
+                desk.deal(dealt, tenant.id);
             }
         }
         if dealt.all == before {
@@ -308,8 +298,14 @@ mod tests {
         ];
         assert_eq!(world.planned(&ready, projects[7]), 3);
         let late = world.project();
-        let ready = [world.due(late, "http://late", 3)];
-        assert_eq!(world.planned(&ready, late), 3);
+        let ready = [
+            world.due(late, "http://late", 3),
+            Ready {
+                class: Class::Job,
+                ..world.due(late, "http://late", 3)
+            },
+        ];
+        assert_eq!(world.planned(&ready, late), 6);
     }
 
     #[test]
