@@ -267,5 +267,9 @@ impl Report {
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let (below, above) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    match (values.get(below), values.get(above)) {
+        (Some(below), Some(above)) => f64::midpoint(*below, *above),
+        _ => f64::NAN,
+    }
 }
