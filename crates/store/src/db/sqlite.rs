@@ -7,12 +7,15 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OpenFlags, ToSql};
 use tokio::sync::mpsc;
 
@@ -33,8 +36,9 @@ const STATEMENTS_CACHED_MAX: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 /// How often a connection tries to switch a new database to write-ahead logging while others do the same.
 const SWITCHES_MAX: u32 = 100;
-/// Pages of write-ahead log before a checkpoint; 16 MB.
-const CHECKPOINT_PAGES: i64 = 4_000;
+/// Pages of write-ahead log before a checkpoint; 32 MB. The longer the log, the more changes of a page are moved into the
+/// database at once, and the longer whoever writes next waits for it.
+const CHECKPOINT_PAGES: i32 = 8_000;
 const CACHE_KIB: i64 = 32 * 1024;
 const MMAP_BYTES: i64 = 0;
 /// What `pragma auto_vacuum` says for it.
@@ -71,13 +75,14 @@ impl Sqlite {
 
     /// Opens a database file, making it if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let writer = Connection::open_with_flags(
+        let mut writer = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
                 | OpenFlags::SQLITE_OPEN_CREATE
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         configure(&writer)?;
+        let log = Log::watch(&mut writer)?;
         let readers = (0..READERS)
             .map(|_| {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -87,8 +92,8 @@ impl Sqlite {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Sqlite {
-            writer: spawn("store-writer", vec![writer]),
-            readers: spawn("store-reader", readers),
+            writer: spawn("store-writer", vec![writer], Some(log)),
+            readers: spawn("store-reader", readers, None),
             script: None,
         })
     }
@@ -97,7 +102,7 @@ impl Sqlite {
     pub(crate) fn in_memory() -> Result<Self> {
         let only = Connection::open_in_memory()?;
         configure(&only)?;
-        let writer = spawn("store-memory", vec![only]);
+        let writer = spawn("store-memory", vec![only], None);
         Ok(Sqlite {
             readers: writer.clone(),
             writer,
@@ -139,11 +144,38 @@ async fn send<T: Send + 'static>(
         .map_err(|_| Error::Internal("a transaction broke off; the log says why".to_owned()))
 }
 
-fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
+/// How long the write-ahead log is.
+#[derive(Clone)]
+struct Log(Arc<AtomicI32>);
+
+impl Log {
+    /// Notes it with each commit, in the place of SQLite's own checkpoints: those come within the commit, before its answer.
+    fn watch(writer: &mut Connection) -> Result<Self> {
+        let pages = Arc::new(AtomicI32::new(0));
+        let log = Log(Arc::clone(&pages));
+        writer.wal_hook(Some(move |_: &mut Wal, so_many| {
+            pages.store(so_many, Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(log)
+    }
+
+    /// Moves a log that has grown long into the database. Where that fails, or a reader still needs a part of it, the next
+    /// commit tries again; on a full disk whoever writes is told.
+    fn shorten(&self, writer: &Connection) {
+        if self.0.swap(0, Ordering::Relaxed) >= CHECKPOINT_PAGES {
+            let _ = writer.wal_checkpoint_v2(rusqlite::DEFAULT_NAME, CheckpointMode::PASSIVE);
+        }
+    }
+}
+
+/// Threads for these connections. `log`: of the one that writes.
+fn spawn(name: &str, connections: Vec<Connection>, log: Option<Log>) -> mpsc::Sender<Job> {
     let (sender, receiver) = mpsc::channel::<Job>(QUEUE_MAX);
     let receiver = Arc::new(Mutex::new(receiver));
     for (index, mut conn) in connections.into_iter().enumerate() {
         let receiver = Arc::clone(&receiver);
+        let log = log.clone();
         let run = move || {
             loop {
                 let job = receiver
@@ -155,6 +187,10 @@ fn spawn(name: &str, connections: Vec<Connection>) -> mpsc::Sender<Job> {
                 if std::panic::catch_unwind(work).is_err() {
                     // The panic hook has written why. Whatever the work had begun is taken back.
                     let _ = conn.execute_batch("rollback");
+                }
+                // Whoever waited for the work has its answer already.
+                if let Some(log) = &log {
+                    log.shorten(&conn);
                 }
             }
         };

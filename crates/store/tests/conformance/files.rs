@@ -202,3 +202,23 @@ fn what_deleting_freed_goes_back_to_the_disk() {
         assert_eq!(free(), kept, "some are kept for what comes next");
     });
 }
+
+/// SQLite's own checkpoints come within a commit, before its answer; ours come behind it, and they do come.
+#[test]
+fn the_log_stays_short_however_much_is_written() {
+    run(async {
+        let disk = OnDisk::new();
+        let store = disk.open().await;
+        let mut longest = 0;
+        for round in 0..100 {
+            // Another one each time: what is there already is not written again.
+            let text = format!("{round:04}").repeat(1 << 18);
+            let write = store.write(async move |tx: &mut Tx<'_>| tx.instance_set("much", &text).await);
+            write.await.expect("a write");
+            let log = disk.path.with_extension("sqlite3-wal");
+            longest = longest.max(std::fs::metadata(log).expect("a log").len());
+        }
+        assert!(longest > 30 << 20, "it is moved when it has grown: {longest}");
+        assert!(longest < 36 << 20, "32 MB and a commit: {longest}");
+    });
+}
