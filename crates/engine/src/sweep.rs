@@ -13,7 +13,7 @@ use allswell_core::id::{CheckId, NodeId};
 use allswell_core::schedule::Zones;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::batch::Changed;
+use allswell_store::batch::{Changed, Then};
 use allswell_store::news::News;
 use allswell_store::{Error, Result, Store, Tx};
 use tokio::sync::{Mutex, Notify};
@@ -416,12 +416,13 @@ async fn sweep(
             deadline: *deadline,
             pings: Vec::new(),
             exact: true,
+            is_page_full: false,
         })
         .collect();
     // Somebody else may have pinged or swept one since it was read: then it is theirs, and looked at again if it is still
     // due.
     let saved: HashSet<CheckId> = tx
-        .batch_save(SystemScope::engine(), &mut changed, &mut dice)
+        .batch_save(SystemScope::engine(), &mut changed, Then::More, &mut dice)
         .await?
         .into_iter()
         .collect();

@@ -74,6 +74,7 @@ postgres_statements! {
             join c on c.id = v.check_id
         )
         select id from c";
+    MARKS = "insert into prune_due (check_id) select unnest($1::uuid[]) on conflict (check_id) do nothing";
 }
 
 /// The step of the sequence of bodies' numbers on PostgreSQL.
@@ -98,6 +99,17 @@ pub struct Changed<'a> {
     /// The stored wake-up becomes the true deadline also where it may stay: for the sweep, which would find the check again
     /// at once otherwise.
     pub exact: bool,
+    /// Its log has grown by a page: retention is to look at it.
+    pub is_page_full: bool,
+}
+
+/// What a transaction writes behind a batch.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More, perhaps.
+    More,
+    /// Nothing: on PostgreSQL the commit goes with the batch, in one journey.
+    Nothing,
 }
 
 impl Changed<'_> {
@@ -192,24 +204,28 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Writes checks and their pings, each check only if nobody changed it since it was read. Gives the ids of those
-    /// that were written; of the others nothing was.
+    /// that were written; of the others nothing was. Where `then` says that nothing follows, the transaction is not to be asked
+    /// anything afterwards.
     pub async fn batch_save(
         &mut self,
-        _: SystemScope,
+        system: SystemScope,
         changed: &mut [Changed<'_>],
+        then: Then,
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
         // In the order of their ids, so that two nodes wait for each other's rows in one direction.
         changed.sort_by_key(|changed| changed.check.id);
         if self.is_postgres() {
-            self.batch_save_at_once(changed, dice).await
+            // In a box: much is to be remembered while PostgreSQL is waited for.
+            Box::pin(self.batch_save_at_once(changed, then, dice)).await
         } else {
-            self.batch_save_one_by_one(changed, dice).await
+            self.batch_save_one_by_one(system, changed, dice).await
         }
     }
 
     async fn batch_save_one_by_one(
         &mut self,
+        system: SystemScope,
         changed: &mut [Changed<'_>],
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
@@ -222,6 +238,9 @@ impl Tx<'_> {
             logged.extend(changed.pings.iter().map(|one| (check.project, check.id, one)));
         }
         self.pings_insert(&logged, dice).await?;
+        for id in full_pages(changed) {
+            self.ping_log_mark(system, id).await?;
+        }
         self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
@@ -255,6 +274,7 @@ impl Tx<'_> {
     async fn batch_save_at_once(
         &mut self,
         changed: &mut [Changed<'_>],
+        then: Then,
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
         let checks = Checks::of(changed);
@@ -334,7 +354,13 @@ impl Tx<'_> {
             bodies.ids.as_slice().into(),
             pings.bodies.as_slice().into(),
         ];
-        let written = self.all(&SAVE, &values).await;
+        // Behind the checks, whose locks they wait for then and not the other way round.
+        let marks: Vec<_> = full_pages(changed).map(|id| Some(id.as_uuid())).collect();
+        let mark = [marks.as_slice().into()];
+        let mark = Some((&MARKS, &mark[..])).filter(|_| !marks.is_empty());
+        let remembers = changed.iter().any(|one| one.check.settings.rules.remember());
+        let ends = then == Then::Nothing && !remembers;
+        let written = self.all_then((&SAVE, &values), mark, ends).await;
         let rows = self.body_ids_used(written)?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let won: HashSet<CheckId> = saved.iter().copied().collect();
@@ -350,6 +376,12 @@ impl Tx<'_> {
         self.batch_save_recent(changed, &saved).await?;
         Ok(saved)
     }
+}
+
+/// The checks whose logs retention is to look at. Where one was lost to another writer that is a look for nothing.
+fn full_pages(changed: &[Changed<'_>]) -> impl Iterator<Item = CheckId> {
+    let full = changed.iter().filter(|changed| changed.is_page_full);
+    full.map(|changed| changed.check.id)
 }
 
 /// The columns of the checks of a batch.

@@ -5,6 +5,7 @@
 //! read. What was lost to another node is read and decided again. On a database with one writer nothing is ever lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use allswell_core::admission::{Admission, Asked, admit};
 use allswell_core::chance::Dice;
@@ -16,7 +17,7 @@ use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::{self, Kind};
 use allswell_core::time::Timestamp;
-use allswell_store::batch::{Changed, Logged};
+use allswell_store::batch::{Changed, Logged, Then};
 use allswell_store::checks::Found;
 use allswell_store::news::News;
 use allswell_store::pings::{Ping, Source};
@@ -40,12 +41,14 @@ pub(super) struct Done {
     pub(super) promised: usize,
     /// Until when checks have used up their quota.
     pub(super) used: Vec<(CheckId, Timestamp)>,
+    /// The places of pings of which nothing was stored, since another node was faster, while the others are stored for good.
+    pub(super) left: Vec<usize>,
 }
 
 /// Stores pings in their order.
 pub(super) async fn store(
     tx: &mut Tx<'_>,
-    arrivals: &[Arrival],
+    arrivals: &[Arc<Arrival>],
     mut dice: Dice,
     zones: &Zones,
     gate: &Gate,
@@ -97,8 +100,12 @@ pub(super) async fn store(
             .iter()
             .filter_map(|touched| Some((touched.check.id, touched.allowance?.until)));
         let used: Vec<_> = used.collect();
-        let (lost, more) = write(tx, touched, &mut dice).await?;
-        done.promised += more;
+        let Written {
+            lost,
+            promised,
+            ended,
+        } = write(tx, touched, &mut dice).await?;
+        done.promised += promised;
         done.used
             .extend(used.into_iter().filter(|(id, _)| !lost.contains(id)));
         if lost.is_empty() {
@@ -108,6 +115,10 @@ pub(super) async fn store(
             let place = found.of(*index, &arrivals[*index].address);
             place.is_ok_and(|place| lost.contains(&found.ids[place]))
         });
+        if ended {
+            done.left = open;
+            return Ok(done);
+        }
     }
     Err(Error::Conflict("other writers were faster each time".to_owned()))
 }
@@ -134,7 +145,7 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     async fn at(
         tx: &mut Tx<'_>,
-        arrivals: &'a [Arrival],
+        arrivals: &'a [Arc<Arrival>],
         open: &[usize],
         gate: &Gate,
         dice: &mut Dice,
@@ -177,7 +188,12 @@ impl<'a> Look<'a> {
     }
 
     /// What the keys open that came with pings by id. Where nobody asks for them, nobody looks at them.
-    async fn find_keys(&mut self, tx: &mut Tx<'_>, arrivals: &'a [Arrival], open: &[usize]) -> Result<()> {
+    async fn find_keys(
+        &mut self,
+        tx: &mut Tx<'_>,
+        arrivals: &'a [Arc<Arrival>],
+        open: &[usize],
+    ) -> Result<()> {
         if !self.key_required && !self.asked.iter().any(|asked| asked.needs_key) {
             return Ok(());
         }
@@ -209,7 +225,7 @@ impl<'a> Look<'a> {
     async fn find_slugs(
         &mut self,
         tx: &mut Tx<'_>,
-        arrivals: &'a [Arrival],
+        arrivals: &'a [Arc<Arrival>],
         wanted: &[(usize, &'a str, &'a str)],
         dice: &mut Dice,
     ) -> Result<()> {
@@ -261,7 +277,7 @@ impl<'a> Look<'a> {
     async fn make_if_asked(
         &mut self,
         tx: &mut Tx<'_>,
-        arrivals: &[Arrival],
+        arrivals: &[Arc<Arrival>],
         (index, project, slug): (usize, ProjectId, &str),
         dice: &mut Dice,
     ) -> Result<std::result::Result<CheckId, Answer>> {
@@ -507,29 +523,34 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// Writes what was decided. Gives the checks that somebody else had changed, of which nothing was written, and how many
-/// deliveries were promised.
-async fn write(
-    tx: &mut Tx<'_>,
-    mut touched: Vec<Touched<'_>>,
-    dice: &mut Dice,
-) -> Result<(HashSet<CheckId>, usize)> {
+/// What writing came to.
+struct Written {
+    /// The checks that somebody else had changed, of which nothing was written.
+    lost: HashSet<CheckId>,
+    /// Deliveries that were promised.
+    promised: usize,
+    /// Nothing more is to be asked of the transaction.
+    ended: bool,
+}
+
+/// Writes what was decided.
+async fn write(tx: &mut Tx<'_>, mut touched: Vec<Touched<'_>>, dice: &mut Dice) -> Result<Written> {
     touched.retain(Touched::is_moved);
-    let full_pages: Vec<CheckId> = touched
-        .iter()
-        .filter(|touched| touched.has_full_page())
-        .map(|touched| touched.check.id)
-        .collect();
+    // As nearly always: what follows from a flip is written behind the checks.
+    let ends = touched.iter().all(|touched| touched.flips.is_empty());
     let mut changed: Vec<Changed<'_>> = touched
         .iter_mut()
         .map(|touched| Changed {
             deadline: touched.deadline,
             pings: std::mem::take(&mut touched.pings),
+            is_page_full: touched.has_full_page(),
             check: &mut touched.check,
             exact: false,
         })
         .collect();
-    let saved = tx.batch_save(SystemScope::engine(), &mut changed, dice).await?;
+    let then = if ends { Then::Nothing } else { Then::More };
+    let system = SystemScope::engine();
+    let saved = tx.batch_save(system, &mut changed, then, dice).await?;
     let mut lost: HashSet<CheckId> = HashSet::new();
     if saved.len() < changed.len() {
         lost.extend(changed.iter().map(|changed| changed.check.id));
@@ -538,10 +559,14 @@ async fn write(
         }
     }
     drop(changed);
-
-    for id in full_pages.into_iter().filter(|id| !lost.contains(id)) {
-        tx.ping_log_mark(SystemScope::engine(), id).await?;
+    if ends {
+        return Ok(Written {
+            lost,
+            promised: 0,
+            ended: true,
+        });
     }
+
     // Project by project, as every writer of flips does, so that two nodes wait for each other in one direction.
     let mut flipped: Vec<Touched<'_>> = touched
         .into_iter()
@@ -559,5 +584,9 @@ async fn write(
         })
         .collect();
     let promised = record::write_flips(tx, &news, dice).await?;
-    Ok((lost, promised))
+    Ok(Written {
+        lost,
+        promised,
+        ended: false,
+    })
 }

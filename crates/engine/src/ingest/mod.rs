@@ -180,7 +180,9 @@ pub enum Refusal {
 }
 
 struct Waiting {
-    arrival: Arrival,
+    /// Whoever waits for the answer holds it too and is the last to let go of it, where it was made: memory that another thread
+    /// gives back is what allocators are slow at.
+    arrival: Arc<Arrival>,
     asker: Asker,
 }
 
@@ -231,6 +233,8 @@ impl Inbox {
         arrival: Arrival,
     ) -> impl Future<Output = std::result::Result<Told, Refusal>> + Send {
         let (answer, answered) = oneshot::channel();
+        let arrival = Arc::new(arrival);
+        let held = Arc::clone(&arrival);
         let asker = Asker {
             answer,
             counts: !matches!(arrival.address, Address::Ourselves(_)),
@@ -246,7 +250,9 @@ impl Inbox {
             if let Some(waiting) = left_over? {
                 Box::pin(self.squeeze(waiting)).await?;
             }
-            answered.await.unwrap_or(Err(Refusal::Failed))
+            let told = answered.await.unwrap_or(Err(Refusal::Failed));
+            drop(held);
+            told
         }
     }
 
@@ -416,43 +422,75 @@ impl Ingest {
         }
     }
 
-    /// Stores a batch. A row that breaks it is tried alone, and only it fails.
-    async fn take(&mut self, arrivals: Arc<[Arrival]>) -> Vec<std::result::Result<Told, Refusal>> {
-        match self.commit(Arc::clone(&arrivals)).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) if error.is_passing() || arrivals.len() == 1 => {
-                self.complain(arrivals.len(), &error);
-                let refusal = if error.is_passing() {
-                    Refusal::Busy
-                } else {
-                    Refusal::Failed
-                };
-                vec![Err(refusal); arrivals.len()]
+    /// Stores a batch. What another node was faster with is decided again, without what is stored already.
+    async fn take(&mut self, arrivals: Arc<[Arc<Arrival>]>) -> Vec<std::result::Result<Told, Refusal>> {
+        let mut results = vec![Err(Refusal::Busy); arrivals.len()];
+        let mut places: Vec<usize> = (0..arrivals.len()).collect();
+        let mut open = arrivals;
+        for _ in 0..=TRIES_MAX {
+            let (taken, left) = self.take_once(Arc::clone(&open)).await;
+            for (place, result) in places.iter().zip(taken) {
+                results[*place] = result;
             }
-            Err(error) => {
-                tracing::warn!(
-                    "a batch of {} pings failed and is stored one by one: {error}",
-                    arrivals.len()
-                );
-                let mut results = Vec::with_capacity(arrivals.len());
-                for arrival in arrivals.iter() {
-                    let alone: Arc<[Arrival]> = Arc::new([arrival.clone()]);
-                    match self.commit(alone).await {
-                        Ok(answers) => results.push(Ok(answers[0])),
-                        Err(error) => {
-                            self.complain(1, &error);
-                            if error.is_passing() {
-                                // The others would wait as long, one after the other.
-                                results.resize(arrivals.len(), Err(Refusal::Busy));
-                                break;
-                            }
-                            results.push(Err(Refusal::Failed));
-                        }
+            for index in &left {
+                results[places[*index]] = Err(Refusal::Busy);
+            }
+            if left.is_empty() {
+                break;
+            }
+            open = left.iter().map(|index| Arc::clone(&open[*index])).collect();
+            places = left.into_iter().map(|index| places[index]).collect();
+        }
+        results
+    }
+
+    /// Stores a batch. A row that breaks it is tried alone, and only it fails. Also gives the places of those that are to be
+    /// decided again.
+    async fn take_once(
+        &mut self,
+        arrivals: Arc<[Arc<Arrival>]>,
+    ) -> (Vec<std::result::Result<Told, Refusal>>, Vec<usize>) {
+        let error = match self.commit(Arc::clone(&arrivals)).await {
+            Ok(done) => return (done.told.into_iter().map(Ok).collect(), done.left),
+            Err(error) => error,
+        };
+        if error.is_passing() || arrivals.len() == 1 {
+            self.complain(arrivals.len(), &error);
+            let refusal = if error.is_passing() {
+                Refusal::Busy
+            } else {
+                Refusal::Failed
+            };
+            return (vec![Err(refusal); arrivals.len()], Vec::new());
+        }
+        tracing::warn!(
+            "a batch of {} pings failed and is stored one by one: {error}",
+            arrivals.len()
+        );
+        let mut results = Vec::with_capacity(arrivals.len());
+        let mut left = Vec::new();
+        for arrival in arrivals.iter() {
+            let alone: Arc<[Arc<Arrival>]> = Arc::new([Arc::clone(arrival)]);
+            // In a box: nobody needs its room while all goes well.
+            match Box::pin(self.commit(alone)).await {
+                Ok(done) => {
+                    if !done.left.is_empty() {
+                        left.push(results.len());
                     }
+                    results.push(Ok(done.told[0]));
                 }
-                results
+                Err(error) => {
+                    self.complain(1, &error);
+                    if error.is_passing() {
+                        // The others would wait as long, one after the other.
+                        results.resize(arrivals.len(), Err(Refusal::Busy));
+                        break;
+                    }
+                    results.push(Err(Refusal::Failed));
+                }
             }
         }
+        (results, left)
     }
 
     /// Says that pings could not be stored: at once, and then no more than every ten seconds, with how many it were. The
@@ -474,7 +512,7 @@ impl Ingest {
         }
     }
 
-    async fn commit(&mut self, arrivals: Arc<[Arrival]>) -> Result<Vec<Told>> {
+    async fn commit(&mut self, arrivals: Arc<[Arc<Arrival>]>) -> Result<batch::Done> {
         let mut tries = 0;
         loop {
             let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
@@ -489,7 +527,7 @@ impl Ingest {
                     if done.promised > 0 {
                         self.deliver.notify_one();
                     }
-                    return Ok(done.told);
+                    return Ok(done);
                 }
                 Err(Error::Conflict(_) | Error::Collided(_)) if tries < TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),

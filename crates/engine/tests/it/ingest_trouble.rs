@@ -1,9 +1,12 @@
-//! Pings that cannot be stored: refused, and never answered as if they were.
+//! Pings that cannot be stored, or not at once: refused or decided again, and never answered as if they were.
 
+use allswell_core::id::CheckId;
 use allswell_core::signal::Action;
 use allswell_engine::ingest::{Answer, Arrival, Refusal};
+use allswell_testkit::Cluster;
+use bytes::Bytes;
 
-use crate::kit::{House, Log, NOW, gather, to};
+use crate::kit::{House, Log, NOW, Taken, after, gather, to};
 
 #[tokio::test]
 async fn a_full_inbox_refuses_and_what_waits_is_stored_later() {
@@ -149,4 +152,52 @@ async fn an_inbox_that_nobody_empties_any_more_refuses() {
         assert_eq!(put.await.expect("an answer"), Err(Refusal::Failed));
     }
     assert_eq!(inbox.put(to(id)).await, Err(Refusal::Busy));
+}
+
+/// Skips the first so many changes of a check, as if another node had been faster with each.
+async fn let_another_be_faster(name: &str, id: CheckId, times: u32) {
+    let trigger = format!(
+        "create sequence faster;
+         create function faster() returns trigger language plpgsql as
+         $$ begin if nextval('faster') <= {times} then return null; end if; return new; end $$;
+         create trigger faster before update on checks for each row when (old.id = '{id}') execute function faster()"
+    );
+    Cluster::shared().run(name, &trigger).await;
+}
+
+/// Two checks that are up, and pings for both of them in one batch, while another node is faster with the second.
+async fn beside_a_faster_node(times: u32) -> (Vec<Taken>, [(u64, usize); 2]) {
+    let (mut house, name) = House::on_postgres().await;
+    let [ours, contested] = [house.check(|_| {}).await, house.check(|_| {}).await];
+    let up = house.in_one_batch(vec![to(ours), to(contested)]).await;
+    assert_eq!(up, [Ok(Answer::Stored); 2]);
+    let_another_be_faster(&name, contested, times).await;
+    let batch = [ours, contested, ours, contested].map(|id| Arrival {
+        at: after(9),
+        body: Bytes::from_static(b"a body"),
+        ..to(id)
+    });
+    let taken = house.in_one_batch(batch.to_vec()).await;
+    let mut kept = [(0, 0); 2];
+    for (kept, id) in kept.iter_mut().zip([ours, contested]) {
+        *kept = (house.read(id).await.state.ping_count, house.log(id).await.len());
+    }
+    (taken, kept)
+}
+
+#[tokio::test]
+async fn what_another_node_was_faster_with_is_decided_again_and_what_was_stored_beside_it_is_not() {
+    for times in [1, 3] {
+        let (taken, kept) = beside_a_faster_node(times).await;
+        assert_eq!(taken, [Ok(Answer::Stored); 4], "{times}");
+        assert_eq!(kept, [(3, 3), (3, 3)], "{times}");
+    }
+}
+
+#[tokio::test]
+async fn who_loses_to_another_node_each_time_is_refused_alone() {
+    let (taken, kept) = beside_a_faster_node(1_000).await;
+    let (stored, refused) = (Ok(Answer::Stored), Err(Refusal::Busy));
+    assert_eq!(taken, [stored, refused, stored, refused]);
+    assert_eq!(kept, [(3, 3), (1, 1)], "each once");
 }

@@ -18,6 +18,7 @@ pub(crate) use migrate::{on_postgres as migrate_postgres, on_sqlite as migrate_s
 pub(crate) use row::{Columns, FromColumns, FromValue, Param, Row};
 pub(crate) use stmt::{Stmt, in_scope, postgres_statements, statements};
 
+use self::postgres::Asked;
 use crate::Result;
 use crate::vault::{Learnt, Vault};
 
@@ -139,6 +140,26 @@ impl<'c> Tx<'c> {
     pub(crate) fn nudge(&mut self, word: &'static str) {
         if let Conn::Postgres(session) = &mut self.reader.conn {
             session.nudge(word);
+        }
+    }
+
+    /// All rows of a statement, behind which another is run. If the transaction `ends` with them, its commit goes with them
+    /// where the database is a journey away; what is asked afterwards is another transaction there.
+    pub(crate) async fn all_then(
+        &mut self,
+        asked: Asked<'_>,
+        then: Option<Asked<'_>>,
+        ends: bool,
+    ) -> Result<Vec<Row>> {
+        match &mut self.reader.conn {
+            Conn::Postgres(session) if ends => session.last(asked, then).await,
+            _ => {
+                let rows = self.all(asked.0, asked.1).await?;
+                if let Some((stmt, params)) = then {
+                    self.run(stmt, params).await?;
+                }
+                Ok(rows)
+            }
         }
     }
 

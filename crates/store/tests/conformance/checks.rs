@@ -7,7 +7,7 @@ use allswell_core::id::CheckId;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::{Filters, Kind};
 use allswell_core::time::{Span, Timestamp};
-use allswell_store::batch::Changed;
+use allswell_store::batch::{Changed, Then};
 use allswell_store::checks::Found;
 use allswell_store::{Error, Store};
 use uuid::Uuid;
@@ -168,9 +168,10 @@ async fn a_batch_writes_every_part_of_each_state(store: &Store) {
                         deadline: Some(after(500)),
                         pings: Vec::new(),
                         exact,
+                        is_page_full: false,
                     })
                     .collect();
-                tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+                tx.batch_save(SystemScope::engine(), &mut changed, Then::More, &mut dice)
                     .await
             })
             .await

@@ -3,7 +3,7 @@
 use allswell_core::chance::Dice;
 use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
-use allswell_store::batch::{Changed, Logged};
+use allswell_store::batch::{Changed, Logged, Then};
 use allswell_store::pings::Ping;
 use allswell_store::{Error, Store};
 use uuid::Uuid;
@@ -19,6 +19,7 @@ on_each_database!(
     charlie_sees_no_ping_of_alice,
     a_number_is_used_once,
     a_log_is_marked_once,
+    a_batch_marks_the_logs_that_have_grown_by_a_page,
 );
 
 async fn insert(house: &mut House<'_>, ping: Ping, body: &[u8]) -> Result<(), Error> {
@@ -179,6 +180,36 @@ async fn a_log_is_marked_once(store: &Store) {
     assert_eq!(rows(store).await["prune_due"], 1);
 }
 
+async fn a_batch_marks_the_logs_that_have_grown_by_a_page(store: &Store) {
+    let mut house = build(store).await;
+    let mut checks = Vec::new();
+    for _ in 0..3 {
+        checks.push(house.check(house.alice, |_| {}).await);
+    }
+    for then in [Then::More, Then::Nothing] {
+        let (mut checks, mut dice) = (checks.clone(), house.dice.fork());
+        let write = async move |tx: &mut allswell_store::Tx<'_>| {
+            let mut changed: Vec<Changed<'_>> = checks
+                .iter_mut()
+                .zip([true, false, true])
+                .map(|(check, is_page_full)| Changed {
+                    deadline: check.deadline,
+                    pings: Vec::new(),
+                    check,
+                    exact: false,
+                    is_page_full,
+                })
+                .collect();
+            tx.batch_save(SystemScope::engine(), &mut changed, then, &mut dice)
+                .await
+        };
+        let saved = house.store.write(write).await.expect("a batch");
+        // The second time all of them were changed since they were read.
+        assert_eq!(saved.len(), if then == Then::More { 3 } else { 0 });
+        assert_eq!(rows(store).await["prune_due"], 2, "each once");
+    }
+}
+
 /// Enough bodies that their numbers are taken from PostgreSQL several times, in batches that end in the middle of what was
 /// taken, some of them of pings without any.
 async fn each_ping_of_many_finds_its_own_body(store: &Store) {
@@ -204,8 +235,9 @@ async fn each_ping_of_many_finds_its_own_body(store: &Store) {
                 pings: logged.collect(),
                 check: &mut check,
                 exact: false,
+                is_page_full: false,
             }];
-            tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+            tx.batch_save(SystemScope::engine(), &mut changed, Then::More, &mut dice)
                 .await
         };
         assert_eq!(house.store.write(write).await.expect("a batch"), [id]);

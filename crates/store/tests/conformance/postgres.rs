@@ -8,16 +8,17 @@ use allswell_core::chance::Dice;
 use allswell_core::check::{Check, Status};
 use allswell_core::delivery::{Class, Owed};
 use allswell_core::flip::{Flip, Reason};
+use allswell_core::id::CheckId;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::Kind;
-use allswell_store::batch::{Changed, Logged};
+use allswell_store::batch::{Changed, Logged, Then};
 use allswell_store::news::{News, Promise};
 use allswell_store::outbox::Redelivered;
 use allswell_store::pings::Ping;
 use allswell_store::{Durability, Error, Place, Reader, Server, Store, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, NOW, SYSTEM, after, ping, run, unlock};
+use crate::kit::{House, NOW, SYSTEM, after, ping, rows, run, unlock};
 use crate::pings::borrowed;
 
 /// A store on a database of its own whose server is changed as the test wants it.
@@ -545,14 +546,97 @@ async fn ping_with_body(store: &Store, check: &Check, n: u64, is_batch: bool) ->
             }],
             check: &mut check,
             exact: false,
+            is_page_full: false,
         }];
         let saved = tx
-            .batch_save(SystemScope::engine(), &mut changed, &mut dice)
+            .batch_save(SystemScope::engine(), &mut changed, Then::More, &mut dice)
             .await?;
         assert_eq!(saved, [id]);
         Ok(())
     };
     store.write_pings(write).await
+}
+
+/// A check and a ping of it as the last of a transaction, with `n` as its number.
+async fn save_last(tx: &mut Tx<'_>, check: &mut Check, n: u64) -> Result<Vec<CheckId>, Error> {
+    let ping = ping(n, NOW);
+    check.state.ping_count += 1;
+    let mut changed = [Changed {
+        deadline: check.deadline,
+        pings: vec![Logged {
+            ping: borrowed(&ping),
+            body: b"",
+        }],
+        check,
+        exact: false,
+        is_page_full: true,
+    }];
+    let mut dice = Dice::from_number(n);
+    tx.batch_save(SYSTEM, &mut changed, Then::Nothing, &mut dice)
+        .await
+}
+
+/// One journey less for each batch of pings.
+#[test]
+fn the_commit_goes_with_the_last_of_a_batch_and_what_is_asked_afterwards_is_another_transaction() {
+    for is_prepared in [true, false] {
+        run(async {
+            with_store(
+                |server| server.prepare = is_prepared,
+                async |store, _, _| {
+                    let mut house = House::build(store).await;
+                    let mut check = house.check(house.alice, |_| {}).await;
+                    let (scope, id) = (house.alice.scope(), check.id);
+                    let beside = store.clone();
+                    let batch = store.write_pings(async move |tx: &mut Tx<'_>| {
+                        assert_eq!(save_last(tx, &mut check, 1).await?, [id]);
+                        let seen = beside
+                            .read(async move |reader| reader.check(scope, id).await)
+                            .await?;
+                        assert_eq!(seen.expect("it is there").state.ping_count, 1, "others see it");
+                        tx.instance_set("fact", "afterwards").await?;
+                        Err::<(), _>(Error::Internal("it went wrong".to_owned()))
+                    });
+                    assert!(matches!(batch.await, Err(Error::Internal(_))));
+                    assert_eq!(get(store).await, None, "that was taken back");
+                    let kept = rows(store).await;
+                    assert_eq!((kept["pings"], kept["prune_due"]), (1, 1));
+                },
+            )
+            .await;
+        });
+    }
+}
+
+#[test]
+fn a_last_batch_that_breaks_a_rule_leaves_nothing_and_its_connection_goes_on() {
+    run(async {
+        with_store(
+            |_| {},
+            async |store, cluster, name| {
+                let mut house = House::build(store).await;
+                let check = house.check(house.alice, |_| {}).await;
+                let (scope, id) = (house.alice.scope(), check.id);
+                let save = async |n| {
+                    let batch = async move |tx: &mut Tx<'_>| {
+                        let mut check = tx.check(scope, id).await?.expect("it is there");
+                        save_last(tx, &mut check, n).await
+                    };
+                    store.write_pings(batch).await
+                };
+                save(1).await.expect("the first");
+                let pids = "select coalesce(sum(pid), 0)::bigint from pg_stat_activity where datname = current_database()
+                    and application_name like '% pings'";
+                let before = cluster.number(name, pids).await;
+                assert!(matches!(save(1).await, Err(Error::Conflict(_))), "it has that number");
+                let kept = store.read(async move |reader| reader.check(scope, id).await).await;
+                assert_eq!(kept.expect("a read").expect("it is there").state.ping_count, 1);
+                save(2).await.expect("the second");
+                assert_eq!(cluster.number(name, pids).await, before, "on the same connection");
+            },
+        )
+        .await;
+    });
 }
 
 /// What a server gave to another node that had forgotten that it gave the same to this one.

@@ -4,7 +4,7 @@ use allswell_core::check::{Check, Recent, Rules, State};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Span;
 use allswell_store::Store;
-use allswell_store::batch::Changed;
+use allswell_store::batch::{Changed, Then};
 
 use crate::kit::{House, after, on_each_database};
 
@@ -92,9 +92,10 @@ async fn a_batch_writes_what_each_of_its_checks_remembers(store: &Store) {
                     deadline: None,
                     pings: Vec::new(),
                     exact: false,
+                    is_page_full: false,
                 })
                 .collect();
-            tx.batch_save(SystemScope::engine(), &mut changed, &mut dice)
+            tx.batch_save(SystemScope::engine(), &mut changed, Then::More, &mut dice)
                 .await
         })
         .await

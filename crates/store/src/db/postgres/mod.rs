@@ -16,13 +16,13 @@ use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, R
 
 pub(crate) use numbers::Numbers;
 pub use server::{Server, Tls, TlsMode};
-pub(crate) use session::{Mode, Session};
+pub(crate) use session::{Asked, Mode, Session};
 
 use crate::{Error, Result};
 
-/// Streams of commits for pings. While one waits for its flush, the others keep the server at work; more of them make
+/// Streams of commits for pings. While one waits for its flush, the other keeps the server at work; more of them make
 /// smaller batches. docs/performance.md has the figures.
-pub(crate) const PING_CONNECTIONS: usize = 3;
+pub(crate) const PING_CONNECTIONS: usize = 2;
 
 /// What stands behind the name of the application on connections apart from the pool.
 const PINGS: &str = " pings";

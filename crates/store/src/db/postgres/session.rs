@@ -42,6 +42,9 @@ pub(crate) struct Session {
     free_body_ids: Arc<Numbers>,
 }
 
+/// A statement with its values.
+pub(crate) type Asked<'p> = (&'static Stmt, &'p [Param<'p>]);
+
 /// What a transaction may do.
 #[derive(Copy, Clone)]
 pub(crate) enum Mode {
@@ -164,14 +167,7 @@ impl Session {
     }
 
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let rows = self.rows(stmt, params).await?;
-        let columns = columns(stmt, &rows);
-        rows.iter()
-            .map(|row| {
-                let values = (0..columns.len()).map(|index| look(row, index).map(Look::kept));
-                Ok(Row::new(Arc::clone(&columns), values.collect::<Result<_>>()?))
-            })
-            .collect()
+        kept(stmt, &self.rows(stmt, params).await?)
     }
 
     /// What each row of a statement is, made of it as it came.
@@ -212,6 +208,45 @@ impl Session {
         self.change(stmt, params).await
     }
 
+    /// All rows of a statement behind which this transaction has nothing more to say, but for `then`: the commit goes with
+    /// it, in one journey. Whatever is asked afterwards begins another transaction.
+    pub(crate) async fn last(
+        &mut self,
+        (stmt, params): Asked<'_>,
+        then: Option<Asked<'_>>,
+    ) -> Result<Vec<Row>> {
+        let end = self.end();
+        let conn = self.conn()?;
+        let rows = self
+            .bounded(async {
+                // Nothing may be sent before all of it can be: the commit would overtake what waits to be prepared.
+                if self.prepare {
+                    conn.prepare_cached(stmt.postgres()).await?;
+                    if let Some((stmt, _)) = &then {
+                        conn.prepare_cached(stmt.postgres()).await?;
+                    }
+                }
+                let then = async {
+                    match &then {
+                        Some((stmt, params)) => self.sent_change(conn, stmt, params).await.map(drop),
+                        None => Ok(()),
+                    }
+                };
+                // Sent in this order before any is answered. Where one fails, so does what stands behind it, and the commit
+                // takes back what stood before.
+                let (rows, then, ended) =
+                    tokio::join!(biased; self.sent(conn, stmt, params), then, conn.batch_execute(&end));
+                let rows = rows?;
+                then?;
+                ended?;
+                Ok(rows)
+            })
+            .await?;
+        *self.unbegun.get_mut() = true;
+        self.nudges.clear();
+        kept(stmt, &rows)
+    }
+
     /// How often a statement may be asked: the first one of a transaction on as many dead connections as the pool may
     /// hold, and on one more.
     fn tries(&self) -> usize {
@@ -223,29 +258,39 @@ impl Session {
 
     async fn ask(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<tokio_postgres::Row>> {
         let conn = self.conn()?;
+        self.bounded(self.sent(conn, stmt, params)).await
+    }
+
+    async fn sent(
+        &self,
+        conn: &Object,
+        stmt: &'static Stmt,
+        params: &[Param<'_>],
+    ) -> std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
         if self.prepare {
-            self.bounded(async {
-                let prepared = conn.prepare_cached(stmt.postgres()).await?;
-                conn.query(&prepared, &values(params)).await
-            })
-            .await
+            let prepared = conn.prepare_cached(stmt.postgres()).await?;
+            conn.query(&prepared, &values(params)).await
         } else {
-            self.bounded(conn.query_typed(stmt.postgres(), &typed(params)))
-                .await
+            conn.query_typed(stmt.postgres(), &typed(params)).await
         }
     }
 
     async fn change(&self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<u64> {
         let conn = self.conn()?;
+        self.bounded(self.sent_change(conn, stmt, params)).await
+    }
+
+    async fn sent_change(
+        &self,
+        conn: &Object,
+        stmt: &'static Stmt,
+        params: &[Param<'_>],
+    ) -> std::result::Result<u64, tokio_postgres::Error> {
         if self.prepare {
-            self.bounded(async {
-                let prepared = conn.prepare_cached(stmt.postgres()).await?;
-                conn.execute(&prepared, &values(params)).await
-            })
-            .await
+            let prepared = conn.prepare_cached(stmt.postgres()).await?;
+            conn.execute(&prepared, &values(params)).await
         } else {
-            self.bounded(conn.execute_typed(stmt.postgres(), &typed(params)))
-                .await
+            conn.execute_typed(stmt.postgres(), &typed(params)).await
         }
     }
 
@@ -271,6 +316,16 @@ impl Session {
         }
     }
 
+    /// What ends the transaction well.
+    fn end(&self) -> String {
+        let mut end = String::new();
+        for word in &self.nudges {
+            end.push_str(&format!("notify {}, '{word}'; ", super::listen::CHANNEL));
+        }
+        end.push_str("commit");
+        end
+    }
+
     /// Makes the transaction's changes last.
     pub(crate) async fn commit(mut self) -> Result<()> {
         self.conn()?;
@@ -278,12 +333,7 @@ impl Session {
             drop(self.conn.take());
             return Ok(());
         }
-        let mut end = String::new();
-        for word in &self.nudges {
-            end.push_str(&format!("notify {}, '{word}'; ", super::listen::CHANNEL));
-        }
-        end.push_str("commit");
-        self.simple(&end).await?;
+        self.simple(&self.end()).await?;
         // Whole and without an open transaction: the pool may have it back.
         drop(self.conn.take());
         Ok(())
@@ -442,6 +492,17 @@ fn without_zero(text: &str) -> Cow<'_, str> {
     } else {
         text.into()
     }
+}
+
+/// The rows as the store keeps them.
+fn kept(stmt: &'static Stmt, rows: &[tokio_postgres::Row]) -> Result<Vec<Row>> {
+    let columns = columns(stmt, rows);
+    rows.iter()
+        .map(|row| {
+            let values = (0..columns.len()).map(|index| look(row, index).map(Look::kept));
+            Ok(Row::new(Arc::clone(&columns), values.collect::<Result<_>>()?))
+        })
+        .collect()
 }
 
 /// The names of the columns; without a row nobody asks for them.
