@@ -6,10 +6,11 @@
 use allswell_core::check::Fault;
 use allswell_core::signal::Kind;
 use allswell_engine::ingest::{Answer, Receipt, Refusal, Told};
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER,
+    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
@@ -17,6 +18,8 @@ use serde_json::json;
 use crate::error;
 use crate::headers;
 use crate::native::problem::{Problem, kinds};
+
+const PING_BODY_LIMIT: HeaderName = HeaderName::from_static("ping-body-limit");
 
 /// In which form a client wants its answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -176,15 +179,16 @@ pub(crate) fn of(told: Told, form: Form, body_limit: usize) -> Result<Response, 
         Answer::Limited(retry) => return Err(Refused::Limited((retry.as_micros() + 999_999) / 1_000_000)),
     };
     let (content, body) = match (form, told.receipt) {
-        (Form::Json, Some(receipt)) => ("application/json", shown(&receipt, status)),
-        _ => ("text/html; charset=utf-8", text.to_owned()),
+        (Form::Json, Some(receipt)) => ("application/json", Body::from(shown(&receipt, status))),
+        _ => ("text/html; charset=utf-8", Body::from(text)),
     };
-    let mut response = (status, body).into_response();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(CACHE_CONTROL, headers::NEVER_CACHED);
-    headers.insert("ping-body-limit", HeaderValue::from(body_limit));
+    headers.insert(PING_BODY_LIMIT, HeaderValue::from(body_limit));
     Ok(response)
 }
 

@@ -340,7 +340,6 @@ pub fn app(app: App) -> Router {
     let nothing = any(pages::nothing::page).layer(middleware::from_fn(headers::on_pages));
     router
         .fallback_service(nothing.with_state(app.clone()))
-        .layer(middleware::from_fn(headers::on_all))
         .with_state(app)
 }
 

@@ -1,5 +1,5 @@
 //! From hyper's request to the router and back: the extension `Peer`, the marks that say where a request stands,
-//! panics, and `Connection: close` where the connection will close.
+//! panics, what every answer bears, and `Connection: close` where the connection will close.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -25,6 +25,7 @@ use tracing::error;
 use super::Peer;
 use super::connection::Connection;
 use super::registry::Registry;
+use crate::headers;
 
 /// hyper passes over an unread body when the rest of it has already come; so little usually has.
 const UNREAD_BYTES_HARMLESS: u64 = 4096;
@@ -112,6 +113,7 @@ impl Future for Answering {
                 }
             },
         };
+        headers::on_all(response.headers_mut());
         if this.registry.is_closing() || this.connection.has_unread_body() {
             response
                 .headers_mut()

@@ -11,7 +11,15 @@ async fn a_handler_that_panics_is_answered_500_and_the_connection_lives_on() {
     for path in ["/panic", "/panic-later"] {
         let answer = client.get(path).await;
         assert_eq!((answer.status, answer.body.as_str()), (500, "internal error\n"));
-        assert_eq!(client.get("/ok").await.status, 200);
+        let next = client.get("/ok").await;
+        assert_eq!(next.status, 200);
+        for answer in [answer, next] {
+            assert!(
+                answer.head.contains("x-content-type-options: nosniff"),
+                "every answer says that it is what it says it is: {}",
+                answer.head
+            );
+        }
     }
     assert_eq!(house.gauges.panics.load(Relaxed), 2);
     house.end().await;
