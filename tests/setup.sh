@@ -25,7 +25,7 @@ node_is_old() { ! have node || [ "$(node --version | tr -d v | cut -d. -f1)" -lt
 # Only for packaging: `setup.sh cargo-deb`.
 deb_version=3.8.0
 if [ "${1:-}" = cargo-deb ]; then
-  if [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "$deb_version" ]; then
+  if [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "cargo-deb $deb_version" ]; then
     say "building cargo-deb $deb_version into target/tools"
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
       CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
