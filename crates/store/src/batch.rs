@@ -205,7 +205,7 @@ impl Reader<'_> {
 impl Tx<'_> {
     /// Writes checks and their pings, each check only if nobody changed it since it was read. Gives the ids of those
     /// that were written; of the others nothing was. Where `then` says that nothing follows, the transaction is not to be asked
-    /// anything afterwards.
+    /// anything afterwards, and what it wrote may stay even if the closure it runs in fails.
     pub async fn batch_save(
         &mut self,
         system: SystemScope,
@@ -354,7 +354,8 @@ impl Tx<'_> {
             bodies.ids.as_slice().into(),
             pings.bodies.as_slice().into(),
         ];
-        // Behind the checks, whose locks they wait for then and not the other way round.
+        // Behind the checks, whose locks they wait for then and not the other way round. (Of three nodes that meet here one may
+        // still be broken off by the server; it does its batch again.)
         let marks: Vec<_> = full_pages(changed).map(|id| Some(id.as_uuid())).collect();
         let mark = [marks.as_slice().into()];
         let mark = Some((&MARKS, &mark[..])).filter(|_| !marks.is_empty());

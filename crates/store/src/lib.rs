@@ -43,7 +43,7 @@ pub mod tally;
 pub mod watchdog;
 pub mod wrong_keys;
 
-pub use db::postgres::{Server, Tls, TlsMode};
+pub use db::postgres::{CONNECTIONS_APART, Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::{Error, ErrorsSeen};
 pub use health::PostgresFacts;

@@ -197,7 +197,7 @@ impl Store {
         self.changed.subscribe()
     }
 
-    /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise. Nothing but
+    /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise (but see `Tx::batch_save`). Nothing but
     /// SQL belongs inside. Not tried again here: whoever called knows what to do with a failure.
     ///
     /// On SQLite the closure runs to its end on the thread of the writing connection; on PostgreSQL it runs here, and is

@@ -181,8 +181,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Number { min: 1, max: 1000 },
         default: "10",
         doc: &[
-            "Connections at most, for all but pings, which have three, and the one that listens for other servers. 1 is",
-            "enough for alerts, however many are under way, and makes five in all; more are for the API. application_name",
+            "Connections at most, for all but pings, which have two, and the one that listens for other servers. 1 is",
+            "enough for alerts, however many are under way, and makes four in all; more are for the API. application_name",
             "in pg_stat_activity tells them apart: allswell, allswell pings, allswell listens.",
         ],
     },

@@ -224,7 +224,7 @@ impl Inbox {
         self.put_and_hear(arrival).await.map(|told| told.answer)
     }
 
-    /// The same, and tells all that is known of it. The ping is handed in at once, so that what waits holds none.
+    /// The same, and tells all that is known of it. The ping is handed in at once.
     ///
     /// # Errors
     /// As [`Inbox::put`].
@@ -468,17 +468,10 @@ impl Ingest {
             arrivals.len()
         );
         let mut results = Vec::with_capacity(arrivals.len());
-        let mut left = Vec::new();
         for arrival in arrivals.iter() {
-            let alone: Arc<[Arc<Arrival>]> = Arc::new([Arc::clone(arrival)]);
             // In a box: nobody needs its room while all goes well.
-            match Box::pin(self.commit(alone)).await {
-                Ok(done) => {
-                    if !done.left.is_empty() {
-                        left.push(results.len());
-                    }
-                    results.push(Ok(done.told[0]));
-                }
+            match Box::pin(self.commit_alone(arrival)).await {
+                Ok(told) => results.push(told.ok_or(Refusal::Busy)),
                 Err(error) => {
                     self.complain(1, &error);
                     if error.is_passing() {
@@ -490,7 +483,18 @@ impl Ingest {
                 }
             }
         }
-        (results, left)
+        (results, Vec::new())
+    }
+
+    /// Stores one ping, before the next one of its check is looked at; `None` if another node was faster each time.
+    async fn commit_alone(&mut self, arrival: &Arc<Arrival>) -> Result<Option<Told>> {
+        for _ in 0..=TRIES_MAX {
+            let done = self.commit(Arc::new([Arc::clone(arrival)])).await?;
+            if done.left.is_empty() {
+                return Ok(done.told.first().copied());
+            }
+        }
+        Ok(None)
     }
 
     /// Says that pings could not be stored: at once, and then no more than every ten seconds, with how many it were. The

@@ -1,7 +1,7 @@
 //! Pings that cannot be stored, or not at once: refused or decided again, and never answered as if they were.
 
 use allswell_core::id::CheckId;
-use allswell_core::signal::Action;
+use allswell_core::signal::{Action, Kind};
 use allswell_engine::ingest::{Answer, Arrival, Refusal};
 use allswell_testkit::Cluster;
 use bytes::Bytes;
@@ -165,10 +165,22 @@ async fn let_another_be_faster(name: &str, id: CheckId, times: u32) {
     Cluster::shared().run(name, &trigger).await;
 }
 
+/// Two checks whose pings go into one batch: of all that one lane takes, the sum of an id's bytes is even, of the other's odd.
+async fn of_one_lane(house: &mut House) -> [CheckId; 2] {
+    let is_odd = |id: &CheckId| id.as_uuid_bytes().iter().fold(0, |sum, byte| sum ^ byte) & 1 == 1;
+    let first = house.check(|_| {}).await;
+    loop {
+        let other = house.check(|_| {}).await;
+        if is_odd(&other) == is_odd(&first) {
+            return [first, other];
+        }
+    }
+}
+
 /// Two checks that are up, and pings for both of them in one batch, while another node is faster with the second.
 async fn beside_a_faster_node(times: u32) -> (Vec<Taken>, [(u64, usize); 2]) {
     let (mut house, name) = House::on_postgres().await;
-    let [ours, contested] = [house.check(|_| {}).await, house.check(|_| {}).await];
+    let [ours, contested] = of_one_lane(&mut house).await;
     let up = house.in_one_batch(vec![to(ours), to(contested)]).await;
     assert_eq!(up, [Ok(Answer::Stored); 2]);
     let_another_be_faster(&name, contested, times).await;
@@ -200,4 +212,42 @@ async fn who_loses_to_another_node_each_time_is_refused_alone() {
     let (stored, refused) = (Ok(Answer::Stored), Err(Refusal::Busy));
     assert_eq!(taken, [stored, refused, stored, refused]);
     assert_eq!(kept, [(3, 3), (1, 1)], "each once");
+}
+
+/// As when a batch is broken by a row of another check in it.
+#[tokio::test]
+async fn pings_of_a_check_keep_their_order_where_each_is_tried_alone_beside_a_faster_node() {
+    let (mut house, name) = House::on_postgres().await;
+    let [broken, contested] = of_one_lane(&mut house).await;
+    let up = house.in_one_batch(vec![to(broken), to(contested)]).await;
+    assert_eq!(up, [Ok(Answer::Stored); 2]);
+    let_another_be_faster(&name, contested, 3).await;
+    let breaks = format!(
+        "create function breaks() returns trigger language plpgsql as
+         $$ begin raise exception 'it breaks' using errcode = '23514'; end $$;
+         create trigger breaks before update on checks for each row when (old.id = '{broken}') execute function breaks()"
+    );
+    Cluster::shared().run(&name, &breaks).await;
+    let batch = [
+        (contested, Action::Start),
+        (broken, Action::Success),
+        (contested, Action::Success),
+    ];
+    let batch = batch.map(|(id, action)| Arrival {
+        action,
+        at: after(9),
+        ..to(id)
+    });
+    let taken = house.in_one_batch(batch.to_vec()).await;
+    assert_eq!(
+        taken,
+        [Ok(Answer::Stored), Err(Refusal::Failed), Ok(Answer::Stored)]
+    );
+    let kinds: Vec<Kind> = house
+        .log(contested)
+        .await
+        .iter()
+        .map(|(ping, _)| ping.kind)
+        .collect();
+    assert_eq!(kinds, [Kind::Success, Kind::Start, Kind::Success]);
 }

@@ -150,6 +150,7 @@ struct Log(Arc<AtomicI32>);
 
 impl Log {
     /// Notes it with each commit, in the place of SQLite's own checkpoints: those come within the commit, before its answer.
+    /// (`pragma wal_autocheckpoint` would put them back.)
     fn watch(writer: &mut Connection) -> Result<Self> {
         let pages = Arc::new(AtomicI32::new(0));
         let log = Log(Arc::clone(&pages));
@@ -222,7 +223,6 @@ pub(crate) fn configure(conn: &Connection) -> Result<()> {
     // FULL and not NORMAL: an answered ping must survive a power cut.
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "foreign_keys", true)?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     Ok(())
 }
@@ -394,7 +394,16 @@ fn owned(value: ValueRef<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::run_to_end;
+    use super::{Sqlite, run_to_end};
+
+    #[tokio::test]
+    async fn no_commit_waits_for_a_checkpoint_of_sqlite_itself() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sqlite = Sqlite::open(&dir.path().join("db")).expect("a database");
+        let pages = sqlite
+            .on_writer(|conn| conn.query_row("pragma wal_autocheckpoint", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(pages.await.expect("a thread").expect("a pragma"), 0);
+    }
 
     #[test]
     fn a_future_that_is_ready_runs_to_its_end() {

@@ -610,9 +610,10 @@ fn the_commit_goes_with_the_last_of_a_batch_and_what_is_asked_afterwards_is_anot
 
 #[test]
 fn a_last_batch_that_breaks_a_rule_leaves_nothing_and_its_connection_goes_on() {
-    run(async {
-        with_store(
-            |_| {},
+    for is_prepared in [true, false] {
+        run(async {
+            with_store(
+            |server| server.prepare = is_prepared,
             async |store, cluster, name| {
                 let mut house = House::build(store).await;
                 let check = house.check(house.alice, |_| {}).await;
@@ -636,7 +637,8 @@ fn a_last_batch_that_breaks_a_rule_leaves_nothing_and_its_connection_goes_on() {
             },
         )
         .await;
-    });
+        });
+    }
 }
 
 /// What a server gave to another node that had forgotten that it gave the same to this one.

@@ -2,7 +2,7 @@
 
 use allswell_core::time::Span;
 use allswell_engine::loops::now;
-use allswell_store::{Durability, Error, PostgresFacts, Store};
+use allswell_store::{CONNECTIONS_APART, Durability, Error, PostgresFacts, Store};
 
 use super::disk::millis;
 use super::{Findings, machine};
@@ -227,8 +227,7 @@ fn role(config: &Config, facts: &PostgresFacts, findings: &mut Findings) {
 }
 
 fn connections(config: &Config, facts: &PostgresFacts, findings: &mut Findings) {
-    // Ours, the one for pings, the one that listens.
-    let ours = config.database.connections as i64 + 2;
+    let ours = (config.database.connections + CONNECTIONS_APART) as i64;
     let for_all = facts.connections_max - facts.connections_reserved;
     let found = format!(
         "{} of {for_all} connections are in use; a server of ours takes up to {ours}",

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 /// Streams of commits for pings. While one waits for its flush, the other keeps the server at work; more of them make
 /// smaller batches. docs/performance.md has the figures.
 pub(crate) const PING_CONNECTIONS: usize = 2;
+/// Connections of a server of ours beside its pool: those for pings, and the one that listens.
+pub const CONNECTIONS_APART: usize = PING_CONNECTIONS + 1;
 
 /// What stands behind the name of the application on connections apart from the pool.
 const PINGS: &str = " pings";

@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
@@ -139,6 +142,14 @@ impl Session {
         &self,
         work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
+        self.bounded_by(self.patience, work).await
+    }
+
+    async fn bounded_by<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
         let conn = self.conn()?;
         let begun = async {
             if !self.unbegun.swap(false, Ordering::Relaxed) {
@@ -149,7 +160,7 @@ impl Session {
             begun?;
             done
         };
-        match tokio::time::timeout(self.patience, begun).await {
+        match tokio::time::timeout(patience, begun).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
                 if is_lost(&error) {
@@ -209,7 +220,8 @@ impl Session {
     }
 
     /// All rows of a statement behind which this transaction has nothing more to say, but for `then`: the commit goes with
-    /// it, in one journey. Whatever is asked afterwards begins another transaction.
+    /// it, in one journey. Whatever is asked afterwards begins another transaction. If the server does not answer, nobody
+    /// knows whether it took place, as with any commit.
     pub(crate) async fn last(
         &mut self,
         (stmt, params): Asked<'_>,
@@ -217,8 +229,10 @@ impl Session {
     ) -> Result<Vec<Row>> {
         let end = self.end();
         let conn = self.conn()?;
+        // The server ends each of them in its time, before we give up and the commit takes place unheard.
+        let patience = self.patience * 3;
         let rows = self
-            .bounded(async {
+            .bounded_by(patience, async {
                 // Nothing may be sent before all of it can be: the commit would overtake what waits to be prepared.
                 if self.prepare {
                     conn.prepare_cached(stmt.postgres()).await?;
@@ -226,18 +240,25 @@ impl Session {
                         conn.prepare_cached(stmt.postgres()).await?;
                     }
                 }
-                let then = async {
+                // Sent in this order before any is answered. Where the server refuses one, it refuses what stands behind it, and
+                // the commit takes back what stood before. What cannot even be sent must not be followed by a commit.
+                let mut rows = pin!(self.sent(conn, stmt, params));
+                let early = sent(rows.as_mut()).await?;
+                let mut change = pin!(async {
                     match &then {
                         Some((stmt, params)) => self.sent_change(conn, stmt, params).await.map(drop),
                         None => Ok(()),
                     }
-                };
-                // Sent in this order before any is answered. Where one fails, so does what stands behind it, and the commit
-                // takes back what stood before.
-                let (rows, then, ended) =
-                    tokio::join!(biased; self.sent(conn, stmt, params), then, conn.batch_execute(&end));
+                });
+                let changed = sent(change.as_mut()).await?;
+                let (rows, changed, ended) = tokio::join!(
+                    biased;
+                    or_later(early, rows),
+                    or_later(changed, change),
+                    conn.batch_execute(&end)
+                );
                 let rows = rows?;
-                then?;
+                changed?;
                 ended?;
                 Ok(rows)
             })
@@ -395,6 +416,26 @@ fn is_collision(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| {
         *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
     })
+}
+
+/// Asks a statement once, which sends it. Gives its answer in case it is there already; the error: it was not sent.
+async fn sent<T, E>(
+    mut statement: Pin<&mut impl Future<Output = std::result::Result<T, E>>>,
+) -> std::result::Result<Option<T>, E> {
+    match poll_fn(|cx| Poll::Ready(statement.as_mut().poll(cx))).await {
+        Poll::Ready(answer) => answer.map(Some),
+        Poll::Pending => Ok(None),
+    }
+}
+
+async fn or_later<T, E>(
+    early: Option<T>,
+    later: impl Future<Output = std::result::Result<T, E>>,
+) -> std::result::Result<T, E> {
+    match early {
+        Some(answer) => Ok(answer),
+        None => later.await,
+    }
 }
 
 fn values<'p>(params: &'p [Param<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
