@@ -197,8 +197,9 @@ impl Store {
         self.changed.subscribe()
     }
 
-    /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise (but see `Tx::batch_save`). Nothing but
-    /// SQL belongs inside. Not tried again here: whoever called knows what to do with a failure.
+    /// Runs a transaction that writes. It commits if the closure ends well and is taken back otherwise (but for a batch that
+    /// says that nothing follows it: [`Then::Nothing`](crate::batch::Then)). Nothing but SQL belongs inside. Not tried again
+    /// here: whoever called knows what to do with a failure.
     ///
     /// On SQLite the closure runs to its end on the thread of the writing connection; on PostgreSQL it runs here, and is
     /// taken back if the caller stops waiting.

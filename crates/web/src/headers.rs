@@ -18,8 +18,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'; script-src 'none'; object-src 'none'",
 );
 
-/// On every answer of the service, also after a panic: what we say a thing is, it is. Not a layer of the router: a layer costs each ping
-/// memory for a future of its own.
+/// On every answer of the service, also after a panic: what we say a thing is, it is. Not a layer of the router: that costs
+/// each ping memory for a future of its own.
 pub(crate) fn on_all(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
