@@ -237,6 +237,14 @@ impl Cluster {
         own.shell.wait().expect("the shell ends");
     }
 
+    /// The process id of the running server, the parent of all of its processes.
+    pub fn server_pid(&self) -> u32 {
+        let own = self.own.as_ref().expect("a cluster of our own");
+        let text = fs::read_to_string(own.dir.join("data/postmaster.pid")).expect("the server's own file");
+        let first = text.lines().next().unwrap_or_default();
+        first.trim().parse().expect("a process id")
+    }
+
     /// The URL of a database of this cluster, on its TCP port.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)

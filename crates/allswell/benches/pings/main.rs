@@ -28,9 +28,10 @@ use allswell_store::Place;
 use allswell_testkit::Cluster;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use tempfile::TempDir;
 
 use crate::load::{Load, Mix, Request};
-use crate::report::{Report, Run};
+use crate::report::{Kind, Report, Run, Spent};
 use crate::seed::{Seeded, Wanted};
 use crate::server::Server;
 
@@ -83,6 +84,10 @@ struct Options {
     /// Measures this binary instead of the one that was just built.
     #[arg(long)]
     server: Option<PathBuf>,
+    /// Measures this binary too, on a database of its own, in turns with the other: both meet the same minutes. Its lines
+    /// have a `*`. Short turns and many rounds tell more than long ones.
+    #[arg(long, conflicts_with = "storm")]
+    beside: Option<PathBuf>,
     /// A setting of the server, as in its environment without the prefix: LIMITS_BATCH=256.
     #[arg(long = "set")]
     settings: Vec<String>,
@@ -110,69 +115,110 @@ fn main() -> Result<()> {
         !options.socket || options.database == Database::Postgres,
         "--socket is for --database postgres"
     );
-    let place = match &options.dir {
-        Some(dir) => tempfile::tempdir_in(dir)?,
-        None => tempfile::tempdir()?,
-    };
     let mut report = Report::new(options.checks);
-
-    seed::make_data_dir(place.path())?;
-    let begun = Instant::now();
-    let cluster = (options.database == Database::Postgres).then(|| cluster(&options.cluster_settings));
-    let (database, url) = match &cluster {
-        None => (Place::File(place.path().join("data/allswell.db")), None),
-        Some(cluster) => {
-            let url = if options.socket {
-                cluster.socket_url("postgres")
-            } else {
-                cluster.url("postgres")
-            };
-            let server = allswell_store::Server::from_url(&url).map_err(anyhow::Error::msg)?;
-            (Place::Postgres(Box::new(server)), Some(url))
-        }
-    };
     let wanted = Wanted {
         checks: options.checks,
         late: options.storm,
         late_at: seed::now()? + Span::from_secs(options.storm_in),
         seed: options.seed,
     };
-    let seeded = seed::fill(place.path(), &database, wanted)?;
-    report.note("seeded in", begun.elapsed(), "s");
-
-    let metrics = SocketAddr::from(([127, 0, 0, 1], allswell_testkit::free_port()));
-    let mut server = Server::start(
-        place.path(),
+    let mut sides = vec![Side::open(
+        &options,
         options.server.as_deref(),
-        &options.settings,
-        url.as_deref(),
-        metrics,
-    )?;
-    let mut load = Load::new(server.address, options.seed, seeded.checks());
-    load.first_ping(&seeded)?;
-    report.note("first answered ping after the start", server.age(), "ms");
-    report.memory("when idle", server.resident_kib()?);
-
-    if options.storm > 0 {
-        storm::meet(wanted, &seeded, &mut load, metrics, &mut report)?;
+        wanted,
+        &mut report,
+    )?];
+    if let Some(beside) = &options.beside {
+        sides.push(Side::open(&options, Some(beside), wanted, &mut report)?);
+    }
+    if let ([side], true) = (&mut sides[..], options.storm > 0) {
+        storm::meet(wanted, &side.seeded, &mut side.load, side.metrics, &mut report)?;
     } else {
-        measure(&options, &seeded, &server, &mut load, place.path(), &mut report)?;
+        measure(&options, &mut sides, &mut report)?;
     }
-
-    report.memory("after the load", server.resident_kib()?);
-    if cluster.is_none() {
-        report.wal(&place.path().join("data/allswell.db-wal"));
+    for side in sides {
+        side.close(&mut report)?;
     }
-    server.stop()?;
-    let begun = Instant::now();
-    compare(&seeded, &load)?;
-    report.note("stored pings compared in", begun.elapsed(), "s");
     report.print();
     if let Some(path) = &options.json {
         let mut file = File::create(path).with_context(|| format!("could not make {}", path.display()))?;
         writeln!(file, "{:#}", report.json())?;
     }
     Ok(())
+}
+
+/// A server under measurement, its database, and what loads it.
+struct Side {
+    // The server is ended before its database is removed.
+    server: Server,
+    metrics: SocketAddr,
+    load: Load,
+    seeded: Seeded,
+    cluster: Option<Cluster>,
+    place: TempDir,
+}
+
+impl Side {
+    /// Fills a new database, starts the server on it, and pings once.
+    fn open(options: &Options, binary: Option<&Path>, wanted: Wanted, report: &mut Report) -> Result<Self> {
+        let place = match &options.dir {
+            Some(dir) => tempfile::tempdir_in(dir)?,
+            None => tempfile::tempdir()?,
+        };
+        seed::make_data_dir(place.path())?;
+        let begun = Instant::now();
+        let cluster = (options.database == Database::Postgres).then(|| cluster(&options.cluster_settings));
+        let (database, url) = match &cluster {
+            None => (Place::File(place.path().join("data/allswell.db")), None),
+            Some(cluster) => {
+                let url = if options.socket {
+                    cluster.socket_url("postgres")
+                } else {
+                    cluster.url("postgres")
+                };
+                let server = allswell_store::Server::from_url(&url).map_err(anyhow::Error::msg)?;
+                (Place::Postgres(Box::new(server)), Some(url))
+            }
+        };
+        let seeded = seed::fill(place.path(), &database, wanted)?;
+        report.note("seeded in", begun.elapsed(), "s");
+        let metrics = SocketAddr::from(([127, 0, 0, 1], allswell_testkit::free_port()));
+        let server = Server::start(place.path(), binary, &options.settings, url.as_deref(), metrics)?;
+        let mut load = Load::new(server.address, options.seed, seeded.checks());
+        load.first_ping(&seeded)?;
+        report.note("first answered ping after the start", server.age(), "ms");
+        report.memory("when idle", server.resident_kib()?);
+        Ok(Side {
+            server,
+            metrics,
+            load,
+            seeded,
+            cluster,
+            place,
+        })
+    }
+
+    /// The time that the server took so far, and that of its database, where that has processes of its own.
+    fn cpu(&self) -> Result<(Duration, Duration)> {
+        let database = match &self.cluster {
+            Some(cluster) => server::family_cpu(cluster.server_pid())?,
+            None => Duration::ZERO,
+        };
+        Ok((self.server.cpu()?, database))
+    }
+
+    /// Ends the server, and compares what it stored with what it answered.
+    fn close(mut self, report: &mut Report) -> Result<()> {
+        report.memory("after the load", self.server.resident_kib()?);
+        if self.cluster.is_none() {
+            report.wal(&self.place.path().join("data/allswell.db-wal"));
+        }
+        self.server.stop()?;
+        let begun = Instant::now();
+        compare(&self.seeded, &self.load)?;
+        report.note("stored pings compared in", begun.elapsed(), "s");
+        Ok(())
+    }
 }
 
 /// PostgreSQL as an operator would have it, and no flush left out.
@@ -196,37 +242,40 @@ fn cluster(more: &[String]) -> Cluster {
 }
 
 /// All rounds of all measurements.
-fn measure(
-    options: &Options,
-    seeded: &Seeded,
-    server: &Server,
-    load: &mut Load,
-    place: &Path,
-    report: &mut Report,
-) -> Result<()> {
+fn measure(options: &Options, sides: &mut [Side], report: &mut Report) -> Result<()> {
     let requests: Vec<Request> = std::iter::once(Request::Empty)
         .chain(options.bodies.iter().map(|bytes| Request::Ping(*bytes)))
         .collect();
-    // The first pings of a process meet an empty cache and an unwritten log.
-    load.run(Mix::new(Request::Ping(0), 16, seeded), Duration::from_millis(500))?;
+    for side in &mut *sides {
+        // The first pings of a process meet an empty cache and an unwritten log.
+        let warm = Mix::new(Request::Ping(0), 16, &side.seeded);
+        side.load.run(warm, Duration::from_millis(500))?;
+    }
     report.heading();
     for connections in &options.connections {
         for round in 0..options.rounds {
-            report.flush(flush_time(place)?);
+            report.flush(flush_time(sides[0].place.path())?);
             for request in &requests {
-                let (cpu, own) = (server.cpu()?, server::own_cpu()?);
-                let answers = load.run(
-                    Mix::new(*request, *connections, seeded),
-                    Duration::from_secs_f64(options.secs),
-                )?;
-                report.run(Run::of(
-                    *request,
-                    *connections,
-                    round,
-                    answers,
-                    server.cpu()? - cpu,
-                    server::own_cpu()? - own,
-                ));
+                for turn in 0..sides.len() {
+                    // Each is first in every other round.
+                    let number = (turn + round) % sides.len();
+                    let side = &mut sides[number];
+                    let ((cpu, database), own) = (side.cpu()?, server::own_cpu()?);
+                    let mix = Mix::new(*request, *connections, &side.seeded);
+                    let answers = side.load.run(mix, Duration::from_secs_f64(options.secs))?;
+                    let (cpu_now, database_now) = side.cpu()?;
+                    let spent = Spent {
+                        server: cpu_now - cpu,
+                        database: database_now.saturating_sub(database),
+                        load: server::own_cpu()? - own,
+                    };
+                    let kind = Kind {
+                        request: *request,
+                        connections: *connections,
+                        is_beside: number == 1,
+                    };
+                    report.run(Run::of(kind, round, answers, spent));
+                }
             }
         }
     }

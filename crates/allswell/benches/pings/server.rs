@@ -99,7 +99,7 @@ impl Server {
 
     /// User and system time so far, all threads.
     pub fn cpu(&self) -> Result<Duration> {
-        cpu(&format!("/proc/{}/stat", self.process.id()))
+        Ok(Times::of(&self.process.id().to_string())?.own)
     }
 
     /// Resident memory in KiB.
@@ -144,17 +144,56 @@ impl Drop for Server {
 
 /// Our own user and system time so far.
 pub fn own_cpu() -> Result<Duration> {
-    cpu("/proc/self/stat")
+    Ok(Times::of("self")?.own)
 }
 
-fn cpu(path: &str) -> Result<Duration> {
-    let stat = std::fs::read_to_string(path)?;
-    // The second field is the program's name in parentheses, and may hold anything.
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .context("/proc has another form than we know")?;
-    let mut times = fields.split(' ').skip(11).map(str::parse::<u32>);
-    let (user, system) = (times.next(), times.next());
-    let (user, system) = user.zip(system).context("/proc has another form than we know")?;
-    Ok(TICK * (user? + system?))
+/// User and system time of a process and of all that it started, those that have ended too.
+pub fn family_cpu(pid: u32) -> Result<Duration> {
+    let parent = Times::of(&pid.to_string())?;
+    let mut sum = parent.own + parent.ended_children;
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(name) = name
+            .to_str()
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        else {
+            continue;
+        };
+        // One that ends meanwhile is counted with its parent the next time.
+        sum += Times::of(name).map_or(Duration::ZERO, |child| {
+            if child.parent == pid {
+                child.own
+            } else {
+                Duration::ZERO
+            }
+        });
+    }
+    Ok(sum)
+}
+
+/// What the system has counted of a process (`proc_pid_stat(5)`).
+struct Times {
+    parent: u32,
+    own: Duration,
+    ended_children: Duration,
+}
+
+impl Times {
+    fn of(process: &str) -> Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The second field is the program's name in parentheses, and may hold anything.
+        let (_, fields) = stat
+            .rsplit_once(") ")
+            .context("/proc has another form than we know")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let field = |place: usize| -> Result<u32> {
+            let field = fields.get(place).context("/proc has another form than we know")?;
+            Ok(field.parse()?)
+        };
+        Ok(Times {
+            parent: field(1)?,
+            own: TICK * (field(11)? + field(12)?),
+            ended_children: TICK * (field(13)? + field(14)?),
+        })
+    }
 }

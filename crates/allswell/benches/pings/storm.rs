@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::load::{Load, Mix, Request};
-use crate::report::{Report, Run};
+use crate::report::{Kind, Report, Run, Spent};
 use crate::seed::{self, Seeded, Wanted};
 
 /// Connections that ping meanwhile.
@@ -45,15 +45,12 @@ pub fn meet(
     });
     let written = written.map_err(|_| anyhow::anyhow!("the watch broke off"))??;
     report.heading();
-    let nothing = Duration::ZERO;
-    report.run(Run::of(
-        Request::Ping(0),
-        CONNECTIONS,
-        0,
-        answers?,
-        nothing,
-        nothing,
-    ));
+    let kind = Kind {
+        request: Request::Ping(0),
+        connections: CONNECTIONS,
+        is_beside: false,
+    };
+    report.run(Run::of(kind, 0, answers?, Spent::default()));
     report.note("flips and deliveries written after", written, "s");
     Ok(())
 }
