@@ -449,7 +449,7 @@ async fn act(
         }
         Deed::Edit(settings, channels) => {
             check.settings = (**settings).clone();
-            tx.check_save_settings(scope, &check).await?;
+            tx.check_save_settings(scope, &mut check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, at, &mut dice, &zones).await?;
             // Somebody may have deleted one meanwhile.
             let there = tx.channels(scope).await?;

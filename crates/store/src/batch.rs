@@ -14,12 +14,17 @@ use allswell_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::checks::{Found, columns, from_row};
-use crate::db::{Reader, Tx, postgres_statements};
+use crate::db::{Columns, FromColumns, Reader, Tx, postgres_statements};
+use crate::ping_keys::KeyRules;
 use crate::pings::{Ping, SealedBodies};
 use crate::{Error, Result};
 
 postgres_statements! {
     CHECKS = concat!("select ", columns!(), " from checks where id = any($1) and deleted_at is null");
+    // The number of the rules is looked up once, not for each row.
+    CHECKS_WITH_RULES = concat!("select ", columns!(), ",
+            coalesce((select cast(value as bigint) from instance where name = 'ping_key_rules'), 0) as key_rules
+        from checks where id = any($1) and deleted_at is null");
     // Looked up one by one: with `in` the planner, where it has no statistics yet, read all that have a slug.
     CHECKS_BY_SLUG = concat!("select ", columns!(), " from (select distinct * from unnest($1::uuid[], $2::text[]))
             as v (in_project, with_slug)
@@ -53,6 +58,8 @@ postgres_statements! {
                     unnest($29::bigint[]) as pings_not_kept, unnest($30::bigint[]) as last_success_at,
                     unnest($31::bigint[]) as paused_until, unnest($32::bigint[]) as last_alive_at) v
             where checks.id = v.id and checks.version = v.version and checks.deleted_at is null
+                and ($35::bigint is null or $35 =
+                    coalesce((select cast(value as bigint) from instance where name = 'ping_key_rules'), 0))
             returning checks.id
         ), b as (
             insert into ping_bodies (id, check_id, n, sealed)
@@ -112,6 +119,40 @@ pub enum Then {
     Nothing,
 }
 
+/// Under which terms a batch is written.
+#[derive(Copy, Clone, Debug)]
+pub struct Terms {
+    /// What comes behind it.
+    pub then: Then,
+    /// Nothing is written if projects ask for other keys than this by then. For checks that were read in an earlier
+    /// transaction: what their projects ask for is not part of them.
+    pub key_rules: Option<KeyRules>,
+}
+
+impl From<Then> for Terms {
+    fn from(then: Then) -> Self {
+        Terms {
+            then,
+            key_rules: None,
+        }
+    }
+}
+
+/// A check, and what projects asked of pings when it was read.
+struct UnderRules {
+    check: Check,
+    key_rules: KeyRules,
+}
+
+impl FromColumns for UnderRules {
+    fn from_columns(row: &impl Columns) -> Result<Self> {
+        Ok(UnderRules {
+            check: Check::from_columns(row)?,
+            key_rules: KeyRules(row.get("key_rules")?),
+        })
+    }
+}
+
 impl Changed<'_> {
     /// Whether the stored wake-up must be written: one that is earlier than the true deadline may stay
     /// (see [`Tx::check_save_state`]).
@@ -132,6 +173,24 @@ impl Reader<'_> {
             return self.decoded(&CHECKS, &[[ids.as_slice().into()]]).await;
         }
         self.checks_each(system, ids).await
+    }
+
+    /// The same, and under which rules about keys they were read; `None` where nothing was found.
+    pub async fn checks_under_rules(
+        &mut self,
+        system: SystemScope,
+        ids: &[CheckId],
+    ) -> Result<(Vec<Check>, Option<KeyRules>)> {
+        if self.is_postgres() {
+            let ids: Vec<Option<Uuid>> = ids.iter().map(|id| Some(id.as_uuid())).collect();
+            let read: Vec<UnderRules> = self
+                .decoded(&CHECKS_WITH_RULES, &[[ids.as_slice().into()]])
+                .await?;
+            let key_rules = read.first().map(|one| one.key_rules);
+            return Ok((read.into_iter().map(|one| one.check).collect(), key_rules));
+        }
+        let key_rules = self.key_rules().await?;
+        Ok((self.checks_each(system, ids).await?, Some(key_rules)))
     }
 
     /// What each pair of project and slug finds.
@@ -204,21 +263,27 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Writes checks and their pings, each check only if nobody changed it since it was read. Gives the ids of those
-    /// that were written; of the others nothing was. Where `then` says that nothing follows, the transaction is not to be asked
+    /// that were written; of the others nothing was. Where the terms say that nothing follows, the transaction is not to be asked
     /// anything afterwards, and what it wrote may stay even if the closure it runs in fails.
     pub async fn batch_save(
         &mut self,
         system: SystemScope,
         changed: &mut [Changed<'_>],
-        then: Then,
+        terms: impl Into<Terms>,
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
+        let terms = terms.into();
         // In the order of their ids, so that two nodes wait for each other's rows in one direction.
         changed.sort_by_key(|changed| changed.check.id);
         if self.is_postgres() {
             // In a box: much is to be remembered while PostgreSQL is waited for.
-            Box::pin(self.batch_save_at_once(changed, then, dice)).await
+            Box::pin(self.batch_save_at_once(changed, terms, dice)).await
         } else {
+            if let Some(known) = terms.key_rules
+                && self.key_rules().await? != known
+            {
+                return Ok(Vec::new());
+            }
             self.batch_save_one_by_one(system, changed, dice).await
         }
     }
@@ -274,7 +339,7 @@ impl Tx<'_> {
     async fn batch_save_at_once(
         &mut self,
         changed: &mut [Changed<'_>],
-        then: Then,
+        terms: Terms,
         dice: &mut Dice,
     ) -> Result<Vec<CheckId>> {
         let checks = Checks::of(changed);
@@ -353,6 +418,7 @@ impl Tx<'_> {
             last_alive.as_slice().into(),
             bodies.ids.as_slice().into(),
             pings.bodies.as_slice().into(),
+            terms.key_rules.map(|rules| rules.0).into(),
         ];
         // Behind the checks, whose locks they wait for then and not the other way round. (Of three nodes that meet here one may
         // still be broken off by the server; it does its batch again.)
@@ -360,7 +426,7 @@ impl Tx<'_> {
         let mark = [marks.as_slice().into()];
         let mark = Some((&MARKS, &mark[..])).filter(|_| !marks.is_empty());
         let remembers = changed.iter().any(|one| one.check.settings.rules.remember());
-        let ends = then == Then::Nothing && !remembers;
+        let ends = terms.then == Then::Nothing && !remembers;
         let written = self.all_then((&SAVE, &values), mark, ends).await;
         let rows = self.body_ids_used(written)?;
         let saved: Vec<CheckId> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;

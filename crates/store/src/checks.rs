@@ -77,7 +77,7 @@ statements! {
             last_alive_at = $15, deadline = $16
         where id = $1 and version = $2 and deleted_at is null";
     SAVE_CHANGE_SEQ = "update checks set change_seq = $2 where id = $1 and project_id = $3";
-    SAVE_SETTINGS = "update checks set timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
+    SAVE_SETTINGS = "update checks set version = version + 1, timing_kind = $2, period = $3, grace = $4, expression = $5, zone = $6,
             post_only = $7, manual_resume = $8, filter_http_body = $9, filter_subject = $10, filter_body = $11,
             filter_default_fail = $12, start_keywords = $13, success_keywords = $14, failure_keywords = $15,
             name = $16, slug = $17, tags = $18, description = $19,
@@ -553,8 +553,9 @@ impl Tx<'_> {
         self.run(&SAVE_CHANGE_SEQ, &values).await.map(drop)
     }
 
-    /// Writes the settings of a check and its tags. `Conflict` if it is of another project.
-    pub async fn check_save_settings(&mut self, scope: ProjectScope, check: &Check) -> Result<()> {
+    /// Writes the settings of a check and its tags. `Conflict` if it is of another project. Its version moves on, as with
+    /// every change that a ping must see.
+    pub async fn check_save_settings(&mut self, scope: ProjectScope, check: &mut Check) -> Result<()> {
         in_project(scope, check)?;
         let settings = &check.settings;
         let (timing, filters) = (&settings.timing, &settings.filters);
@@ -584,6 +585,7 @@ impl Tx<'_> {
             scope.project().into(),
         ];
         self.run(&SAVE_SETTINGS, &values).await?;
+        check.version += 1;
         let ours = [check.id.into(), scope.project().into()];
         self.run(&TAGS_DELETE, &ours).await?;
         self.tags_insert(check).await

@@ -459,15 +459,15 @@ async fn settings_and_tags_are_replaced(store: &Store) {
     check.settings = wanted.settings;
     // What people edit, and not what it remembers.
     assert_eq!(check.state.recent, Recent::default());
-    let new = check.clone();
-    store
-        .write(async move |tx| {
-            tx.check_save_settings(ProjectScope::granted(new.project), &new)
-                .await
-        })
-        .await
-        .expect("settings");
-    assert_eq!(house.read(&check).await, Some(check));
+    let mut new = check.clone();
+    let saved = store.write(async move |tx| {
+        tx.check_save_settings(ProjectScope::granted(new.project), &mut new)
+            .await?;
+        Ok::<_, Error>(new)
+    });
+    let saved = saved.await.expect("settings");
+    assert_eq!(saved.version, check.version + 1);
+    assert_eq!(house.read(&check).await, Some(saved));
     assert_eq!(house.read(&other).await, Some(other));
     assert_eq!(rows(store).await["check_tags"], 2, "prod and db");
 }
@@ -489,7 +489,7 @@ async fn what_is_written_with_the_scope_of_another_project_changes_nothing(store
     let mut new = check.clone();
     "theirs".clone_into(&mut new.settings.name);
     new.settings.tags.clear();
-    let write = store.write(async move |tx| tx.check_save_settings(bobs, &new).await);
+    let write = store.write(async move |tx| tx.check_save_settings(bobs, &mut new).await);
     assert!(matches!(write.await, Err(Error::Conflict(_))));
 
     let mut new = check.clone();

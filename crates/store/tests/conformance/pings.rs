@@ -3,7 +3,7 @@
 use allswell_core::chance::Dice;
 use allswell_core::scope::SystemScope;
 use allswell_core::signal::Kind;
-use allswell_store::batch::{Changed, Logged, Then};
+use allswell_store::batch::{Changed, Logged, Terms, Then};
 use allswell_store::pings::Ping;
 use allswell_store::{Error, Store};
 use uuid::Uuid;
@@ -14,6 +14,7 @@ on_each_database!(
     pings_come_back_newest_first_as_they_were_written,
     every_byte_survives_in_a_body,
     each_ping_of_many_finds_its_own_body,
+    nothing_is_written_of_a_batch_where_projects_ask_for_other_keys_by_then,
     an_empty_body_is_no_body,
     the_start_of_a_run_is_found_before_its_end,
     charlie_sees_no_ping_of_alice,
@@ -210,6 +211,48 @@ async fn a_batch_marks_the_logs_that_have_grown_by_a_page(store: &Store) {
         // The second time all of them were changed since they were read: a look for nothing.
         house.store.write(write).await.expect("a batch");
         assert_eq!(rows(store).await["prune_due"], marked, "each once");
+    }
+}
+
+async fn nothing_is_written_of_a_batch_where_projects_ask_for_other_keys_by_then(store: &Store) {
+    let mut house = House::build(store).await;
+    let id = house.check(house.alice, |_| {}).await.id;
+    let look = async || {
+        let read = async move |reader: &mut allswell_store::Reader<'_>| {
+            reader.checks_under_rules(SystemScope::engine(), &[id]).await
+        };
+        let (mut checks, rules) = store.read(read).await.expect("a look");
+        (checks.remove(0), rules.expect("it was there"))
+    };
+    for (then, project, required) in [
+        (Then::Nothing, house.alice, true),
+        // Whichever project it is.
+        (Then::More, house.bob, true),
+        (Then::Nothing, house.alice, false),
+    ] {
+        let (check, known) = look().await;
+        let scope = project.scope();
+        let switch = store.write(async move |tx| tx.project_require_ping_key(scope, required).await);
+        switch.await.expect("a switch");
+        let (same, now) = look().await;
+        assert_eq!(same.version, check.version);
+        assert_ne!(now, known);
+        for (key_rules, saved) in [(Some(known), vec![]), (Some(now), vec![id]), (None, vec![id])] {
+            let (mut check, mut dice) = (look().await.0, house.dice.fork());
+            let write = store.write(async move |tx| {
+                let mut changed = [Changed {
+                    deadline: check.deadline,
+                    pings: Vec::new(),
+                    check: &mut check,
+                    exact: false,
+                    is_page_full: false,
+                }];
+                let terms = Terms { then, key_rules };
+                tx.batch_save(SystemScope::engine(), &mut changed, terms, &mut dice)
+                    .await
+            });
+            assert_eq!(write.await.expect("a batch"), saved, "{then:?} {key_rules:?}");
+        }
     }
 }
 

@@ -131,7 +131,7 @@ async fn rules_that_are_taken_away_leave_nothing_behind(store: &Store) {
         let mut edited = check.clone();
         edited.settings.rules = rules;
         let write = store.write(async move |tx| {
-            tx.check_save_settings(ProjectScope::granted(edited.project), &edited)
+            tx.check_save_settings(ProjectScope::granted(edited.project), &mut edited)
                 .await
         });
         write.await.expect("an edit");

@@ -29,7 +29,7 @@ pub async fn update(config: &Config, answer: Answer, edit: EditCheck) -> Result<
             let mut check = tx.check(scope, id).await?.ok_or_else(|| not_here(id, project))?;
             change(&mut check.settings, &edit, &zones)?;
             agreeing(&check.settings)?;
-            tx.check_save_settings(scope, &check).await?;
+            tx.check_save_settings(scope, &mut check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, now, &mut dice, &zones).await?;
             if !edit.channels.is_empty() {
                 let known = tx.channels(scope).await?;
