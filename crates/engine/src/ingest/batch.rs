@@ -2,10 +2,11 @@
 //!
 //! Everything the batch needs is read in a few statements, however many pings there are; then each ping is decided in
 //! its order; then checks, pings and bodies are written at once, each check only if nobody else changed it since it was
-//! read. What was lost to another node is read and decided again. On a database with one writer nothing is ever lost.
+//! read. What was lost to another node is read and decided again. Checks that the last batches wrote are not read but held
+//! (`held.rs`), and lost if they were changed since.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use allswell_core::admission::{Admission, Asked, admit};
 use allswell_core::chance::Dice;
@@ -17,12 +18,14 @@ use allswell_core::schedule::Zones;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::signal::{self, Kind};
 use allswell_core::time::Timestamp;
-use allswell_store::batch::{Changed, Logged, Then};
+use allswell_store::batch::{Changed, Logged, Terms, Then};
 use allswell_store::checks::Found;
 use allswell_store::news::News;
+use allswell_store::ping_keys::KeyRules;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Tx};
 
+use super::held::Held;
 use super::rules::{self, Gate, Over};
 use super::{Address, Answer, Arrival, Receipt, Told};
 use crate::record;
@@ -41,6 +44,12 @@ pub(super) struct Done {
     pub(super) promised: usize,
     /// Until when checks have used up their quota.
     pub(super) used: Vec<(CheckId, Timestamp)>,
+    /// Checks as they are now, and what their projects asked of pings: for the next batch.
+    pub(super) checks: Vec<Check>,
+    pub(super) key_rules: Option<KeyRules>,
+    /// How many were held, and how many of those had changed meanwhile.
+    pub(super) guessed: usize,
+    pub(super) in_vain: usize,
     /// The places of pings of which nothing was stored, since another node was faster, while the others are stored for good.
     pub(super) left: Vec<usize>,
 }
@@ -52,6 +61,7 @@ pub(super) async fn store(
     mut dice: Dice,
     zones: &Zones,
     gate: &Gate,
+    held: &Mutex<Held>,
 ) -> Result<Done> {
     let mut done = Done {
         told: vec![Answer::NotFound.into(); arrivals.len()],
@@ -67,9 +77,12 @@ pub(super) async fn store(
         }
     }
     for _ in 0..ROUNDS_MAX {
-        let mut found = Look::at(tx, arrivals, &open, gate, &mut dice).await?;
+        let mut found = Look::at(tx, arrivals, &open, gate, held, &mut dice).await?;
         let checks = std::mem::take(&mut found.checks).into_iter();
         let mut touched: Vec<Touched<'_>> = checks.map(|check| Touched::new(check, zones)).collect();
+        for touched in &mut touched {
+            touched.is_guess = found.held.contains(&touched.check.id);
+        }
         if let Some((quota, used)) = gate.used(&found.ids) {
             for (touched, until) in touched.iter_mut().zip(used) {
                 touched.allowance = Some(Allowance {
@@ -104,8 +117,16 @@ pub(super) async fn store(
             lost,
             promised,
             ended,
-        } = write(tx, touched, &mut dice).await?;
+            checks,
+        } = write(tx, touched, found.key_rules, &mut dice).await?;
+        done.guessed += found.held.len();
+        done.in_vain += found.held.iter().filter(|id| lost.contains(id)).count();
+        if found.key_rules.is_some() {
+            done.key_rules = found.key_rules;
+        }
         done.promised += promised;
+        let by_id = |check: &Check| found.addressed.binary_search(&check.id).is_ok();
+        done.checks.extend(checks.into_iter().filter(by_id));
         done.used
             .extend(used.into_iter().filter(|(id, _)| !lost.contains(id)));
         if lost.is_empty() {
@@ -129,6 +150,12 @@ struct Look<'a> {
     /// In the order of their ids, each once. Whoever decides takes them out; their places stay.
     checks: Vec<Check>,
     ids: Vec<CheckId>,
+    /// Those that were addressed by their ids, in order.
+    addressed: Vec<CheckId>,
+    /// Those that were held and not read.
+    held: HashSet<CheckId>,
+    /// What projects asked of pings by id when those by their ids were read.
+    key_rules: Option<KeyRules>,
     /// What each of them asks of a ping by id.
     asked: Vec<Asked>,
     /// Every ping by id needs its project's key.
@@ -143,11 +170,39 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
+    /// The checks with these ids, in order: those that are held, and the others from the database.
+    async fn by_id(&mut self, tx: &mut Tx<'_>, ids: &[CheckId], held: &Mutex<Held>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let system = SystemScope::engine();
+        let (held, rules) = held.lock().unwrap_or_else(PoisonError::into_inner).take(ids);
+        self.key_rules = rules;
+        self.held = held.iter().map(|check| check.id).collect();
+        self.checks = held;
+        if self.held.len() == ids.len() {
+            return Ok(());
+        }
+        let missing: Vec<CheckId> = ids.iter().filter(|id| !self.held.contains(id)).copied().collect();
+        let (read, now) = tx.checks_under_rules(system, &missing).await?;
+        self.checks.extend(read);
+        if now.is_some() && now != rules {
+            self.key_rules = now;
+            if !self.held.is_empty() {
+                // Some project changed its mind about keys, perhaps one of these.
+                self.held.clear();
+                (self.checks, self.key_rules) = tx.checks_under_rules(system, ids).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn at(
         tx: &mut Tx<'_>,
         arrivals: &'a [Arc<Arrival>],
         open: &[usize],
         gate: &Gate,
+        held: &Mutex<Held>,
         dice: &mut Dice,
     ) -> Result<Self> {
         let mut look = Look {
@@ -169,9 +224,8 @@ impl<'a> Look<'a> {
         // In order, so that a batch is the same each time, and its reads go through the table in one direction.
         ids.sort_unstable();
         ids.dedup();
-        if !ids.is_empty() {
-            look.checks = tx.checks_any(SystemScope::engine(), &ids).await?;
-        }
+        look.by_id(tx, &ids, held).await?;
+        look.addressed = ids;
         if !by_slug.is_empty() {
             look.find_slugs(tx, arrivals, &by_slug, dice).await?;
         }
@@ -421,6 +475,10 @@ struct Touched<'a> {
     alive_before: Option<Timestamp>,
     /// What it may still have kept; `None`: everything.
     allowance: Option<Allowance>,
+    /// It was held and not read: nothing may come of it but what is written.
+    is_guess: bool,
+    /// A ping of this batch was refused.
+    has_refused: bool,
 }
 
 /// What a check may have kept of its pings.
@@ -439,6 +497,8 @@ impl<'a> Touched<'a> {
             pings_before: check.state.ping_count,
             alive_before: check.state.last_alive,
             allowance: None,
+            is_guess: false,
+            has_refused: false,
             check,
             plan,
             pings: Vec::new(),
@@ -449,6 +509,11 @@ impl<'a> Touched<'a> {
     fn is_moved(&self) -> bool {
         let state = &self.check.state;
         state.ping_count > self.pings_before || state.last_alive != self.alive_before
+    }
+
+    /// It was held, and a ping came to nothing by it.
+    fn is_in_doubt(&self) -> bool {
+        self.is_guess && (self.has_refused || !self.is_moved())
     }
 
     /// A page of its log is full, counted by the pings that came: marking too often is cheap.
@@ -484,6 +549,7 @@ impl<'a> Touched<'a> {
         if let Some((Over::Reject, verdict)) = over
             && kind != Kind::Alive
         {
+            self.has_refused = true;
             return Err(Answer::Limited(verdict.retry));
         }
         let kept = is_numbered && over.is_none();
@@ -524,6 +590,7 @@ impl<'a> Touched<'a> {
 }
 
 /// What writing came to.
+#[derive(Default)]
 struct Written {
     /// The checks that somebody else had changed, of which nothing was written.
     lost: HashSet<CheckId>,
@@ -531,11 +598,27 @@ struct Written {
     promised: usize,
     /// Nothing more is to be asked of the transaction.
     ended: bool,
+    /// Checks that were written, without a flip.
+    checks: Vec<Check>,
 }
 
 /// Writes what was decided.
-async fn write(tx: &mut Tx<'_>, mut touched: Vec<Touched<'_>>, dice: &mut Dice) -> Result<Written> {
-    touched.retain(Touched::is_moved);
+async fn write(
+    tx: &mut Tx<'_>,
+    mut touched: Vec<Touched<'_>>,
+    key_rules: Option<KeyRules>,
+    dice: &mut Dice,
+) -> Result<Written> {
+    // A guess of which nothing is written is not found out if it was wrong: it is read now.
+    let doubted = touched.iter().filter(|touched| touched.is_in_doubt());
+    let mut lost: HashSet<CheckId> = doubted.map(|touched| touched.check.id).collect();
+    touched.retain(|touched| touched.is_moved() && !touched.is_in_doubt());
+    if touched.is_empty() {
+        return Ok(Written {
+            lost,
+            ..Written::default()
+        });
+    }
     // As nearly always: what follows from a flip is written behind the checks.
     let ends = touched.iter().all(|touched| touched.flips.is_empty());
     let mut changed: Vec<Changed<'_>> = touched
@@ -548,19 +631,23 @@ async fn write(tx: &mut Tx<'_>, mut touched: Vec<Touched<'_>>, dice: &mut Dice) 
             exact: false,
         })
         .collect();
-    let then = if ends { Then::Nothing } else { Then::More };
-    let system = SystemScope::engine();
-    let saved = tx.batch_save(system, &mut changed, then, dice).await?;
-    let mut lost: HashSet<CheckId> = HashSet::new();
+    let terms = Terms {
+        then: if ends { Then::Nothing } else { Then::More },
+        key_rules,
+    };
+    let saved = tx
+        .batch_save(SystemScope::engine(), &mut changed, terms, dice)
+        .await?;
     if saved.len() < changed.len() {
-        lost.extend(changed.iter().map(|changed| changed.check.id));
-        for id in &saved {
-            lost.remove(id);
-        }
+        let saved: HashSet<&CheckId> = saved.iter().collect();
+        let ids = changed.iter().map(|changed| changed.check.id);
+        lost.extend(ids.filter(|id| !saved.contains(id)));
     }
     drop(changed);
     if ends {
+        let checks = touched.into_iter().map(|touched| touched.check);
         return Ok(Written {
+            checks: checks.filter(|check| !lost.contains(&check.id)).collect(),
             lost,
             promised: 0,
             ended: true,
@@ -588,5 +675,6 @@ async fn write(tx: &mut Tx<'_>, mut touched: Vec<Touched<'_>>, dice: &mut Dice) 
         lost,
         promised,
         ended: false,
+        checks: Vec::new(),
     })
 }

@@ -4,10 +4,13 @@
 //! gathers. Only `batch.rs` knows how pings become rows, so that a faster way can take its place.
 
 mod batch;
+mod held;
+mod queue;
 mod rules;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
@@ -28,6 +31,8 @@ use crate::failpoint::failpoint;
 use crate::meters::Meters;
 use crate::pending::{Pending, Place};
 
+use held::Held;
+use queue::{Lane, Queue};
 use rules::Gate;
 pub use rules::{Over, PingRules};
 
@@ -79,15 +84,16 @@ impl Address {
         }
     }
 
-    /// Which of so many lanes it belongs into. All that is sent to one address is in one lane, in its order.
-    fn lane(&self, lanes: usize) -> usize {
-        let sum = |bytes: &[u8]| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>();
+    /// The same for all that is sent to one address.
+    fn key(&self) -> queue::Key {
+        let mut hasher = DefaultHasher::new();
         match self {
-            Address::Check(id) | Address::CheckWithKey(id, _) => sum(id.as_uuid_bytes()) % lanes,
-            Address::Slug { slug, .. } => sum(slug.as_bytes()) % lanes,
-            Address::Wished(wished) => sum(wished.slug.as_bytes()) % lanes,
-            Address::Ourselves(node) => sum(node.as_uuid_bytes()) % lanes,
+            Address::Check(id) | Address::CheckWithKey(id, _) => id.as_uuid_bytes().hash(&mut hasher),
+            Address::Slug { slug, .. } => slug.hash(&mut hasher),
+            Address::Wished(wished) => wished.slug.hash(&mut hasher),
+            Address::Ourselves(node) => node.as_uuid_bytes().hash(&mut hasher),
         }
+        hasher.finish()
     }
 }
 
@@ -284,17 +290,10 @@ impl Inbox {
 
 /// Takes batches out of the inbox and stores them.
 pub struct Ingest {
-    store: Store,
     receiver: mpsc::Receiver<Waiting>,
     batch_max: usize,
-    dice: Dice,
-    zones: Zones,
-    deliver: Arc<Notify>,
     meters: Meters,
-    now: Timestamp,
-    unsaid: usize,
-    quiet_until: Option<Timestamp>,
-    gate: Gate,
+    hand: Hand,
 }
 
 impl Ingest {
@@ -321,17 +320,21 @@ impl Ingest {
                 meters: meters.clone(),
             },
             Ingest {
-                store,
                 receiver,
                 batch_max,
-                dice,
-                zones,
-                deliver,
-                meters,
-                now: Timestamp::default(),
-                unsaid: 0,
-                quiet_until: None,
-                gate: Gate::default(),
+                meters: meters.clone(),
+                hand: Hand {
+                    store,
+                    dice,
+                    zones,
+                    deliver,
+                    meters,
+                    now: Timestamp::default(),
+                    unsaid: 0,
+                    quiet_until: None,
+                    gate: Gate::default(),
+                    held: Arc::default(),
+                },
             },
         )
     }
@@ -339,54 +342,15 @@ impl Ingest {
     /// The same with rules for pings.
     #[must_use]
     pub fn with_rules(mut self, rules: PingRules) -> Self {
-        self.gate = Gate::new(rules);
+        self.hand.gate = Gate::new(rules);
         self
     }
 
     /// Stores batches until every [`Inbox`] is gone and what waited is answered.
-    pub async fn run(mut self, clock: fn() -> Timestamp) {
-        let lanes = self.store.ping_lanes();
-        if lanes == 1 {
-            return self.empty(clock).await;
-        }
-        let mut running = JoinSet::new();
-        let mut senders = Vec::with_capacity(lanes);
-        for _ in 0..lanes {
-            // As much as one batch: what waits beyond that waits in the inbox, and is bounded there.
-            let (sender, receiver) = mpsc::channel(self.batch_max);
-            senders.push(sender);
-            running.spawn(self.lane(receiver).empty(clock));
-        }
-        let mut waiting = Vec::with_capacity(self.batch_max);
-        'all: while self.receiver.recv_many(&mut waiting, self.batch_max).await > 0 {
-            for one in waiting.drain(..) {
-                let lane = one.arrival.address.lane(lanes);
-                // A lane ends before its sender only by breaking off, and all of it ends with it.
-                if senders[lane].send(one).await.is_err() {
-                    break 'all;
-                }
-            }
-        }
-        drop(senders);
-        while let Some(ended) = running.join_next().await {
-            ended.expect("a lane of the ingest loop ends in order");
-        }
-    }
-
-    /// The same, for a part of the pings.
-    fn lane(&mut self, receiver: mpsc::Receiver<Waiting>) -> Ingest {
-        Ingest {
-            store: self.store.clone(),
-            receiver,
-            batch_max: self.batch_max,
-            dice: self.dice.fork(),
-            zones: self.zones.clone(),
-            deliver: Arc::clone(&self.deliver),
-            meters: self.meters.clone(),
-            now: self.now,
-            unsaid: 0,
-            quiet_until: None,
-            gate: self.gate.clone(),
+    pub async fn run(self, clock: fn() -> Timestamp) {
+        match self.hand.store.ping_lanes() {
+            1 => self.empty(clock).await,
+            lanes => self.empty_by_several(lanes, clock).await,
         }
     }
 
@@ -404,22 +368,110 @@ impl Ingest {
             if self.receiver.recv_many(&mut waiting, self.batch_max).await == 0 {
                 return;
             }
-            let (arrivals, askers): (Vec<_>, Vec<_>) = waiting
-                .drain(..)
-                .map(|waiting| (waiting.arrival, waiting.asker))
-                .unzip();
-            let begun = clock();
-            self.now = begun;
-            let meters = self.meters.clone();
+            let (arrivals, askers) = apart(waiting.drain(..));
             let (results, ()) = tokio::join!(
                 biased;
-                self.take(arrivals.into()),
-                async { stored.answer(&meters) }
+                self.hand.store(arrivals, clock),
+                async { stored.answer(&self.meters) }
             );
-            failpoint("after_state_commit");
-            meters.batch(askers.len(), (clock() - begun).max(Span::ZERO));
             stored = Stored { askers, results };
         }
+    }
+
+    /// Stores batches of what comes, several at a time (`queue.rs`).
+    async fn empty_by_several(mut self, lanes: usize, clock: fn() -> Timestamp) {
+        let mut idle: Vec<Hand> = (1..lanes).map(|_| self.hand.second()).collect();
+        idle.push(self.hand);
+        let mut queue = Queue::new(lanes);
+        let mut running = JoinSet::new();
+        let mut incoming = Vec::with_capacity(self.batch_max);
+        let mut is_open = true;
+        while is_open || queue.is_busy() {
+            // What waits beyond one batch waits in the inbox, and is bounded there.
+            let room = self.batch_max.saturating_sub(queue.waiting());
+            let mut stored = Stored::default();
+            tokio::select! {
+                biased;
+                Some(ended) = running.join_next() => {
+                    // It ends in another manner only by breaking off, and all of ingest ends with it.
+                    let (lane, hand, batch): (Lane, Hand, Stored) = ended.expect("a batch ends in order");
+                    queue.end(lane);
+                    idle.push(hand);
+                    stored = batch;
+                }
+                received = self.receiver.recv_many(&mut incoming, room), if is_open && room > 0 => {
+                    is_open = received > 0;
+                    for one in incoming.drain(..) {
+                        queue.add(one.arrival.address.key(), one);
+                    }
+                }
+            }
+            while let Some((lane, batch)) = queue.begin(self.batch_max) {
+                let mut hand = idle.pop().expect("as many hands as lanes");
+                running.spawn(async move {
+                    let (arrivals, askers) = apart(batch);
+                    let results = hand.store(arrivals, clock).await;
+                    (lane, hand, Stored { askers, results })
+                });
+            }
+            if !stored.askers.is_empty() {
+                // The database must not stand still while answers go out: the next batch is on its way before.
+                tokio::task::yield_now().await;
+                stored.answer(&self.meters);
+            }
+        }
+    }
+}
+
+/// Pings apart from who waits for their answers.
+fn apart(waiting: impl IntoIterator<Item = Waiting>) -> (Vec<Arc<Arrival>>, Vec<Asker>) {
+    let waiting = waiting.into_iter();
+    waiting.map(|waiting| (waiting.arrival, waiting.asker)).unzip()
+}
+
+/// What stores one batch after the other.
+struct Hand {
+    store: Store,
+    dice: Dice,
+    zones: Zones,
+    deliver: Arc<Notify>,
+    meters: Meters,
+    now: Timestamp,
+    unsaid: usize,
+    quiet_until: Option<Timestamp>,
+    gate: Gate,
+    held: Arc<Mutex<Held>>,
+}
+
+impl Hand {
+    /// Another one, which counts and holds together with this one.
+    fn second(&mut self) -> Hand {
+        Hand {
+            store: self.store.clone(),
+            dice: self.dice.fork(),
+            zones: self.zones.clone(),
+            deliver: Arc::clone(&self.deliver),
+            meters: self.meters.clone(),
+            now: self.now,
+            unsaid: 0,
+            quiet_until: None,
+            gate: self.gate.clone(),
+            held: Arc::clone(&self.held),
+        }
+    }
+
+    /// Stores a batch, and measures how long that takes.
+    async fn store(
+        &mut self,
+        arrivals: Vec<Arc<Arrival>>,
+        clock: fn() -> Timestamp,
+    ) -> Vec<std::result::Result<Told, Refusal>> {
+        let pings = arrivals.len();
+        self.now = clock();
+        let results = self.take(arrivals.into()).await;
+        failpoint("after_state_commit");
+        self.meters.batch(pings, (clock() - self.now).max(Span::ZERO));
+        results
     }
 
     /// Stores a batch. What another node was faster with is decided again, without what is stored already.
@@ -521,12 +573,17 @@ impl Ingest {
         loop {
             let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
             let gate = self.gate.clone();
+            let held = Arc::clone(&self.held);
             let stored = self
                 .store
-                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones, &gate).await)
+                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones, &gate, &held).await)
                 .await;
             match stored {
-                Ok(done) => {
+                Ok(mut done) => {
+                    let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                    held.keep(done.checks.drain(..), done.key_rules, self.now);
+                    held.judge(done.guessed, done.in_vain);
+                    drop(held);
                     self.gate.note(&done.used);
                     if done.promised > 0 {
                         self.deliver.notify_one();

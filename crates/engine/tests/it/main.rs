@@ -7,6 +7,7 @@ mod deliver_retry;
 mod deliver_share;
 mod deliver_trouble;
 mod extras;
+mod held;
 mod hung;
 mod ingest;
 mod ingest_trouble;
