@@ -245,8 +245,7 @@ impl Store {
         self.write(work).await
     }
 
-    /// How many transactions of pings the database takes at once. A check's pings belong into one lane of them: two that
-    /// change one check are in each other's way.
+    /// How many transactions of pings the database takes at once. Two that change one check are in each other's way.
     pub fn ping_lanes(&self) -> usize {
         match &self.database {
             Database::Sqlite(_) => 1,

@@ -1,7 +1,6 @@
 //! Pings on their way in: a bounded inbox, group commit, the answer after the commit.
 //!
-//! Everything that waits goes into one transaction; nothing waits on a timer. While a commit flushes, the next batch
-//! gathers. Only `batch.rs` knows how pings become rows, so that a faster way can take its place.
+//! What waits goes into one transaction; nothing waits on a timer. While a commit flushes, the next batch gathers. Only `batch.rs` knows how pings become rows, so that a faster way can take its place.
 
 mod batch;
 mod held;

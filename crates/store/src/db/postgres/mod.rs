@@ -20,7 +20,7 @@ pub(crate) use session::{Asked, Mode, Session};
 
 use crate::{Error, Result};
 
-/// Streams of commits for pings. While one waits for its flush, the other keeps the server at work; more of them make
+/// Batches of pings at a time. While one waits for its flush, the other keeps the server at work; more of them make
 /// smaller batches. docs/performance.md has the figures.
 pub(crate) const PING_CONNECTIONS: usize = 2;
 /// Connections of a server of ours beside its pool: those for pings, and the one that listens.
