@@ -1,6 +1,6 @@
 //! Many rows in one statement, for the path that every ping takes.
 //!
-//! On PostgreSQL a batch of pings is one look and one change, each a single round trip with arrays; on SQLite, where a
+//! On PostgreSQL a batch of pings is at most one look, and one change, each a single round trip with arrays; on SQLite, where a
 //! statement costs no journey, the same methods loop over prepared ones.
 
 use std::collections::{HashMap, HashSet};

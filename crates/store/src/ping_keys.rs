@@ -21,7 +21,8 @@ impl KeyRules {
 }
 
 statements! {
-    REQUIRE = "update projects set require_ping_key = $2 where id = $1 and deleted_at is null";
+    REQUIRE = "update projects set require_ping_key = $2 where id = $1 and deleted_at is null
+        and require_ping_key <> $2";
     REQUIRED = "select require_ping_key from projects where id = $1";
     // Who believes what it read of this must be told that it is over: a ping compares the number with the one it knew.
     RULES_CHANGED = "insert into instance (name, value) values ('ping_key_rules', '1')
@@ -47,7 +48,9 @@ impl Tx<'_> {
     /// Says whether it does from the end of the transaction on. One row, however many checks there are.
     pub async fn project_require_ping_key(&mut self, scope: ProjectScope, required: bool) -> Result<()> {
         let values = [scope.project().into(), required.into()];
-        self.run(&REQUIRE, &values).await?;
-        self.run(&RULES_CHANGED, &[]).await.map(drop)
+        if self.run(&REQUIRE, &values).await? > 0 {
+            self.run(&RULES_CHANGED, &[]).await?;
+        }
+        Ok(())
     }
 }

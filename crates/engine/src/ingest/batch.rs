@@ -25,7 +25,7 @@ use allswell_store::ping_keys::KeyRules;
 use allswell_store::pings::{Ping, Source};
 use allswell_store::{Error, Result, Tx};
 
-use super::held::Held;
+use super::held::{Basis, Held, Read};
 use super::rules::{self, Gate, Over};
 use super::{Address, Answer, Arrival, Receipt, Told};
 use crate::record;
@@ -44,9 +44,9 @@ pub(super) struct Done {
     pub(super) promised: usize,
     /// Until when checks have used up their quota.
     pub(super) used: Vec<(CheckId, Timestamp)>,
-    /// Checks as they are now, and what their projects asked of pings: for the next batch.
-    pub(super) checks: Vec<Check>,
-    pub(super) key_rules: Option<KeyRules>,
+    /// Checks as they are now, for the next batch, and what they rest on.
+    pub(super) checks: Vec<Read>,
+    pub(super) basis: Option<Basis>,
     /// How many were held, and how many of those had changed meanwhile.
     pub(super) guessed: usize,
     pub(super) in_vain: usize,
@@ -62,6 +62,7 @@ pub(super) async fn store(
     zones: &Zones,
     gate: &Gate,
     held: &Mutex<Held>,
+    now: Timestamp,
 ) -> Result<Done> {
     let mut done = Done {
         told: vec![Answer::NotFound.into(); arrivals.len()],
@@ -77,11 +78,13 @@ pub(super) async fn store(
         }
     }
     for _ in 0..ROUNDS_MAX {
-        let mut found = Look::at(tx, arrivals, &open, gate, held, &mut dice).await?;
+        let mut found = Look::at(tx, arrivals, &open, gate, (held, now), &mut dice).await?;
         let checks = std::mem::take(&mut found.checks).into_iter();
         let mut touched: Vec<Touched<'_>> = checks.map(|check| Touched::new(check, zones)).collect();
         for touched in &mut touched {
-            touched.is_guess = found.held.contains(&touched.check.id);
+            let held = found.held.get(&touched.check.id);
+            touched.is_guess = held.is_some();
+            touched.read_at = held.copied().unwrap_or(now);
         }
         if let Some((quota, used)) = gate.used(&found.ids) {
             for (touched, until) in touched.iter_mut().zip(used) {
@@ -113,19 +116,21 @@ pub(super) async fn store(
             .iter()
             .filter_map(|touched| Some((touched.check.id, touched.allowance?.until)));
         let used: Vec<_> = used.collect();
+        // What was read in this transaction is as good as its version.
+        let key_rules = found.basis.filter(|_| !found.held.is_empty());
         let Written {
-            lost,
+            mut lost,
+            doubted,
             promised,
             ended,
             checks,
-        } = write(tx, touched, found.key_rules, &mut dice).await?;
+        } = write(tx, touched, key_rules.map(|basis| basis.key_rules), &mut dice).await?;
         done.guessed += found.held.len();
-        done.in_vain += found.held.iter().filter(|id| lost.contains(id)).count();
-        if found.key_rules.is_some() {
-            done.key_rules = found.key_rules;
-        }
+        done.in_vain += found.held.keys().filter(|id| lost.contains(id)).count();
+        done.basis = found.basis;
+        lost.extend(doubted);
         done.promised += promised;
-        let by_id = |check: &Check| found.addressed.binary_search(&check.id).is_ok();
+        let by_id = |(check, _): &Read| found.addressed.binary_search(&check.id).is_ok();
         done.checks.extend(checks.into_iter().filter(by_id));
         done.used
             .extend(used.into_iter().filter(|(id, _)| !lost.contains(id)));
@@ -152,10 +157,10 @@ struct Look<'a> {
     ids: Vec<CheckId>,
     /// Those that were addressed by their ids, in order.
     addressed: Vec<CheckId>,
-    /// Those that were held and not read.
-    held: HashSet<CheckId>,
-    /// What projects asked of pings by id when those by their ids were read.
-    key_rules: Option<KeyRules>,
+    /// Those that were held and not read, and when they were.
+    held: HashMap<CheckId, Timestamp>,
+    /// What those by their ids rest on.
+    basis: Option<Basis>,
     /// What each of them asks of a ping by id.
     asked: Vec<Asked>,
     /// Every ping by id needs its project's key.
@@ -170,30 +175,42 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// The checks with these ids, in order: those that are held, and the others from the database.
-    async fn by_id(&mut self, tx: &mut Tx<'_>, ids: &[CheckId], held: &Mutex<Held>) -> Result<()> {
+    /// The checks with these ids: those that are held, and the others from the database.
+    async fn by_id(
+        &mut self,
+        tx: &mut Tx<'_>,
+        ids: &[CheckId],
+        (held, now): (&Mutex<Held>, Timestamp),
+    ) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
         let system = SystemScope::engine();
-        let (held, rules) = held.lock().unwrap_or_else(PoisonError::into_inner).take(ids);
-        self.key_rules = rules;
-        self.held = held.iter().map(|check| check.id).collect();
-        self.checks = held;
-        if self.held.len() == ids.len() {
-            return Ok(());
-        }
-        let missing: Vec<CheckId> = ids.iter().filter(|id| !self.held.contains(id)).copied().collect();
-        let (read, now) = tx.checks_under_rules(system, &missing).await?;
-        self.checks.extend(read);
-        if now.is_some() && now != rules {
-            self.key_rules = now;
-            if !self.held.is_empty() {
-                // Some project changed its mind about keys, perhaps one of these.
+        let epoch = tx.epoch();
+        let (held, mut key_rules) = held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(ids, epoch, now);
+        self.held = held.iter().map(|(check, read_at)| (check.id, *read_at)).collect();
+        self.checks = held.into_iter().map(|(check, _)| check).collect();
+        if self.held.len() < ids.len() {
+            let missing = ids.iter().filter(|id| !self.held.contains_key(*id));
+            let missing: Vec<CheckId> = missing.copied().collect();
+            let (read, now) = tx.checks_under_rules(system, &missing).await?;
+            let is_same = (now.is_none() || now == key_rules) && tx.epoch() == epoch;
+            if is_same || self.held.is_empty() {
+                self.checks.extend(read);
+                key_rules = now.or(key_rules);
+            } else {
+                // Some project changed its mind about keys, perhaps one of these, or the database is another one.
                 self.held.clear();
-                (self.checks, self.key_rules) = tx.checks_under_rules(system, ids).await?;
+                (self.checks, key_rules) = tx.checks_under_rules(system, ids).await?;
             }
         }
+        self.basis = key_rules.map(|key_rules| Basis {
+            key_rules,
+            epoch: tx.epoch(),
+        });
         Ok(())
     }
 
@@ -202,7 +219,7 @@ impl<'a> Look<'a> {
         arrivals: &'a [Arc<Arrival>],
         open: &[usize],
         gate: &Gate,
-        held: &Mutex<Held>,
+        held: (&Mutex<Held>, Timestamp),
         dice: &mut Dice,
     ) -> Result<Self> {
         let mut look = Look {
@@ -477,6 +494,7 @@ struct Touched<'a> {
     allowance: Option<Allowance>,
     /// It was held and not read: nothing may come of it but what is written.
     is_guess: bool,
+    read_at: Timestamp,
     /// A ping of this batch was refused.
     has_refused: bool,
 }
@@ -498,6 +516,7 @@ impl<'a> Touched<'a> {
             alive_before: check.state.last_alive,
             allowance: None,
             is_guess: false,
+            read_at: Timestamp::default(),
             has_refused: false,
             check,
             plan,
@@ -594,12 +613,14 @@ impl<'a> Touched<'a> {
 struct Written {
     /// The checks that somebody else had changed, of which nothing was written.
     lost: HashSet<CheckId>,
+    /// Guesses that came to nothing, and are to be looked at.
+    doubted: Vec<CheckId>,
     /// Deliveries that were promised.
     promised: usize,
     /// Nothing more is to be asked of the transaction.
     ended: bool,
     /// Checks that were written, without a flip.
-    checks: Vec<Check>,
+    checks: Vec<Read>,
 }
 
 /// Writes what was decided.
@@ -611,11 +632,11 @@ async fn write(
 ) -> Result<Written> {
     // A guess of which nothing is written is not found out if it was wrong: it is read now.
     let doubted = touched.iter().filter(|touched| touched.is_in_doubt());
-    let mut lost: HashSet<CheckId> = doubted.map(|touched| touched.check.id).collect();
+    let doubted: Vec<CheckId> = doubted.map(|touched| touched.check.id).collect();
     touched.retain(|touched| touched.is_moved() && !touched.is_in_doubt());
     if touched.is_empty() {
         return Ok(Written {
-            lost,
+            doubted,
             ..Written::default()
         });
     }
@@ -638,6 +659,7 @@ async fn write(
     let saved = tx
         .batch_save(SystemScope::engine(), &mut changed, terms, dice)
         .await?;
+    let mut lost: HashSet<CheckId> = HashSet::new();
     if saved.len() < changed.len() {
         let saved: HashSet<&CheckId> = saved.iter().collect();
         let ids = changed.iter().map(|changed| changed.check.id);
@@ -645,10 +667,13 @@ async fn write(
     }
     drop(changed);
     if ends {
-        let checks = touched.into_iter().map(|touched| touched.check);
+        let checks = touched
+            .into_iter()
+            .map(|touched| (touched.check, touched.read_at));
         return Ok(Written {
-            checks: checks.filter(|check| !lost.contains(&check.id)).collect(),
+            checks: checks.filter(|(check, _)| !lost.contains(&check.id)).collect(),
             lost,
+            doubted,
             promised: 0,
             ended: true,
         });
@@ -673,6 +698,7 @@ async fn write(
     let promised = record::write_flips(tx, &news, dice).await?;
     Ok(Written {
         lost,
+        doubted,
         promised,
         ended: false,
         checks: Vec::new(),

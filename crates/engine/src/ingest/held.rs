@@ -2,7 +2,8 @@
 //!
 //! What is held is a guess. It is believed only where the row is changed by it, and only if the row still has the version that
 //! is held: whatever changes what a ping is decided by moves the version on. So a check is put here behind the commit that wrote
-//! it, and no earlier. Where other servers change the same checks the guesses are mostly wrong, and nothing is held for a while.
+//! it, and no earlier. Nothing is believed any more where the database may have forgotten commits, nor for longer than some
+//! minutes. Where other servers change the same checks the guesses are mostly wrong, and nothing is held for a while.
 
 use std::collections::HashMap;
 use std::mem;
@@ -14,9 +15,10 @@ use allswell_store::ping_keys::KeyRules;
 
 /// Checks in each of the two halves.
 const HALF: usize = 8_192;
-/// After so long what is held grows old, and after as long again it goes: far sooner than a deleted check's id can be used
-/// again.
-const HALF_LIFE: Span = Span::from_secs(600);
+/// Bytes of text of a check that is held: descriptions may be long, and no ping needs them.
+const TEXT_BYTES_MAX: usize = 2_048;
+/// How long a check is held until it is read again, however often it is pinged.
+const HELD_FOR: Span = Span::from_secs(600);
 /// After so many checks it is looked at how many of them were held in vain,
 const JUDGED_AFTER: usize = 64;
 /// and if it was more than one of so many,
@@ -24,58 +26,67 @@ const IN_VAIN_MAX: usize = 8;
 /// nothing is held for so many batches.
 const PAUSE: u32 = 256;
 
+/// A check, and when it was read.
+pub(super) type Read = (Check, Timestamp);
+
+/// What a guess rests on beside the version of its row.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// What projects ask of pings.
+    pub(super) key_rules: KeyRules,
+    /// The database that remembers ([`allswell_store::Tx::epoch`]).
+    pub(super) epoch: u64,
+}
+
 /// Checks that are held. In two halves: where the younger is full, what lies in the older was not asked for in that time, and
 /// goes.
 #[derive(Default)]
 pub(super) struct Held {
-    young: HashMap<CheckId, Check>,
-    old: HashMap<CheckId, Check>,
-    young_since: Timestamp,
-    /// What projects asked of pings when these were read.
-    key_rules: Option<KeyRules>,
+    young: HashMap<CheckId, Read>,
+    old: HashMap<CheckId, Read>,
+    basis: Option<Basis>,
     used: usize,
     in_vain: usize,
     pause: u32,
 }
 
 impl Held {
-    /// Takes out those of these ids that are held, and what their projects asked then. Whoever changes them gives them back
-    /// when that is committed.
-    pub(super) fn take(&mut self, ids: &[CheckId]) -> (Vec<Check>, Option<KeyRules>) {
+    /// Takes out those of these ids that are held in this epoch, and what their projects asked for. Whoever changes them gives
+    /// them back when that is committed.
+    pub(super) fn take(
+        &mut self,
+        ids: &[CheckId],
+        epoch: u64,
+        now: Timestamp,
+    ) -> (Vec<Read>, Option<KeyRules>) {
         self.pause = self.pause.saturating_sub(1);
+        let Some(basis) = self.basis.filter(|basis| basis.epoch == epoch) else {
+            return (Vec::new(), None);
+        };
         let found = ids
             .iter()
-            .filter_map(|id| self.young.remove(id).or_else(|| self.old.remove(id)));
-        (found.collect(), self.key_rules)
+            .filter_map(|id| self.young.remove(id).or_else(|| self.old.remove(id)))
+            .filter(|(_, read_at)| (Span::ZERO..HELD_FOR).contains(&(now - *read_at)));
+        (found.collect(), Some(basis.key_rules))
     }
 
-    /// Keeps what was committed at an instant, and was read under these rules or written under them since.
-    pub(super) fn keep(
-        &mut self,
-        checks: impl IntoIterator<Item = Check>,
-        key_rules: Option<KeyRules>,
-        now: Timestamp,
-    ) {
-        if self.pause > 0 {
+    /// Keeps what was committed, if it is known what it rests on.
+    pub(super) fn keep(&mut self, checks: impl IntoIterator<Item = Read>, basis: Option<Basis>) {
+        if self.pause > 0 || basis.is_none() {
             return;
         }
-        if self.key_rules != key_rules {
+        if self.basis != basis {
             self.clear();
-            self.key_rules = key_rules;
+            self.basis = basis;
         }
-        let age = now - self.young_since;
-        if age > HALF_LIFE || age < Span::ZERO {
-            self.turn(now);
-        }
-        for check in checks {
-            // A project that asks for its key may cease to, which nobody would notice who was refused.
-            if check.settings.filters.needs_key || check.settings.rules.remember() {
+        for (check, read_at) in checks {
+            if !may_be_held(&check) {
                 continue;
             }
             if self.young.len() >= HALF {
-                self.turn(now);
+                self.old = mem::take(&mut self.young);
             }
-            self.young.insert(check.id, check);
+            self.young.insert(check.id, (check, read_at));
         }
     }
 
@@ -92,15 +103,28 @@ impl Held {
         }
     }
 
-    fn turn(&mut self, now: Timestamp) {
-        self.old = mem::take(&mut self.young);
-        self.young_since = now;
-    }
-
     fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
     }
+}
+
+/// Not one whose project asks for its key: it may cease to, which nobody would notice who was refused.
+fn may_be_held(check: &Check) -> bool {
+    let settings = &check.settings;
+    let filters = &settings.filters;
+    let texts = [
+        &settings.name,
+        &settings.slug,
+        &settings.tags,
+        &settings.description,
+        &settings.timing.expression,
+        &filters.start_keywords,
+        &filters.success_keywords,
+        &filters.failure_keywords,
+    ];
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    !filters.needs_key && !settings.rules.remember() && bytes <= TEXT_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -133,60 +157,96 @@ mod tests {
         Timestamp::default() + Span::from_secs(secs)
     }
 
-    const RULES: Option<KeyRules> = Some(KeyRules::FIRST);
+    const BASIS: Option<Basis> = Some(Basis {
+        key_rules: KeyRules::FIRST,
+        epoch: 3,
+    });
+
+    /// As read at the beginning of time.
+    fn read(checks: &[Check]) -> Vec<Read> {
+        let read = checks.iter().cloned();
+        read.map(|check| (check, Timestamp::default())).collect()
+    }
+
+    fn take(held: &mut Held, checks: &[Check]) -> Vec<Read> {
+        held.take(&ids(checks), 3, at(1)).0
+    }
 
     #[test]
     fn a_check_is_given_once_until_it_is_given_back() {
         let checks = checks(3);
         let mut held = Held::default();
-        held.keep(checks[..2].to_vec(), RULES, at(0));
-        assert_eq!(held.take(&ids(&checks)), (checks[..2].to_vec(), RULES));
-        assert_eq!(held.take(&ids(&checks)).0, []);
-        held.keep(checks[1..].to_vec(), RULES, at(0));
-        assert_eq!(held.take(&ids(&checks)).0, checks[1..]);
+        held.keep(read(&checks[..2]), BASIS);
+        let given = held.take(&ids(&checks), 3, at(1));
+        assert_eq!(given, (read(&checks[..2]), Some(KeyRules::FIRST)));
+        assert_eq!(take(&mut held, &checks), []);
+        held.keep(read(&checks[1..]), BASIS);
+        assert_eq!(take(&mut held, &checks), read(&checks[1..]));
     }
 
     #[test]
     fn no_more_are_held_than_there_is_room_for_and_those_go_first_that_nobody_asks_for() {
         let checks = checks(3 * HALF);
         let mut held = Held::default();
-        held.keep(checks[..HALF].to_vec(), RULES, at(0));
-        let favourite = checks[0].clone();
+        held.keep(read(&checks[..HALF]), BASIS);
+        let favourite = &checks[..1];
         for others in checks[HALF..].chunks(HALF / 4) {
-            held.keep(others.to_vec(), RULES, at(0));
+            held.keep(read(others), BASIS);
             assert!(held.young.len() + held.old.len() <= 2 * HALF);
-            let (again, _) = held.take(&[favourite.id]);
-            assert_eq!(again, [favourite.clone()]);
-            held.keep(again, RULES, at(0));
+            let again = take(&mut held, favourite);
+            assert_eq!(again, read(favourite));
+            held.keep(again, BASIS);
         }
-        assert_eq!(held.take(&ids(&checks[1..HALF])).0, []);
+        assert_eq!(take(&mut held, &checks[1..HALF]), []);
     }
 
     #[test]
-    fn what_nobody_asks_for_is_gone_within_twenty_minutes_of_others_being_pinged() {
-        for (secs, is_there) in [(600, true), (1_199, true), (1_202, false)] {
-            let checks = checks(2);
+    fn what_was_read_long_ago_or_by_a_clock_ahead_is_read_again() {
+        for (secs, is_there) in [(-1, false), (0, true), (599, true), (600, false)] {
+            let checks = checks(1);
             let mut held = Held::default();
-            held.keep(checks[..1].to_vec(), RULES, at(0));
-            for sec in 1..=secs {
-                held.keep(checks[1..].to_vec(), RULES, at(sec));
-            }
-            assert_eq!(
-                held.take(&ids(&checks[..1])).0.len(),
-                usize::from(is_there),
-                "{secs}"
-            );
+            held.keep(read(&checks), BASIS);
+            let (given, _) = held.take(&ids(&checks), 3, at(secs));
+            assert_eq!(given.len(), usize::from(is_there), "{secs}");
         }
     }
 
     #[test]
-    fn other_rules_about_keys_end_all_that_is_held() {
+    fn another_basis_ends_all_that_is_held_and_none_is_no_other() {
         let checks = checks(2);
+        let later = Basis {
+            key_rules: KeyRules::FIRST.next(),
+            epoch: 3,
+        };
+        for (basis, given) in [(BASIS, 2), (None, 1), (Some(later), 1)] {
+            let mut held = Held::default();
+            held.keep(read(&checks[..1]), BASIS);
+            held.keep(read(&checks[1..]), basis);
+            assert_eq!(take(&mut held, &checks).len(), given, "{basis:?}");
+        }
         let mut held = Held::default();
-        held.keep(checks[..1].to_vec(), RULES, at(0));
-        let others = Some(KeyRules::FIRST.next());
-        held.keep(checks[1..].to_vec(), others, at(0));
-        assert_eq!(held.take(&ids(&checks)), (checks[1..].to_vec(), others));
+        held.keep(read(&checks), BASIS);
+        assert_eq!(
+            held.take(&ids(&checks), 4, at(1)),
+            (vec![], None),
+            "another epoch"
+        );
+    }
+
+    #[test]
+    fn what_is_long_or_asks_for_keys_or_remembers_is_not_held() {
+        let is_held = |change: fn(&mut Check)| {
+            let mut check = checks(1);
+            change(&mut check[0]);
+            let mut held = Held::default();
+            held.keep(read(&check), BASIS);
+            !take(&mut held, &check).is_empty()
+        };
+        assert!(is_held(|_| {}));
+        assert!(is_held(|check| check.settings.description = "x".repeat(2_000)));
+        assert!(!is_held(|check| check.settings.description = "x".repeat(2_049)));
+        assert!(!is_held(|check| check.settings.filters.needs_key = true));
+        assert!(!is_held(|check| check.settings.rules.failures = Some(3)));
     }
 
     #[test]
@@ -197,9 +257,9 @@ mod tests {
             held.judge(JUDGED_AFTER, in_vain);
             let mut batches = 0;
             let again = loop {
-                held.keep(checks.clone(), RULES, at(0));
+                held.keep(read(&checks), BASIS);
                 batches += 1;
-                if !held.take(&ids(&checks)).0.is_empty() {
+                if !take(&mut held, &checks).is_empty() {
                     break batches;
                 }
             };

@@ -9,6 +9,7 @@ mod rules;
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub use rules::{Over, PingRules};
 
 /// How often a batch is tried again that lost a row to another writer.
 const TRIES_MAX: u32 = 3;
+/// How long a batch that is under way keeps a smaller one waiting: one that is stuck must not keep all others.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// Between two lines of the log about the same trouble.
 const COMPLAINT_EVERY: Span = Span::from_secs(10);
 
@@ -378,6 +381,10 @@ impl Ingest {
     }
 
     /// Stores batches of what comes, several at a time (`queue.rs`).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a loop may wait, and this one waits no longer for a batch that is stuck"
+    )]
     async fn empty_by_several(mut self, lanes: usize, clock: fn() -> Timestamp) {
         let mut idle: Vec<Hand> = (1..lanes).map(|_| self.hand.second()).collect();
         idle.push(self.hand);
@@ -385,6 +392,7 @@ impl Ingest {
         let mut running = JoinSet::new();
         let mut incoming = Vec::with_capacity(self.batch_max);
         let mut is_open = true;
+        let mut patience = pin!(tokio::time::sleep(PATIENCE));
         while is_open || queue.is_busy() {
             // What waits beyond one batch waits in the inbox, and is bounded there.
             let room = self.batch_max.saturating_sub(queue.waiting());
@@ -404,8 +412,10 @@ impl Ingest {
                         queue.add(one.arrival.address.key(), one);
                     }
                 }
+                () = &mut patience, if queue.is_held_back() => queue.lose_patience(),
             }
             while let Some((lane, batch)) = queue.begin(self.batch_max) {
+                patience.set(tokio::time::sleep(PATIENCE));
                 let mut hand = idle.pop().expect("as many hands as lanes");
                 running.spawn(async move {
                     let (arrivals, askers) = apart(batch);
@@ -572,15 +582,17 @@ impl Hand {
         loop {
             let (arrivals, dice, zones) = (Arc::clone(&arrivals), self.dice.fork(), self.zones.clone());
             let gate = self.gate.clone();
-            let held = Arc::clone(&self.held);
+            let (held, now) = (Arc::clone(&self.held), self.now);
             let stored = self
                 .store
-                .write_pings(async move |tx| batch::store(tx, &arrivals, dice, &zones, &gate, &held).await)
+                .write_pings(async move |tx| {
+                    batch::store(tx, &arrivals, dice, &zones, &gate, &held, now).await
+                })
                 .await;
             match stored {
                 Ok(mut done) => {
                     let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-                    held.keep(done.checks.drain(..), done.key_rules, self.now);
+                    held.keep(done.checks.drain(..), done.basis);
                     held.judge(done.guessed, done.in_vain);
                     drop(held);
                     self.gate.note(&done.used);

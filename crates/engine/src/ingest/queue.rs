@@ -1,8 +1,8 @@
 //! Which pings go into the next batch, where the database takes several batches at once.
 //!
 //! What is sent to one address stays in its order: nothing of it begins while some of it is under way. And a second batch
-//! beside the first begins only when it is worth its journey, since a small one costs nearly as much as a large one. Nothing
-//! waits on a timer: what was too little goes as soon as the other batch is back.
+//! beside the first begins only when it is worth its journey, since a small one costs nearly as much as a large one. What was
+//! too little goes as soon as the other batch is back, or is found to be stuck.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -25,6 +25,8 @@ pub(super) struct Queue<T> {
 struct UnderWay {
     keys: HashSet<Key>,
     size: usize,
+    /// It takes long, and nobody waits for it but its own kind.
+    is_stuck: bool,
 }
 
 /// Which of the batches that may be under way.
@@ -59,6 +61,19 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether something could begin and waits to become more.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.ready.is_empty() && self.under_way.iter().any(Option::is_none)
+    }
+
+    /// What is under way takes long: it is not to be waited for.
+    pub(super) fn lose_patience(&mut self) {
+        self.under_way
+            .iter_mut()
+            .flatten()
+            .for_each(|batch| batch.is_stuck = true);
+    }
+
     fn is_under_way(&self, key: Key) -> bool {
         self.under_way
             .iter()
@@ -68,7 +83,8 @@ impl<T> Queue<T> {
 
     /// The next batch, if one is to begin now, of this many at most.
     pub(super) fn begin(&mut self, max: usize) -> Option<(Lane, Vec<T>)> {
-        let largest = self.under_way.iter().flatten().map(|batch| batch.size).max();
+        let others = self.under_way.iter().flatten().filter(|batch| !batch.is_stuck);
+        let largest = others.map(|batch| batch.size).max();
         if self.ready.is_empty() || self.ready.len() * 100 < largest.unwrap_or(0) * SHARE {
             return None;
         }
@@ -77,6 +93,7 @@ impl<T> Queue<T> {
         self.under_way[lane] = Some(UnderWay {
             keys: taken.iter().map(|(key, _)| *key).collect(),
             size: taken.len(),
+            is_stuck: false,
         });
         // What found no room in it waits behind its own kind.
         for (key, one) in std::mem::take(&mut self.ready) {
@@ -170,5 +187,23 @@ mod tests {
                 assert_eq!(batch.len() as u64, waiting);
             }
         }
+    }
+
+    #[test]
+    fn a_batch_that_is_stuck_keeps_nobody_waiting_but_its_own_kind() {
+        let mut queue = Queue::new(2);
+        add(&mut queue, &["a1", "b1", "c1", "d1"]);
+        queue.begin(10).expect("a batch");
+        add(&mut queue, &["a2", "e1"]);
+        assert_eq!(queue.begin(10), None);
+        assert!(queue.is_held_back());
+        queue.lose_patience();
+        let (second, batch) = queue.begin(10).expect("it waits no longer");
+        assert_eq!(batch, ["e1"]);
+        assert!(!queue.is_held_back(), "no lane is left");
+        queue.end(second);
+        add(&mut queue, &["f1"]);
+        let (_, batch) = queue.begin(10).expect("nor does the next");
+        assert_eq!(batch, ["f1"]);
     }
 }

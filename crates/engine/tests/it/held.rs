@@ -5,10 +5,12 @@ use allswell_core::id::CheckId;
 use allswell_core::quota::Quota;
 use allswell_core::signal::Action;
 use allswell_core::time::Span;
-use allswell_engine::ingest::{Answer, Arrival, Inbox, Over, PingRules, Refusal};
+use allswell_engine::ingest::{Address, Answer, Arrival, Inbox, Over, PingRules, Refusal};
+use allswell_store::Tx;
+use allswell_testkit::Cluster;
 use tokio::task::JoinHandle;
 
-use crate::kit::{House, NOW, Taken, after, to};
+use crate::kit::{House, NOW, Taken, after, gather, to};
 
 /// A server that goes on, and holds what it has written.
 struct Server {
@@ -58,6 +60,68 @@ async fn a_check_is_not_read_again_after_a_quiet_ping() {
     assert_eq!(server.ping(held, Action::Success, 2).await, Ok(Answer::Stored));
     assert_eq!(house.read(held).await.state.ping_count, 3);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn pings_by_slug_and_our_own_leave_what_is_held() {
+    let mut house = House::on_disk().await;
+    let server = Server::start(&mut house, PingRules::default());
+    let held = server.holds(&mut house).await;
+    house
+        .check(|check| check.settings.slug = "other".to_owned())
+        .await;
+    let ours = Address::Ourselves(house.dice.id());
+    for arrival in [
+        house.by_slug("other", false),
+        Arrival {
+            address: ours,
+            ..to(held)
+        },
+    ] {
+        assert_eq!(server.inbox.put(arrival).await, Ok(Answer::Stored));
+    }
+    house
+        .raw()
+        .execute("update checks set status = 9", [])
+        .expect("broken rows");
+    assert_eq!(server.ping(held, Action::Success, 2).await, Ok(Answer::Stored));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_a_row_keeps_no_ping_of_another_check_waiting() {
+    let (mut house, name) = House::on_postgres().await;
+    let ids = [
+        house.check(|_| {}).await,
+        house.check(|_| {}).await,
+        house.check(|_| {}).await,
+    ];
+    let (store, scope, id) = (house.store.clone(), house.scope(), ids[0]);
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let holder = tokio::spawn(async move {
+        let hold = async move |tx: &mut Tx<'_>| {
+            tx.check_lock(scope, id).await?;
+            let _ = released.await;
+            Ok::<_, allswell_store::Error>(())
+        };
+        store.write(hold).await
+    });
+    let locks = "select count(*) from pg_locks where mode = 'RowShareLock' and locktype = 'relation'
+        and database = (select oid from pg_database where datname = current_database())";
+    while Cluster::shared().number(&name, locks).await == 0 {}
+    let (inbox, ingest) = house.ingest(9, 9);
+    let stuck = gather(&inbox, vec![to(ids[0]), to(ids[1])]).await;
+    let running = tokio::spawn(ingest.run(|| NOW));
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while Cluster::shared().number(&name, waits).await == 0 {}
+    assert_eq!(inbox.put(to(ids[2])).await, Ok(Answer::Stored));
+    release.send(()).expect("it is held");
+    holder.await.expect("a task").expect("a transaction");
+    for put in stuck {
+        assert_eq!(put.await.expect("an answer"), Ok(Answer::Stored));
+    }
+    drop(inbox);
+    running.await.expect("it ends");
 }
 
 #[tokio::test]

@@ -165,22 +165,10 @@ async fn let_another_be_faster(name: &str, id: CheckId, times: u32) {
     Cluster::shared().run(name, &trigger).await;
 }
 
-/// Two checks whose pings go into one batch: of all that one lane takes, the sum of an id's bytes is even, of the other's odd.
-async fn of_one_lane(house: &mut House) -> [CheckId; 2] {
-    let is_odd = |id: &CheckId| id.as_uuid_bytes().iter().fold(0, |sum, byte| sum ^ byte) & 1 == 1;
-    let first = house.check(|_| {}).await;
-    loop {
-        let other = house.check(|_| {}).await;
-        if is_odd(&other) == is_odd(&first) {
-            return [first, other];
-        }
-    }
-}
-
 /// Two checks that are up, and pings for both of them in one batch, while another node is faster with the second.
 async fn beside_a_faster_node(times: u32) -> (Vec<Taken>, [(u64, usize); 2]) {
     let (mut house, name) = House::on_postgres().await;
-    let [ours, contested] = of_one_lane(&mut house).await;
+    let [ours, contested] = [house.check(|_| {}).await, house.check(|_| {}).await];
     let up = house.in_one_batch(vec![to(ours), to(contested)]).await;
     assert_eq!(up, [Ok(Answer::Stored); 2]);
     let_another_be_faster(&name, contested, times).await;
@@ -218,7 +206,7 @@ async fn who_loses_to_another_node_each_time_is_refused_alone() {
 #[tokio::test]
 async fn pings_of_a_check_keep_their_order_where_each_is_tried_alone_beside_a_faster_node() {
     let (mut house, name) = House::on_postgres().await;
-    let [broken, contested] = of_one_lane(&mut house).await;
+    let [broken, contested] = [house.check(|_| {}).await, house.check(|_| {}).await];
     let up = house.in_one_batch(vec![to(broken), to(contested)]).await;
     assert_eq!(up, [Ok(Answer::Stored); 2]);
     let_another_be_faster(&name, contested, 3).await;

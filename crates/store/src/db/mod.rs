@@ -78,6 +78,12 @@ impl<'c> Reader<'c> {
         }
     }
 
+    /// Differs once the database may have forgotten what it had committed: a connection had to be made anew, and at its end a
+    /// server may be that crashed without flushing, or another in its place. (SQLite flushes, and is the one it was.)
+    pub fn epoch(&self) -> u64 {
+        self.free_body_ids().map_or(0, |numbers| numbers.forgotten())
+    }
+
     /// All rows of a statement.
     pub(crate) async fn all(&mut self, stmt: &'static Stmt, params: &[Param<'_>]) -> Result<Vec<Row>> {
         match &mut self.conn {

@@ -330,8 +330,10 @@ fn a_batch_of_pings_on_a_connection_that_ended_while_idle_is_stored() {
     run(async {
         for prepare in [true, false] {
             with_store(
-                |server| server.prepare = prepare,
+                |server| (server.prepare, server.rest) = (prepare, Duration::ZERO),
                 async |store, cluster, name| {
+                    let mut house = House::build(store).await;
+                    let mut check = house.check(house.alice, |_| {}).await;
                     let end = format!(
                         "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
                          where datname = '{name}' and pid <> pg_backend_pid()"
@@ -362,8 +364,18 @@ fn a_batch_of_pings_on_a_connection_that_ended_while_idle_is_stored() {
                             }
                             tx.instance_set("fact", &stored).await
                         };
-                        store.write_pings(batch).await.expect("a batch");
-                        assert_eq!(get(store).await, Some(value));
+                        if round % 3 < 2 {
+                            store.write_pings(batch).await.expect("a batch");
+                            assert_eq!(get(store).await, Some(value));
+                            continue;
+                        }
+                        // Sent as a whole, as of a check that is held.
+                        let (id, n) = (check.id, round);
+                        let saved = store.write_pings(async move |tx: &mut Tx<'_>| {
+                            assert_eq!(save_last(tx, &mut check, n).await?, [id]);
+                            Ok::<_, Error>(check)
+                        });
+                        check = saved.await.expect("a batch");
                     }
                 },
             )

@@ -11,8 +11,11 @@ mod session;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 
 pub(crate) use numbers::Numbers;
 pub use server::{Server, Tls, TlsMode};
@@ -47,7 +50,7 @@ impl Postgres {
     pub(crate) fn new(server: &Server) -> Result<Self> {
         let tls = tls::connector(server)?;
         let free_body_ids = Arc::<Numbers>::default();
-        let pool = |connections, what_for| {
+        let pool = |connections, what_for, rest: Option<Duration>| {
             let known = Arc::clone(&free_body_ids);
             // Where one is needed a server may have crashed, or another be in its place, and what it gave last it may have
             // forgotten: a transaction that only took numbers is not waited for until it is on disk.
@@ -65,6 +68,7 @@ impl Postgres {
             ))
             .max_size(connections)
             .post_create(forget)
+            .pre_recycle(ask_after(rest))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(server.acquire))
             .create_timeout(Some(server.acquire))
@@ -73,8 +77,8 @@ impl Postgres {
             .map_err(|error| Error::Internal(error.to_string()))
         };
         Ok(Postgres {
-            pool: pool(server.connections, "")?,
-            pings: pool(PING_CONNECTIONS, PINGS)?,
+            pool: pool(server.connections, "", None)?,
+            pings: pool(PING_CONNECTIONS, PINGS, Some(server.rest))?,
             server: Arc::new(server.clone()),
             tls,
             free_body_ids,
@@ -132,6 +136,20 @@ impl Postgres {
     fn session(&self, conn: Object, mode: Mode) -> Session {
         Session::begin_later(conn, mode, &self.server, &self.free_body_ids)
     }
+}
+
+/// Asks a connection that has rested for so long whether it is still there. What is sent as a whole cannot be sent again on
+/// another one: nobody would know whether it took place.
+fn ask_after(rest: Option<Duration>) -> Hook {
+    Hook::async_fn(move |conn, metrics| {
+        let is_asked = rest.is_some_and(|rest| metrics.last_used() >= rest);
+        Box::pin(async move {
+            if is_asked {
+                conn.batch_execute("").await.map_err(HookError::Backend)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 fn no_connection(error: PoolError) -> Error {

@@ -62,6 +62,8 @@ pub struct Server {
     pub statement: Duration,
     /// How long a transaction waits for a connection.
     pub acquire: Duration,
+    /// After how long a rest a connection for pings is asked whether it is still there, before a batch is sent on it whole.
+    pub rest: Duration,
     /// Keep statements prepared on each connection. Off behind a pooler that gives every transaction another one.
     pub prepare: bool,
 }
@@ -95,6 +97,7 @@ impl Server {
             connections: 10,
             statement: Duration::from_secs(10),
             acquire: Duration::from_secs(5),
+            rest: Duration::from_secs(1),
             prepare: true,
         })
     }
