@@ -196,11 +196,11 @@ impl<'a> Look<'a> {
         if self.held.len() < ids.len() {
             let missing = ids.iter().filter(|id| !self.held.contains_key(*id));
             let missing: Vec<CheckId> = missing.copied().collect();
-            let (read, now) = tx.checks_under_rules(system, &missing).await?;
-            let is_same = (now.is_none() || now == key_rules) && tx.epoch() == epoch;
+            let (read, asked) = tx.checks_under_rules(system, &missing).await?;
+            let is_same = (asked.is_none() || asked == key_rules) && tx.epoch() == epoch;
             if is_same || self.held.is_empty() {
                 self.checks.extend(read);
-                key_rules = now.or(key_rules);
+                key_rules = asked.or(key_rules);
             } else {
                 // Some project changed its mind about keys, perhaps one of these, or the database is another one.
                 self.held.clear();
