@@ -355,7 +355,18 @@ fn a_batch_of_pings_on_a_connection_that_ended_while_idle_is_stored() {
                         for lane in lanes.collect::<Vec<_>>() {
                             lane.await.expect("a task").expect("a batch");
                         }
-                        assert!(cluster.number("postgres", &end).await > 0);
+                        // This thread stands still meanwhile, and with it all who could notice.
+                        let ended = std::thread::scope(|scope| {
+                            let end = || {
+                                tokio::runtime::Builder::new_current_thread()
+                                    .enable_all()
+                                    .build()
+                                    .expect("a runtime")
+                                    .block_on(cluster.number("postgres", &end))
+                            };
+                            scope.spawn(end).join().expect("it ends")
+                        });
+                        assert!(ended > 0);
                         let value = round.to_string();
                         let stored = value.clone();
                         let batch = async move |tx: &mut Tx<'_>| {
