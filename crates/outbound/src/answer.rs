@@ -42,6 +42,8 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(limits::ANSWER_HEAD_BYTES_MAX)
         .max_headers(limits::ANSWER_HEADERS_MAX)
+        // Names mean the same in any case; receivers that look for `Content-Type` as written are many.
+        .title_case_headers(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(Phase::FirstByte, None, &error))?;

@@ -52,7 +52,7 @@ async fn a_proxy_that_gets_an_address_gets_a_judged_one() {
     );
     let inside = heard.recv().await.unwrap();
     assert!(
-        inside.starts_with("GET /x HTTP/1.1\r\nhost: hooks.example.com\r\n"),
+        inside.starts_with("GET /x HTTP/1.1\r\nHost: hooks.example.com\r\n"),
         "{inside}"
     );
     assert!(!inside.to_lowercase().contains("proxy"), "{inside}");
