@@ -97,7 +97,7 @@ const LIMITED: &str = "too many pings of this check";
 
 impl Refused {
     pub(crate) fn into_response(self, form: Form) -> Response {
-        match form {
+        let mut response = match form {
             Form::Text => self.text(),
             Form::Json => {
                 let mut response = self.problem().into_response();
@@ -106,7 +106,11 @@ impl Refused {
                     .insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
                 response
             }
-        }
+        };
+        // A 404 may be kept by whoever passes it on (RFC 9111 section 4.2.2): the check's pings would end there once it exists.
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, headers::NEVER_CACHED);
+        response
     }
 
     fn text(self) -> Response {

@@ -77,6 +77,10 @@ async fn what_is_refused_is_told_in_the_form_that_was_asked_for() {
         assert_eq!(problem.status.as_u16(), status, "{path}");
         assert_eq!(problem.header("content-type"), "application/problem+json");
         assert_eq!(problem.json()["type"], format!("urn:allswell:problem:{word}"));
+        // One who keeps a 404 would answer for us when the check exists.
+        for answer in [plain, problem] {
+            assert!(answer.header("cache-control").contains("no-store"), "{path}");
+        }
     }
 }
 
