@@ -89,8 +89,8 @@ trouble: build-debug ## kill -9 under load, and a disk that is full, on both dat
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_crash.py $(ARGS)
 	$(OWN_MOUNTS) $(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_disk_full.py $(ARGS)
 
-operate: build-debug ## doctor, mail relays of all kinds, metrics, and keys that are replaced under load, on both databases
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_doctor.py tests/test_doctor_mail.py tests/test_metrics.py tests/test_rotation.py \
+operate: build-debug ## backups, doctor, mail relays of all kinds, metrics, and keys that are replaced under load, on both databases
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_backup.py tests/test_doctor.py tests/test_doctor_mail.py tests/test_metrics.py tests/test_rotation.py \
 	  -k "not kill_9" $(ARGS)
 
 rotation: build-debug ## keys that are replaced under load, with kill -9 of server and command in the midst

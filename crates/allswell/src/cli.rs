@@ -52,6 +52,12 @@ pub enum Command {
     Watchdog,
     /// Bring the database's schema up to date, as `serve` does unless database.migrate is false
     Migrate,
+    /// Copy the SQLite database, as it is at one instant, into a new file; works beside a running server
+    Backup {
+        /// The file, which must not exist yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

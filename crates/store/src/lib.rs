@@ -4,6 +4,7 @@
 //! its statements on top, then its rows, then its methods: reads on [`Reader`], writes on [`Tx`]. Inside
 //! [`Store::write`] there is SQL and nothing else. The store never decides.
 
+mod copying;
 mod db;
 mod error;
 mod health;
@@ -43,6 +44,7 @@ pub mod tally;
 pub mod watchdog;
 pub mod wrong_keys;
 
+pub use copying::Copied;
 pub use db::postgres::{CONNECTIONS_APART, Server, Tls, TlsMode};
 pub use db::{Reader, Tx};
 pub use error::{Error, ErrorsSeen};

@@ -1,6 +1,7 @@
 //! The commands, one file per noun. Each opens the store beside a running server and ends.
 
 mod api_key;
+mod backup;
 mod channel;
 mod check;
 mod delivery;
@@ -121,6 +122,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             };
         }
         Command::Config(_) => return system::print(&config_show(&loaded, answer.json)),
+        Command::Backup { file } => return backup::run(&loaded.config, answer, &file),
         _ => {}
     }
     runtime()?.block_on(async move {
@@ -173,7 +175,8 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Secret(command) => secret::run(config, answer, command).await,
             Command::Outbound(command) => outbound::check(config, answer, command).await,
             Command::StartLink => start_link::print(&loaded, answer).await,
-            Command::Config(_)
+            Command::Backup { .. }
+            | Command::Config(_)
             | Command::Doctor(_)
             | Command::Routes
             | Command::Schedule(_)

@@ -33,7 +33,7 @@ pub(crate) const QUEUE_MAX: usize = 1024;
 const READERS: usize = 2;
 const STATEMENTS_CACHED_MAX: usize = 256;
 /// How long a write waits for another process, such as a command of the operator.
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// How often a connection tries to switch a new database to write-ahead logging while others do the same.
 const SWITCHES_MAX: u32 = 100;
 /// Pages of write-ahead log before a checkpoint; 32 MB. The longer the log, the more changes of a page are moved into the

@@ -222,3 +222,31 @@ fn the_log_stays_short_however_much_is_written() {
         assert!(longest < 36 << 20, "32 MB and a commit: {longest}");
     });
 }
+
+#[test]
+fn a_copy_holds_what_was_stored_until_then_and_opens_by_itself() {
+    run(async {
+        let disk = OnDisk::new();
+        let server = disk.open().await;
+        set(&server, "round", "1").await;
+        let folder = tempfile::tempdir().expect("a directory");
+        let (file, other) = (folder.path().join("copy.db"), folder.path().join("other.db"));
+        let copied = Store::copy(&disk.path, &file, || ()).expect("a copy");
+        assert_eq!(copied.bytes, std::fs::metadata(&file).expect("a file").len());
+        assert_eq!(
+            copied.schema_version,
+            server.schema_version().await.expect("a version")
+        );
+        set(&server, "round", "2").await;
+        let copy = Store::open(&Place::File(file.clone()), NOW)
+            .await
+            .expect("a store");
+        assert_eq!(get(&copy, "round").await.as_deref(), Some("1"));
+        // Never into what is there.
+        let refused = Store::copy(&disk.path, &file, || ());
+        assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
+        std::fs::write(&other, "no database").expect("a file");
+        let refused = Store::copy(&other, &folder.path().join("third.db"), || ());
+        assert!(matches!(refused, Err(Error::Corrupt(_))), "{refused:?}");
+    });
+}
