@@ -39,6 +39,8 @@ pub const DURATION_LOOKUPS_MAX: usize = 10;
 pub const CHECKS_PER_OWNER_DEFAULT: i64 = 10_000;
 /// Hours after its flip for which an alert is tried.
 pub const ALERT_HOURS_MAX: i64 = 24;
+/// Flips that one alert tells: its own, and of those that it overtook the newest.
+pub const ALERT_FLIPS_MAX: u64 = 100;
 /// Characters of an e-mail address (RFC 5321 section 4.5.3.1).
 pub const EMAIL_CHARS_MAX: usize = 254;
 /// Bytes of the shortest and longest password.

@@ -1,9 +1,10 @@
 //! Looking at deliveries after each commit: that each is owed, whose it is, how it ended, and in which order they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
+use allswell_core::limits::ALERT_FLIPS_MAX;
 use allswell_core::retry::fast_phase_is_over;
 use allswell_store::simulated::Promise;
 
@@ -115,7 +116,7 @@ impl World {
         if now.finished_at.is_some() {
             self.hands.forced.remove(&now.id);
             self.hands.ended.insert(now.id, self.sights.looks);
-            return self.ended_rightly(before, now, all, committed.len() > 1);
+            return self.ended_rightly(all_before, now, all, committed.len() > 1);
         }
         match lost {
             // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
@@ -128,7 +129,14 @@ impl World {
     }
 
     /// `several`: others may have come in between, so that it was tried and then ended by somebody else.
-    fn ended_rightly(&mut self, before: &Promise, now: &Promise, all: &[Promise], several: bool) -> Held {
+    fn ended_rightly(
+        &mut self,
+        all_before: &BTreeMap<DeliveryId, Promise>,
+        now: &Promise,
+        all: &[Promise],
+        several: bool,
+    ) -> Held {
+        let before = &all_before[&now.id];
         let tell = || format!("{before:?} became {now:?}, clocks at {}", self.latest_clock);
         let tried = now.attempts - before.attempts;
         match now.state.as_str() {
@@ -140,10 +148,23 @@ impl World {
             }
             "superseded" => {
                 holds(LEASED, tried == 0 || several, tell)?;
-                let over = fast_phase_is_over(now.attempts, now.created_at, self.latest_clock);
+                // Its own fast phase, or that of one before it in its lane, which is overtaken with it.
+                let over = all.iter().any(|first| {
+                    let open = all_before
+                        .get(&first.id)
+                        .is_none_or(|was| was.finished_at.is_none());
+                    (first.channel, first.seq <= now.seq, open) == (now.channel, true, true)
+                        && fast_phase_is_over(first.attempts, first.created_at, self.latest_clock)
+                });
+                // What it had overtaken itself goes on with that, but what is more than one alert tells.
                 let tells = |other: &&Promise| {
-                    let has = |(seq, _): &(u64, u64)| other.tells.iter().any(|(told, _)| told == seq);
-                    (other.channel, other.seq > now.seq) == (now.channel, true) && now.tells.iter().all(has)
+                    let told: BTreeSet<u64> = other.tells.iter().map(|(told, _)| *told).collect();
+                    let full = told.len() as u64 >= ALERT_FLIPS_MAX;
+                    let has = |(seq, _): &(u64, u64)| {
+                        told.contains(seq) || (full && told.first().is_some_and(|first| seq < first))
+                    };
+                    let mut all = before.tells.iter().chain(&now.tells);
+                    (other.channel, other.seq > now.seq) == (now.channel, true) && all.all(has)
                 };
                 holds(OVERTAKEN, over && all.iter().any(|other| tells(&other)), tell)
             }

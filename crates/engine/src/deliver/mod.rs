@@ -55,9 +55,9 @@ use under_way::UnderWay;
 const LEASE: Span = Span::from_secs(60);
 /// Of the lease this must be left when an attempt starts: its budget, and five seconds for what surrounds it.
 const LEASE_LEFT: Duration = Duration::from_secs(35);
-/// Lapsed leases that one step gives back, and deliveries that it looks at for those that may be overtaken.
+/// Lapsed leases that one step gives back, and deliveries that it lets be overtaken.
 const LAPSED_MAX: i64 = 200;
-const OVERTAKEN_MAX: u64 = 200;
+const OVERTAKEN_MAX: u64 = 100;
 /// How long the end waits for attempts under way (`delivery.md` section 4).
 const END_WITHIN: Duration = Duration::from_secs(35);
 /// When to look again at what is due and could not begin. Of a crowd, with pauses that grow up to the longer one: asking
@@ -191,7 +191,11 @@ impl<O: Outbound> Deliver<O> {
                     .deliveries_claim_many(system, &wanted, now, node, LEASE)
                     .await?;
                 for (wanted, got) in wanted.into_iter().zip(all) {
-                    overtaken += settle(tx, wanted, got, (node, coalesce), now, &mut claimed).await?;
+                    if coalesce {
+                        overtaken += settle(tx, wanted, got, (node, overtaken), now, &mut claimed).await?;
+                    } else {
+                        claimed.extend(got);
+                    }
                 }
                 Ok::<_, Error>((claimed, overtaken))
             })
@@ -281,49 +285,49 @@ impl<O: Outbound> Deliver<O> {
     }
 }
 
-/// Lets newer alerts overtake those that were claimed late, and claims in the place of what went so.
+/// Lets newer alerts overtake those that were claimed late, and claims in the place of what went so. Gives how many were
+/// overtaken, beside the `before` that this transaction has let be already.
 async fn settle(
     tx: &mut Tx<'_>,
     wanted: Wanted,
-    mut got: Vec<Claimed>,
-    (node, coalesce): (NodeId, bool),
+    got: Vec<Claimed>,
+    (node, before): (NodeId, u64),
     now: Timestamp,
     claimed: &mut Vec<Claimed>,
 ) -> Result<u64> {
     let system = SystemScope::engine();
-    let mut overtaken = 0;
-    if coalesce {
-        let mut kept = Vec::with_capacity(got.len());
-        for delivery in got {
-            let is_over = fast_phase_is_over(delivery.attempts, delivery.created_at, now);
-            if is_over
-                && tx
-                    .delivery_overtake(SystemScope::engine(), &delivery, node, now)
-                    .await?
-            {
-                overtaken += 1;
-            } else {
-                kept.push(delivery);
-            }
-        }
-        got = kept;
-        let missing = wanted.limit.saturating_sub(got.len() as u64);
-        if missing > 0 {
-            // Something is due and stands behind another.
-            let before = now - FAST_PHASE;
-            overtaken += tx
-                .deliveries_overtake(system, &wanted, now, before, FAST_TRIES, OVERTAKEN_MAX)
-                .await?;
-        }
-        if missing > 0 && overtaken > 0 {
-            let rest = Wanted {
-                limit: missing,
-                ..wanted
-            };
-            got.extend(tx.deliveries_claim(system, &rest, now, node, LEASE).await?);
+    let left = |overtaken: u64| OVERTAKEN_MAX.saturating_sub(before + overtaken);
+    let (mut overtaken, mut kept) = (0, 0);
+    for delivery in got {
+        let is_over = fast_phase_is_over(delivery.attempts, delivery.created_at, now);
+        let went = if is_over {
+            tx.delivery_overtake(system, &delivery, node, now, left(overtaken))
+                .await?
+        } else {
+            0
+        };
+        overtaken += went;
+        if went == 0 {
+            claimed.push(delivery);
+            kept += 1;
         }
     }
-    claimed.extend(got);
+    let missing = wanted.limit.saturating_sub(kept);
+    if missing > 0 {
+        // Something is due and stands behind another.
+        let before = now - FAST_PHASE;
+        overtaken += tx
+            .deliveries_overtake(system, &wanted, now, before, FAST_TRIES, left(overtaken))
+            .await?;
+    }
+    // Once this transaction is full, what is given back half done would be claimed again, and told.
+    if missing > 0 && overtaken > 0 && left(overtaken) > 0 {
+        let rest = Wanted {
+            limit: missing,
+            ..wanted
+        };
+        claimed.extend(tx.deliveries_claim(system, &rest, now, node, LEASE).await?);
+    }
     Ok(overtaken)
 }
 

@@ -9,12 +9,18 @@ use std::collections::hash_map::Entry;
 
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId, ProjectId};
+use allswell_core::limits;
 use allswell_core::scope::SystemScope;
 use allswell_core::time::{Span, Timestamp};
 use uuid::Uuid;
 
 use crate::db::{FromValue, Reader, Row, Tx, postgres_statements, statements};
 use crate::{Error, Result};
+
+/// Deliveries that are due in a channel and are looked at for what stands before them in their lanes.
+const LOOKED_AT_MAX: u64 = 200;
+/// Flips that one transaction leaves out of an alert which has too many.
+const LEFT_OUT_MAX: u64 = 1_000;
 
 macro_rules! claimed {
     () => {
@@ -43,7 +49,7 @@ macro_rules! waiting {
 
 macro_rules! overtaken {
     () => {
-        "o.state = 'ready' and o.seq > 0 and (o.attempts >= $7 or o.created_at <= $5) order by o.shard, o.seq"
+        "h.seq > 0 and h.seq < d.seq and h.state = 'ready' and (h.attempts >= $7 or h.created_at <= $5) order by h.shard"
     };
 }
 
@@ -66,39 +72,52 @@ statements! {
              update deliveries set state = 'leased', lease_owner = $5, lease_until = $6
              where (shard, id) in (select shard, id from due) and ", is_ready!(), "
              returning ", claimed!());
-    // Of those that stand behind another which is over its fast phase and waits for its next try: that other.
-    // PostgreSQL looks each of them up: `offset 0` leaves its planner no other way.
-    OVERTAKEN = concat!("select distinct o.shard as shard, o.id as id, o.seq as seq
-             from (", waiting!(), ") d
-             join deliveries o on o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
-                              and o.finished_at is null
+    // Of lanes in which something that is due stands behind another: that other, where it is over its fast phase and waits
+    // for its next try. Found as the head of its lane, so that thousands which wait in one lane cost one look.
+    OVERTAKEN = concat!("select h.shard as shard, h.id as id, h.seq as seq
+             from (select shard, max(seq) as seq from (", waiting!(), ") w group by shard) d
+             join deliveries h on h.shard = d.shard and h.channel_id = $3 and h.finished_at is null
+                and h.seq = (select o.seq from deliveries o where o.shard = d.shard and o.channel_id = $3
+                               and o.finished_at is null order by o.seq limit 1)
              where ", overtaken!()),
-        on postgres concat!("select distinct o.shard as shard, o.id as id, o.seq as seq
-             from (", waiting!(), ") d
+        on postgres concat!("select h.shard as shard, h.id as id, h.seq as seq
+             from (select shard, max(seq) as seq from (", waiting!(), ") w group by shard) d
              cross join lateral
                  (select o.shard, o.id, o.seq, o.state, o.attempts, o.created_at from deliveries o
-                  where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
-                    and o.finished_at is null offset 0) o
+                  where o.shard = d.shard and o.channel_id = $3 and o.finished_at is null order by o.seq limit 1) h
              where ", overtaken!());
     // Not one that is under way: its message is written, and tells nothing of what it would overtake now. Locked, so that
-    // no other node ends it before it has got what the overtaken one told.
-    NEXT_IN_LANE = concat!("select id from deliveries
+    // no other node ends it before it has got what the overtaken ones told.
+    NEWEST = concat!("select id, seq from deliveries
              where shard = $1 and channel_id = $2 and seq > $3 and finished_at is null and ", is_ready!(), "
-             order by seq limit 1"), skipping locked, then "";
+             order by seq desc limit 1"), skipping locked, then "";
+    BETWEEN = concat!("select id from deliveries
+             where shard = $1 and channel_id = $2 and seq > $3 and seq < $4 and finished_at is null and ", is_ready!(), "
+             order by seq limit $5"), skipping locked, then "";
     SUPERSEDE = "update deliveries set state = 'superseded', finished_at = $3, last_outcome = $5, lease_owner = null,
                         lease_until = null
              where shard = $1 and id = $2 and finished_at is null and (lease_owner is null or lease_owner = $4)";
-    // What the overtaken one told, and what it had overtaken itself, is told by the newer one: as a further occasion, which
-    // comes behind all that there are. One that was overtaken before and sent again has given its flips to another already.
+    // What an overtaken one tells is told by the newer one. Its own flip is noted with that as a further occasion, which
+    // comes behind all that there are; what it had taken over itself only moves on. So each flip has two rows at most,
+    // however often it is handed on.
     HAND_OVER = "insert into delivery_flips (check_id, flip_seq, channel_id, occasion, delivery_id)
              select f.check_id, f.flip_seq, f.channel_id,
                     (select max(o.occasion) + 1 from delivery_flips o where o.check_id = f.check_id
                        and o.flip_seq = f.flip_seq and o.channel_id = f.channel_id), $3
              from delivery_flips f
-             where f.check_id = $1 and f.delivery_id = $2
+             where f.check_id = $1 and f.delivery_id = $2 and f.occasion = 0
                and (select 1 from delivery_flips t where t.check_id = f.check_id and t.delivery_id = $3
                       and t.flip_seq = f.flip_seq limit 1) is null
              on conflict (check_id, flip_seq, channel_id, occasion) do nothing";
+    MOVE_ON = "update delivery_flips set delivery_id = $3
+             where check_id = $1 and delivery_id = $2 and occasion > 0 and flip_seq in
+                 (select f.flip_seq from delivery_flips f where f.check_id = $1 and f.delivery_id = $2
+                  order by f.flip_seq desc limit $4)";
+    // Of more flips than one alert tells, the oldest. Each still has the row of its own delivery.
+    LEAVE_OUT = "delete from delivery_flips
+             where check_id = $1 and delivery_id = $2 and occasion > 0 and flip_seq in
+                 (select f.flip_seq from delivery_flips f where f.check_id = $1 and f.delivery_id = $2
+                  order by f.flip_seq desc limit $4 offset $3)";
     // Materialized as in CLAIM, so that a step gives no more back than it was told to.
     RELEASE_LAPSED = "with lapsed as materialized
                           (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
@@ -229,6 +248,15 @@ impl Wanted {
     fn place(&self) -> (Class, ProjectId, ChannelId) {
         (self.class, self.project, self.channel)
     }
+}
+
+/// The first of a lane that is open.
+#[derive(Copy, Clone)]
+struct Head {
+    shard: Uuid,
+    channel: ChannelId,
+    id: DeliveryId,
+    seq: u64,
 }
 
 fn from_row(row: &Row) -> Result<Claimed> {
@@ -463,8 +491,9 @@ impl Tx<'_> {
         Ok(claimed)
     }
 
-    /// Lets newer deliveries of a channel overtake those that are over their fast phase (`tries` attempts, or promised
-    /// before `promised_before`) and wait for their next try. Gives how many were overtaken.
+    /// Lets the newest deliveries of their lanes overtake those at the head which are over their fast phase (`tries`
+    /// attempts, or promised before `promised_before`) and wait for their next try, with all between them. Gives how many
+    /// were overtaken, at most `limit`: what is more goes the next time.
     pub async fn deliveries_overtake(
         &mut self,
         _: SystemScope,
@@ -480,60 +509,90 @@ impl Tx<'_> {
             wanted.channel.into(),
             now.into(),
             promised_before.into(),
-            limit.into(),
+            LOOKED_AT_MAX.into(),
             tries.into(),
         ];
         let mut overtaken = 0;
         for row in &self.all(&OVERTAKEN, &values).await? {
-            let (shard, id, seq): (Uuid, DeliveryId, u64) =
-                (row.get("shard")?, row.get("id")?, row.get("seq")?);
-            let lane = (shard, wanted.channel, seq);
-            overtaken += u64::from(self.supersede(lane, id, None, now).await?);
+            let left = limit.saturating_sub(overtaken);
+            if left == 0 {
+                break;
+            }
+            let head = Head {
+                shard: row.get("shard")?,
+                channel: wanted.channel,
+                id: row.get("id")?,
+                seq: row.get("seq")?,
+            };
+            overtaken += self.supersede(head, None, now, left).await?.0;
         }
         Ok(overtaken)
     }
 
-    /// Lets the next delivery of its lane overtake a claimed one, if there is one. `false` if there is none.
+    /// Lets the newest delivery of its lane overtake a claimed one that is over its fast phase, with all between them. Gives
+    /// how many were overtaken, at most `limit` and at least one: if these were not all, it is given back, and goes the next
+    /// time. 0 if nothing waits behind it.
     pub async fn delivery_overtake(
         &mut self,
-        _: SystemScope,
+        system: SystemScope,
         delivery: &Claimed,
         owner: NodeId,
         now: Timestamp,
-    ) -> Result<bool> {
+        limit: u64,
+    ) -> Result<u64> {
         if delivery.seq == 0 {
-            return Ok(false);
+            return Ok(0);
         }
-        let lane = (delivery.shard, delivery.channel, delivery.seq);
-        self.supersede(lane, delivery.id, Some(owner), now).await
+        let head = Head {
+            shard: delivery.shard,
+            channel: delivery.channel,
+            id: delivery.id,
+            seq: delivery.seq,
+        };
+        let (overtaken, whole) = self.supersede(head, Some(owner), now, limit.max(1)).await?;
+        if !whole {
+            self.delivery_release(system, delivery, owner, delivery.next_at)
+                .await?;
+        }
+        Ok(overtaken)
     }
 
+    /// Straight to the newest: were each handed to the next, what the first one told would be written as often as there are
+    /// others. The head goes last, so that nothing behind it is told meanwhile. `true` if nothing is left to do.
     async fn supersede(
         &mut self,
-        (shard, channel, seq): (Uuid, ChannelId, u64),
-        id: DeliveryId,
+        head: Head,
         owner: Option<NodeId>,
         now: Timestamp,
-    ) -> Result<bool> {
-        let lane = [shard.into(), channel.into(), seq.into()];
-        let Some(next) = self.first(&NEXT_IN_LANE, &lane).await? else {
-            return Ok(false);
+        limit: u64,
+    ) -> Result<(u64, bool)> {
+        let (shard, channel, behind) = (head.shard.into(), head.channel.into(), head.seq.into());
+        let Some(newest) = self.first(&NEWEST, &[shard, channel, behind]).await? else {
+            return Ok((0, true));
         };
-        let next: DeliveryId = next.get("id")?;
-        let outcome = format!("overtaken by {next}");
-        let values = [
-            shard.into(),
-            id.into(),
-            now.into(),
-            owner.into(),
-            (&outcome).into(),
-        ];
-        if self.run(&SUPERSEDE, &values).await? == 0 {
-            return Ok(false);
+        let (to, seq): (DeliveryId, u64) = (newest.get("id")?, newest.get("seq")?);
+        let values = [shard, channel, behind, seq.into(), limit.into()];
+        let between = self.all(&BETWEEN, &values).await?;
+        let whole = (between.len() as u64) < limit;
+        let mut older = Vec::with_capacity(between.len() + 1);
+        for row in &between {
+            older.push((row.get::<DeliveryId>("id")?, None));
         }
-        self.run(&HAND_OVER, &[shard.into(), id.into(), next.into()])
-            .await?;
-        Ok(true)
+        older.extend(whole.then_some((head.id, owner)));
+        let outcome = format!("overtaken by {to}");
+        let kept = limits::ALERT_FLIPS_MAX.into();
+        let mut overtaken = 0;
+        for (id, owner) in older {
+            let values = [shard, id.into(), now.into(), owner.into(), (&outcome).into()];
+            if self.run(&SUPERSEDE, &values).await? > 0 {
+                overtaken += 1;
+                self.run(&HAND_OVER, &[shard, id.into(), to.into()]).await?;
+                self.run(&MOVE_ON, &[shard, id.into(), to.into(), kept]).await?;
+            }
+        }
+        let values = [shard, to.into(), kept, LEFT_OUT_MAX.into()];
+        self.run(&LEAVE_OUT, &values).await?;
+        Ok((overtaken, whole))
     }
 
     /// Gives deliveries back whose lease has lapsed: their owner is gone.

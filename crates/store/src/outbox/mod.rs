@@ -16,6 +16,7 @@ pub use telling::{Target, Told};
 
 use allswell_core::delivery::{Class, Owed};
 use allswell_core::id::{ChannelId, CheckId, DeliveryId};
+use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
 
@@ -44,8 +45,8 @@ statements! {
     ONE = concat!(shown!(), "where d.project_id = $1 and d.id = $2");
     // The flips that a delivery tells: its own, and those that it overtook.
     FLIPS_OF = "select f.flip_seq as seq from delivery_flips f
-                where f.check_id = $1 and f.delivery_id = $2 order by f.flip_seq";
-    // Of each flip the last delivery: whoever overtook another tells its flips.
+                where f.check_id = $1 and f.delivery_id = $2 order by f.flip_seq desc limit $3";
+    // Its own, and the last that overtook one of those that told it.
     OF_FLIP = concat!(shown!(), "where (d.shard, d.id) in
                   (select df.check_id, df.delivery_id from delivery_flips df where df.check_id = $1 and df.flip_seq = $3)
               and ", in_scope!(), " order by d.seq, d.id");
@@ -179,7 +180,7 @@ impl Reader<'_> {
         rows.iter().map(from_row).collect()
     }
 
-    /// The deliveries that tell a flip of a check: its own, and a newer one that overtook one of them.
+    /// The deliveries that tell a flip of a check: its own, and the last that overtook one which told it.
     pub async fn deliveries_of_flip(
         &mut self,
         scope: ProjectScope,
@@ -204,11 +205,13 @@ impl Reader<'_> {
         let Some(check) = delivery.check else {
             return Ok(Vec::new());
         };
-        let rows = self.all(&FLIPS_OF, &[check.into(), id.into()]).await?;
+        let values = [check.into(), id.into(), limits::ALERT_FLIPS_MAX.into()];
+        let rows = self.all(&FLIPS_OF, &values).await?;
         let mut seqs = rows
             .iter()
             .map(|row| row.get("seq"))
             .collect::<Result<Vec<u64>>>()?;
+        seqs.reverse();
         seqs.dedup();
         Ok(seqs)
     }

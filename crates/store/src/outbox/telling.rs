@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use allswell_core::check::Check;
 use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
+use allswell_core::limits;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::time::Timestamp;
@@ -37,7 +38,8 @@ macro_rules! there {
 }
 
 statements! {
-    FLIPS = concat!(flips!(), "where df.check_id = $1 and df.delivery_id = $2 order by f.seq");
+    // The newest of them: a version before this one had no bound for them.
+    FLIPS = concat!(flips!(), "where df.check_id = $1 and df.delivery_id = $2 order by df.flip_seq desc limit $3");
     TARGET = concat!(targets!(), "where ch.id = $1 and ch.project_id = $2 and ", there!());
     CHANNELS_OF = "select cc.channel_id as id from check_channels cc join channels ch on ch.id = cc.channel_id
                    where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
@@ -45,8 +47,10 @@ statements! {
 }
 
 postgres_statements! {
-    FLIPS_OF_MANY = concat!(flips!(), "where (df.check_id, df.delivery_id) in
-            (select * from unnest($1::uuid[], $2::uuid[])) order by f.seq");
+    FLIPS_OF_MANY = concat!("select x.* from unnest($1::uuid[], $2::uuid[]) as w (check_id, delivery_id)
+            cross join lateral
+                (", flips!(), "where df.check_id = w.check_id and df.delivery_id = w.delivery_id
+                 order by df.flip_seq desc limit $3) x");
     TARGETS_OF_MANY = concat!(targets!(), "join unnest($1::uuid[], $2::uuid[]) as w (id, project_id)
             on w.id = ch.id and w.project_id = ch.project_id where ", there!());
 }
@@ -71,7 +75,7 @@ pub struct Target {
 pub struct Told {
     /// The check, as it is now.
     pub check: Check,
-    /// Its flip, and before it those that it overtook, in their order. Never empty.
+    /// Its flip, and before it the newest of those that it overtook, in their order. Never empty.
     pub flips: Vec<Flip>,
 }
 
@@ -173,6 +177,7 @@ impl Reader<'_> {
                 .collect::<Result<Vec<_>>>();
             let entry = match read {
                 Ok(mut flips) => {
+                    flips.sort_unstable_by_key(|flip| flip.seq);
                     flips.dedup_by_key(|flip| flip.seq);
                     if flips.last().is_none_or(|flip| flip.seq != claimed.seq) {
                         continue;
@@ -218,16 +223,23 @@ impl Reader<'_> {
         if self.is_postgres() {
             let shards: Vec<Option<Uuid>> = about.iter().map(|claimed| Some(claimed.shard)).collect();
             let ids: Vec<Option<Uuid>> = about.iter().map(|claimed| Some(claimed.id.as_uuid())).collect();
-            let values = [shards.as_slice().into(), ids.as_slice().into()];
+            let values = [
+                shards.as_slice().into(),
+                ids.as_slice().into(),
+                limits::ALERT_FLIPS_MAX.into(),
+            ];
             for row in self.all(&FLIPS_OF_MANY, &values).await? {
                 rows.entry(row.get("delivery_id")?).or_default().push(row);
             }
             return Ok(rows);
         }
         for claimed in about {
-            let found = self
-                .all(&FLIPS, &[claimed.shard.into(), claimed.id.into()])
-                .await?;
+            let values = [
+                claimed.shard.into(),
+                claimed.id.into(),
+                limits::ALERT_FLIPS_MAX.into(),
+            ];
+            let found = self.all(&FLIPS, &values).await?;
             rows.insert(claimed.id, found);
         }
         Ok(rows)

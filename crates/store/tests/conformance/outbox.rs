@@ -11,7 +11,7 @@ use allswell_core::time::{Span, Timestamp};
 use allswell_store::outbox::{Claimed, Delivery, End, Found, Next, Recorded, Redelivered, Told, Wanted};
 use allswell_store::{Error, Store};
 
-use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
+use crate::kit::{House, NOW, OnDisk, SYSTEM, after, on_each_database, rows, run};
 
 on_each_database!(
     a_delivery_is_promised_once_per_flip_and_channel,
@@ -29,6 +29,7 @@ on_each_database!(
     many_channels_are_claimed_from_at_once_each_within_its_limit,
     a_lane_is_told_in_order,
     what_is_sent_again_can_be_overtaken_again_and_is_told,
+    what_piles_up_in_a_lane_costs_two_rows_for_each_flip,
     a_crowd_is_walked_in_the_order_of_ids,
     the_health_of_a_channel_is_kept,
 );
@@ -593,6 +594,115 @@ async fn a_lane_is_told_in_order(store: &Store) {
         ("superseded", Some(after(4)))
     );
     assert_eq!(overtaken.last_outcome, Some(format!("overtaken by {second}")));
+}
+
+async fn of_told(store: &Store, delivery: &Claimed) -> Vec<u64> {
+    let told = told(store, delivery).await.expect("it");
+    told.flips.iter().map(|flip| flip.seq).collect()
+}
+
+/// A check flaps while nobody answers. Whatever its alerts are overtaken by, and however often: a flip has the row of its
+/// own delivery, and one of whoever tells it now. One alert tells the newest hundred.
+async fn what_piles_up_in_a_lane_costs_two_rows_for_each_flip(store: &Store) {
+    let mut house = House::build(store).await;
+    let (mut check, mut flip) = failed(&mut house).await;
+    let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
+    let mut made = Vec::new();
+    for secs in 1..=250 {
+        made.push(house.promise(&check, &flip, channel, after(secs)).await);
+        let kind = if secs % 2 == 0 { Kind::Fail } else { Kind::Success };
+        let next = house.ping(&mut check, kind, b"", after(secs)).await;
+        flip = next.expect("a flip");
+    }
+    let wanted = Wanted {
+        class: Class::Alert,
+        project: check.project,
+        channel,
+        limit: 9,
+        attempts_below: u64::MAX,
+    };
+    let mut overtaken = Vec::new();
+    for _ in 0..4 {
+        let overtake = store.write(async move |tx| {
+            tx.deliveries_overtake(SYSTEM, &wanted, after(400), after(1), 3, 100)
+                .await
+        });
+        overtaken.push(overtake.await.expect("an overtaking"));
+        let claimed = claim(store, after(0), 9, node).await;
+        assert_eq!(claimed, [], "nothing in their midst is the first");
+    }
+    assert_eq!(overtaken, [100, 100, 49, 0]);
+    let (scope, first) = (house.alice.scope(), made[0]);
+    let shown = store.read(async move |reader| {
+        let row = reader.delivery(scope, first).await?;
+        Ok::<_, Error>((row, reader.delivery_flips(scope, first).await?))
+    });
+    let (row, flips) = shown.await.expect("a read");
+    assert_eq!((row.expect("it").state.as_str(), flips), ("superseded", vec![1]));
+    assert_eq!(rows(store).await["delivery_flips"], 250 + 99);
+    let mut claimed = claim(store, after(400), 9, node).await;
+    assert_eq!(ids(&claimed), made[249..]);
+    let newest: Vec<u64> = (151..=250).collect();
+    assert_eq!(of_told(store, &claimed[0]).await, newest);
+
+    // What was claimed late is overtaken as what waits is: all of it, or it waits for the rest.
+    for secs in 251..=255 {
+        made.push(house.promise(&check, &flip, channel, after(secs)).await);
+        let kind = if secs % 2 == 0 { Kind::Fail } else { Kind::Success };
+        let next = house.ping(&mut check, kind, b"", after(secs)).await;
+        flip = next.expect("a flip");
+    }
+    for (overtaken, next) in [(3, 249), (2, 254)] {
+        let delivery = claimed.remove(0);
+        let overtake =
+            store.write(async move |tx| tx.delivery_overtake(SYSTEM, &delivery, node, after(400), 3).await);
+        assert_eq!(overtake.await.expect("an overtaking"), overtaken);
+        claimed = claim(store, after(400), 9, node).await;
+        assert_eq!(ids(&claimed), made[next..=next]);
+    }
+    let newest: Vec<u64> = (156..=255).collect();
+    assert_eq!(of_told(store, &claimed[0]).await, newest);
+    assert_eq!(rows(store).await["delivery_flips"], 255 + 99);
+}
+
+/// As a version left it that had no bound: what waits tells thousands of flips.
+#[test]
+fn what_tells_too_much_is_cut_step_by_step() {
+    run(async {
+        let disk = OnDisk::new();
+        let store = disk.open().await;
+        let mut house = House::build(&store).await;
+        let (mut check, down) = failed(&mut house).await;
+        let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
+        for secs in 1..=200 {
+            let kind = if secs % 2 == 0 { Kind::Fail } else { Kind::Success };
+            house.ping(&mut check, kind, b"", after(secs)).await;
+        }
+        let flips = house.read(&check).await.expect("it").state.flip_count;
+        let mut last = down.clone();
+        last.seq = flips;
+        let waiting = house.promise(&check, &last, channel, after(1)).await;
+        let before = [check.id.as_uuid(), channel.as_uuid(), waiting.as_uuid()];
+        let before = before.map(|id| id.as_bytes().to_vec());
+        let copies = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 3000)
+            insert into delivery_flips select ?1, 1 + i % 190, ?2, 1 + i, ?3 from n";
+        let copied = disk.raw().execute(copies, rusqlite::params_from_iter(before));
+        assert_eq!(copied.expect("rows"), 3_000);
+        let claimed = claim(&store, after(1), 9, node).await;
+        assert!(of_told(&store, &claimed[0]).await.len() <= 100);
+
+        last.seq = flips + 1;
+        let next = house.promise(&check, &last, channel, after(1)).await;
+        let overtake =
+            store.write(async move |tx| tx.delivery_overtake(SYSTEM, &claimed[0], node, after(2), 9).await);
+        assert_eq!(overtake.await.expect("an overtaking"), 1);
+        let of = |id: DeliveryId| -> i64 {
+            let of = "select count(*) from delivery_flips where delivery_id = ?1";
+            let id = id.as_uuid().as_bytes().to_vec();
+            disk.raw().query_row(of, [id], |row| row.get(0)).expect("a count")
+        };
+        assert!(of(next) <= 101, "{}", of(next));
+    });
 }
 
 /// The first of three is overtaken by the second, which is given up, and sent again: the third overtakes it, and tells it.
