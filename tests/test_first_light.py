@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -24,7 +26,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
-from house import House  # noqa: E402
+from house import House, binary  # noqa: E402
 from postgres import Cluster  # noqa: E402
 
 SPEED = 30
@@ -57,6 +59,13 @@ def file_house():
     """A house whose database is a file in its data directory."""
     with House() as h:
         yield h
+
+
+def until_said(house: House, words: str) -> None:
+    end = time.monotonic() + WAIT_SECS
+    while words not in house.log.read_text():
+        assert time.monotonic() < end, house.tail()
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -180,21 +189,52 @@ def test_a_second_signal_ends_what_the_first_one_waits_for(house):
         # The server has taken it when it has answered somebody who came later.
         job.cron()
         house.server.send_signal(signal.SIGTERM)
-        said = lambda words: words in house.log.read_text()  # noqa: E731
-        end = time.monotonic() + WAIT_SECS
-        while not said("SIGTERM: ending; requests in flight"):
-            assert time.monotonic() < end, house.tail()
-            time.sleep(0.05)
+        until_said(house, "SIGTERM: ending; requests in flight")
         with pytest.raises(subprocess.TimeoutExpired):
             house.server.wait(1)
         again = time.monotonic()
         assert house.stop(signal.SIGTERM) == 0
         assert time.monotonic() - again < 5, "it waited all the same"
-        assert said("SIGTERM: ending requests in flight") and said("ended"), house.tail()
+        log = house.log.read_text()
+        assert "SIGTERM: ending requests in flight" in log and "ended" in log, house.tail()
         with contextlib.suppress(ConnectionResetError):
             assert slow.recv(100) == b"", "it is no answer"
     house.start()
     assert job.api()["n_pings"] == 1
+
+
+def test_a_hang_up_stops_nothing_and_says_how_settings_are_taken(house):
+    job = Job(house)
+    house.server.send_signal(signal.SIGHUP)
+    until_said(house, "SIGHUP: nothing is read again")
+    job.cron()
+    assert house.stop(signal.SIGTERM) == 0
+    house.start()
+    assert job.api()["n_pings"] == 1
+
+
+def test_a_server_whose_terminal_is_closed_ends_in_order(house):
+    house.stop()
+    ours, its = pty.openpty()
+    with house.log.open("ab") as log:
+        house.server = subprocess.Popen(
+            # A session of its own, whose terminal this is: what a shell in a window has.
+            ["setsid", "--ctty", str(binary()), "serve"],
+            env=house.env(), cwd=house.dir, stdin=its, stdout=its, stderr=log, start_new_session=False,
+        )
+    os.close(its)
+    try:
+        end = time.monotonic() + WAIT_SECS
+        while house.get("/readyz")[0] != 200:
+            assert time.monotonic() < end and house.server.poll() is None, house.tail()
+            time.sleep(0.05)
+    finally:
+        os.close(ours)
+    assert house.server.wait(WAIT_SECS) == 0, house.tail()
+    house.server = None
+    log = house.log.read_text()
+    assert "SIGHUP, its terminal was closed: ending" in log and "ended" in log, house.tail()
+    house.start()
 
 
 def test_a_second_server_on_one_data_directory_is_refused_with_a_sentence(file_house):

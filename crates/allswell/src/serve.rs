@@ -1,5 +1,6 @@
 //! `allswell serve`: everything wired together, and ended in order.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use allswell_web::serve::{Gauges, ServeLimits, serve as serve_http};
 use allswell_web::{About, App, Network, Site, WebLimits};
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -44,7 +45,7 @@ const SHUTDOWN_SECS: u64 = 20;
 const WRITE_STALL_SECS: u64 = 30;
 const MINUTE: Span = Span::from_secs(60);
 
-/// Runs the server until SIGTERM or Ctrl-C.
+/// Runs the server until SIGTERM, Ctrl-C, or the end of the terminal that it was started at.
 pub async fn run(loaded: Loaded) -> Result<()> {
     let config = &loaded.config;
     let log = telemetry::start(config.log);
@@ -472,8 +473,11 @@ fn kept(config: &Config) -> Kept {
 
 /// The signals that end the server.
 struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    /// Whether a hang-up is the end of the terminal that we were started at. Looked at first: one that is gone is none.
+    at_terminal: bool,
 }
 
 impl Stop {
@@ -481,13 +485,26 @@ impl Stop {
         Ok(Stop {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            at_terminal: std::io::stdin().is_terminal(),
         })
     }
 
     async fn wait(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {}
+            }
+            // The shell and the system may both send one: the second is no hurry.
+            if std::mem::take(&mut self.at_terminal) {
+                return "SIGHUP, its terminal was closed";
+            }
+            tracing::warn!(
+                "SIGHUP: nothing is read again, and the watch goes on; settings are read at the start, and a restart \
+                 takes new ones (SIGTERM ends the server)"
+            );
         }
     }
 }

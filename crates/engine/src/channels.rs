@@ -332,6 +332,7 @@ pub async fn rotate(
     webhook
         .signing
         .rotate(&secret, errand.now, Span::from_secs(overlap_hours * 3_600));
+    let warnings = webhook.try_out().map_err(Refused::Faults)?;
     let config = webhook.to_bytes();
     replace(tx, errand, &opened, &opened.channel, &config, dice).await?;
     note_act(tx, errand, "channel.rotate", id, dice).await?;
@@ -340,7 +341,7 @@ pub async fn rotate(
         document: document(&opened.channel, health.as_ref(), &config, errand.now),
         channel: opened.channel,
         secret: Some(secret),
-        warnings: webhook.try_out(),
+        warnings,
     })
 }
 
@@ -424,7 +425,7 @@ async fn judge(
         tells_down: webhook.down.is_some(),
         tells_up: webhook.up.is_some(),
         secret,
-        warnings: webhook.try_out(),
+        warnings: webhook.try_out().map_err(Refused::Faults)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the placeholders of a webhook stand for, out of a message.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 
 use allswell_core::check::Status;
@@ -10,6 +10,7 @@ use allswell_core::template::{self, Values};
 use allswell_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use super::room::{Room, cut};
 use crate::message::{About, AttemptInfo, LastPing, Message};
 
 /// The names after `${json:`.
@@ -41,6 +42,11 @@ pub(super) struct Event<'m> {
     message: &'m Message,
     attempt: &'m AttemptInfo,
     secrets: &'m BTreeMap<String, Secret<String>>,
+    room: Room,
+    /// Whether missed flips were left out.
+    is_cut: Cell<bool>,
+    tags_whole: Vec<String>,
+    /// The same, each as there is room for it.
     tags: Vec<String>,
     body: OnceCell<Cow<'m, str>>,
     body_json: OnceCell<String>,
@@ -53,14 +59,19 @@ impl<'m> Event<'m> {
         message: &'m Message,
         attempt: &'m AttemptInfo,
         secrets: &'m BTreeMap<String, Secret<String>>,
+        room: Room,
     ) -> Self {
         // As Healthchecks counts them: split at spaces, one that stands twice is two.
         let tags = message.check.settings.tags.split(' ').map(str::trim);
+        let tags: Vec<String> = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         Event {
             message,
             attempt,
             secrets,
-            tags: tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+            room,
+            is_cut: Cell::new(false),
+            tags: tags.iter().map(|tag| room.text(tag).into_owned()).collect(),
+            tags_whole: tags,
             body: OnceCell::new(),
             body_json: OnceCell::new(),
             json: [const { OnceCell::new() }; JSON_NAMES.len()],
@@ -72,9 +83,22 @@ impl<'m> Event<'m> {
     fn body(&self) -> &str {
         self.body.get_or_init(|| match &self.message.last_ping {
             None => Cow::Borrowed(""),
-            Some(LastPing { body: Some(body), .. }) => String::from_utf8_lossy(body),
+            Some(LastPing { body: Some(body), .. }) => match String::from_utf8_lossy(body) {
+                Cow::Borrowed(text) => self.text(text),
+                Cow::Owned(text) => self.text(&text).into_owned().into(),
+            },
             Some(LastPing { n, body: None, .. }) => format!("[the body of ping {n} cannot be read]").into(),
         })
+    }
+
+    /// A text as there is room for it.
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.room.text(text)
+    }
+
+    /// Whether something is left out: for want of room, or of a list that is never told whole.
+    pub(super) fn is_cut(&self) -> bool {
+        self.room != Room::Whole || self.is_cut.get()
     }
 
     /// Whether a body was wanted that cannot be read.
@@ -91,18 +115,21 @@ impl<'m> Event<'m> {
         self.message.last_ping.as_ref().and_then(|ping| ping.exit_status)
     }
 
-    fn missed(&self) -> Value {
-        let missed = self.message.missed.iter();
-        missed
-            .map(|flip| {
-                json!({ "seq": flip.seq, "status": word(flip.status), "at": flip.at.to_rfc3339_micros() })
-            })
-            .collect()
+    /// The newest of the flips that were missed, and how many older ones are left out.
+    fn missed(&self) -> (Value, usize) {
+        let missed = &self.message.missed;
+        let left_out = missed.len().saturating_sub(self.room.flips());
+        self.is_cut.set(self.is_cut.get() || left_out > 0);
+        let list = missed[left_out..].iter().map(
+            |flip| json!({ "seq": flip.seq, "status": word(flip.status), "at": flip.at.to_rfc3339_micros() }),
+        );
+        (list.collect(), left_out)
     }
 
     /// All there is to tell, in one object: the body of a webhook that was made without one.
     fn event(&self) -> Value {
         let (message, flip, settings) = (self.message, &self.message.flip, &self.message.check.settings);
+        let tags = self.room.texts(&self.tags_whole);
         let mut event = json!({
             "type": match &message.about {
                 About::Flip => format!("check.{}", message.status()),
@@ -116,7 +143,7 @@ impl<'m> Event<'m> {
             "check": message.check.id.to_string(),
             "name": settings.name,
             "slug": settings.slug,
-            "tags": self.tags,
+            "tags": self.tags_whole[..tags],
             "status": message.status(),
             "seq": flip.seq,
             "occurred_at": flip.at.to_rfc3339_micros(),
@@ -126,13 +153,20 @@ impl<'m> Event<'m> {
         if let About::Note(text) = &message.about {
             event["text"] = json!(text);
         }
+        if tags < self.tags_whole.len() {
+            event[cut("tags")] = json!(self.tags_whole.len() - tags);
+        }
         if !message.missed.is_empty() {
-            event["missed"] = self.missed();
+            let (missed, left_out) = self.missed();
+            event["missed"] = missed;
+            if left_out > 0 {
+                event[cut("missed")] = json!(left_out);
+            }
         }
         if self.attempt.redelivery {
             event["redelivery"] = json!(true);
         }
-        event
+        self.room.object(event)
     }
 
     /// One of [`JSON_NAMES`] as JSON.
@@ -143,17 +177,21 @@ impl<'m> Event<'m> {
             "CODE" => json!(message.check.id.to_string()),
             "STATUS" => json!(message.status()),
             "NOW" => json!(message.flip.at.to_rfc3339_micros()),
-            "NAME" => json!(settings.name),
+            "NAME" => json!(self.text(&settings.name)),
             "SLUG" => json!(settings.slug),
-            "TAGS" => json!(self.tags),
-            "CHECK" => return message.check_json.clone(),
+            "TAGS" => json!(self.tags_whole[..self.room.texts(&self.tags_whole)]),
+            "CHECK" if self.room == Room::Whole => return message.check_json.clone(),
+            "CHECK" => {
+                let whole = serde_json::from_str(&message.check_json);
+                self.room.object(whole.unwrap_or_default())
+            }
             "BODY" => json!(self.body()),
             "EXITSTATUS" => json!(self.exit_status()),
             "SEQ" => json!(message.flip.seq),
-            "REASON" => json!(self.reason()),
-            "MISSED" => self.missed(),
-            "PROJECT" => json!(message.project_name),
-            "CHANNEL" => json!(message.channel_name),
+            "REASON" => json!(self.text(&self.reason())),
+            "MISSED" => self.missed().0,
+            "PROJECT" => json!(self.text(&message.project_name)),
+            "CHANNEL" => json!(self.text(&message.channel_name)),
             other => unreachable!("{other} is no value"),
         };
         value.to_string()
@@ -180,10 +218,10 @@ impl Values for Event<'_> {
             "CODE" => message.check.id.to_string().into(),
             "STATUS" => message.status().into(),
             "NOW" => message.flip.at.to_rfc3339_secs().into(),
-            "NAME_JSON" => template::json_string(&settings.name).into(),
-            "NAME" => settings.name.as_str().into(),
+            "NAME_JSON" => template::json_string(&self.text(&settings.name)).into(),
+            "NAME" => self.text(&settings.name),
             "SLUG" => settings.slug.as_str().into(),
-            "TAGS" => settings.tags.as_str().into(),
+            "TAGS" => self.text(&settings.tags),
             "JSON" => self.json("CHECK").unwrap_or_default(),
             "BODY_JSON" => {
                 let made = || template::json_string(self.body());

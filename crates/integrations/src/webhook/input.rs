@@ -45,7 +45,7 @@ impl fmt::Display for Fault {
 }
 
 /// Something that is taken or sent all the same, and that its owner should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
     /// The content type says JSON, and the body is none once its placeholders are filled.
     BrokenJson,
@@ -55,6 +55,8 @@ pub enum Warning {
     BodyNotSent,
     /// The body of the last ping is damaged in the database, or the key to it is gone.
     BodyUnreadable,
+    /// What a placeholder stands for has no room in the call, or in a list, and is told in part.
+    Shortened,
     /// The secret of a Guardian signature begins or ends with white space, which is part of it.
     SecretSpace,
 }
@@ -67,6 +69,7 @@ impl Warning {
             Warning::UrlNotSigned => "url_not_signed",
             Warning::BodyNotSent => "body_not_sent",
             Warning::BodyUnreadable => "body_unreadable",
+            Warning::Shortened => "shortened",
             Warning::SecretSpace => "secret_space",
         }
     }
@@ -85,6 +88,10 @@ impl Warning {
             Warning::BodyNotSent => "The body is not sent with GET.",
             Warning::BodyUnreadable => {
                 "The body of the last ping cannot be read, and the request says so in its place."
+            }
+            Warning::Shortened => {
+                "What a placeholder stands for is too long for the call, and is sent in part; `[N more characters]` or a \
+                 member `…_cut` says how much is left out."
             }
             Warning::SecretSpace => {
                 "The secret begins or ends with white space, such as the line end of a file. It signs as it is."
@@ -473,9 +480,9 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             ..Signing::default()
         };
-        let Some(value) = value.filter(|value| !value.is_null()) else {
-            return Some(signing);
-        };
+        // Without it the form is what it is by default, and the secrets must fit it as any other.
+        let unsaid = json!({});
+        let value = value.filter(|value| !value.is_null()).unwrap_or(&unsaid);
         let object = self.object("signing", value, &["form", "secret", "key_id", "header_prefix"])?;
         if let Some(word) = object.get("form") {
             match word.as_str().and_then(Form::from_word) {

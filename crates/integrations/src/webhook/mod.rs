@@ -8,6 +8,7 @@
 mod event;
 mod input;
 mod render;
+mod room;
 mod sample;
 #[cfg(test)]
 mod tests;
@@ -203,7 +204,10 @@ impl Signing {
         for key in &mut self.keys {
             key.until = Some(key.until.map_or(until, |earlier| earlier.min(until)));
         }
-        self.keys.retain(|key| key.until > Some(now.as_micros()));
+        let form = self.form;
+        self.keys.retain(|key| {
+            key.until > Some(now.as_micros()) && signing_secret_fits(form, &key.secret).is_ok()
+        });
         self.keys.insert(
             0,
             SigningKey {

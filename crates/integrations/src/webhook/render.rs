@@ -1,6 +1,6 @@
 //! One attempt of a webhook: placeholders filled, then signed over the very bytes that are sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use allswell_core::chance::Dice;
@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 
 use super::event::Event;
 use super::input::Warning;
+use super::room::Room;
 use super::{Call, Form, Signing, Webhook};
 use crate::message::{About, AttemptInfo, Message};
 
@@ -98,32 +99,72 @@ impl Webhook {
         if matches!(message.about, About::Note(_)) {
             call = call.or(other);
         }
-        let event = Event::new(message, attempt, secrets);
-        let filled = Filled::new(call.ok_or(RenderError::NoCall)?, &event)?;
-        let mut warnings = Vec::new();
-        if event.tells_unreadable_body() {
-            warnings.push(Warning::BodyUnreadable);
-        }
+        let call = call.ok_or(RenderError::NoCall)?;
+        let mut parts = Parts {
+            message,
+            attempt,
+            secrets,
+            whole: Event::new(message, attempt, secrets, Room::Whole),
+            warnings: BTreeSet::new(),
+        };
+        let mut filled = Filled::new(call, &mut parts)?;
+        // Ours take their share of what the headers may have: those that users wrote get what is left.
+        let marks = marks(attempt);
+        let headers = parts.fitting(|event| {
+            filled.headers = fill_headers(call, event)?;
+            let mut ours = marks.clone();
+            ours.extend(signatures(&self.signing, &filled, attempt, dice)?);
+            ours.extend(self.signing.body_signature(&filled.body, sender));
+            together(&filled.headers, ours)
+        })?;
+        let mut warnings: Vec<Warning> = parts.warnings.iter().copied().collect();
         if filled.claims_json() && serde_json::from_str::<IgnoredAny>(&filled.body).is_err() {
             warnings.push(Warning::BrokenJson);
         }
-        let mut ours = marks(attempt);
-        ours.extend(signatures(&self.signing, &filled, attempt, dice)?);
-        ours.extend(self.signing.body_signature(&filled.body, sender));
-
-        // Ours win: a name that was free when the channel was saved may have become ours by a setting.
-        let is_ours = |name: &str| ours.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
         let mut request = Request::new(Class::Webhook, filled.method, filled.url);
-        for (name, value) in filled.headers.into_iter().filter(|(name, _)| !is_ours(name)) {
-            request = request.header(name, value);
-        }
-        for (name, value) in &ours {
-            request = request.header(name, value.as_str());
+        for (name, value) in headers {
+            request = request.header(&name, value);
         }
         Ok(Rendered {
             request: request.body(filled.body),
             warnings,
         })
+    }
+}
+
+/// What the parts of a call are filled with, and what its owner should know of how.
+struct Parts<'m> {
+    message: &'m Message,
+    attempt: &'m AttemptInfo,
+    secrets: &'m BTreeMap<String, Secret<String>>,
+    whole: Event<'m>,
+    warnings: BTreeSet<Warning>,
+}
+
+impl Parts<'_> {
+    /// Makes a part, and again with less room for its values as long as it is too long. An error is of what is too long by
+    /// itself, or cannot be made at all.
+    fn fitting<T>(
+        &mut self,
+        mut make: impl FnMut(&Event<'_>) -> Result<T, RenderError>,
+    ) -> Result<T, RenderError> {
+        let mut made = make(&self.whole);
+        let mut shorter = None;
+        let mut room = Room::Whole;
+        while let (Err(RenderError::Template(TemplateError::TooLong(_))), Some(less)) = (&made, room.less()) {
+            room = less;
+            let event = Event::new(self.message, self.attempt, self.secrets, room);
+            made = make(&event);
+            shorter = Some(event);
+        }
+        let event = shorter.as_ref().unwrap_or(&self.whole);
+        if event.is_cut() {
+            self.warnings.insert(Warning::Shortened);
+        }
+        if event.tells_unreadable_body() {
+            self.warnings.insert(Warning::BodyUnreadable);
+        }
+        made
     }
 }
 
@@ -136,28 +177,21 @@ struct Filled<'c> {
 }
 
 impl<'c> Filled<'c> {
-    fn new(call: &'c Call, event: &Event<'_>) -> Result<Self, RenderError> {
-        let body = if call.sends_body() {
-            fill(&call.body, Place::Body, event, limits::REQUEST_BODY_BYTES_MAX)?
-        } else {
-            String::new()
-        };
-        // The door refuses what is larger; it need not be made for that.
-        let url = fill(&call.url, Place::Url, event, limits::URL_BYTES_MAX)?;
-        let mut headers = Vec::with_capacity(call.headers.len());
-        let mut header_bytes = 0;
-        for (name, value) in &call.headers {
-            let value = fill(value, Place::Header, event, limits::REQUEST_HEADER_BYTES_MAX)?;
-            header_bytes += value.len();
-            if header_bytes > limits::REQUEST_HEADER_BYTES_MAX {
-                return Err(TemplateError::TooLong(limits::REQUEST_HEADER_BYTES_MAX).into());
-            }
-            headers.push((name.as_str(), value));
+    /// All but the headers.
+    fn new(call: &'c Call, parts: &mut Parts<'_>) -> Result<Self, RenderError> {
+        let mut body = String::new();
+        if call.sends_body() {
+            body = parts.fitting(|event| {
+                let body = fill(&call.body, Place::Body, event, limits::REQUEST_BODY_BYTES_MAX);
+                Ok(body?)
+            })?;
         }
+        // The door refuses what is larger; it need not be made for that.
+        let url = parts.fitting(|event| Ok(fill(&call.url, Place::Url, event, limits::URL_BYTES_MAX)?))?;
         Ok(Filled {
             method: call.method,
             url,
-            headers,
+            headers: Vec::new(),
             body,
         })
     }
@@ -176,6 +210,39 @@ impl<'c> Filled<'c> {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         !self.body.is_empty() && (kind == "application/json" || kind.ends_with("+json"))
     }
+}
+
+fn fill_headers<'c>(call: &'c Call, event: &Event<'_>) -> Result<Vec<(&'c str, String)>, RenderError> {
+    let mut headers = Vec::with_capacity(call.headers.len());
+    let mut header_bytes = 0;
+    for (name, value) in &call.headers {
+        let value = fill(value, Place::Header, event, limits::REQUEST_HEADER_BYTES_MAX)?;
+        header_bytes += value.len();
+        if header_bytes > limits::REQUEST_HEADER_BYTES_MAX {
+            return Err(TemplateError::TooLong(limits::REQUEST_HEADER_BYTES_MAX).into());
+        }
+        headers.push((name.as_str(), value));
+    }
+    Ok(headers)
+}
+
+/// The user's headers and ours. Ours win: a name that was free when the channel was saved may have become ours by a
+/// setting.
+fn together(
+    theirs: &[(&str, String)],
+    ours: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, RenderError> {
+    let is_ours = |name: &str| ours.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    let kept = theirs.iter().filter(|(name, _)| !is_ours(name));
+    let mut headers: Vec<(String, String)> = kept
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    headers.extend(ours);
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > limits::REQUEST_HEADER_BYTES_MAX {
+        return Err(TemplateError::TooLong(limits::REQUEST_HEADER_BYTES_MAX).into());
+    }
+    Ok(headers)
 }
 
 /// Which delivery this is, and which try.

@@ -9,7 +9,7 @@ use allswell_core::secret::Secret;
 use allswell_core::template;
 use allswell_core::time::Timestamp;
 
-use super::{Sender, Warning, Webhook};
+use super::{Fault, RenderError, Sender, Warning, Webhook};
 use crate::message::{About, AttemptInfo, LastPing, Message};
 
 /// A name that breaks JSON which does not expect it.
@@ -18,8 +18,12 @@ const NAME: &str = "Nightly \"full\" backup";
 impl Webhook {
     /// What its owner should know: of the configuration, and of what it makes of a message whose name and body hold
     /// quotes and line ends.
-    pub fn try_out(&self) -> Vec<(&'static str, Warning)> {
+    ///
+    /// # Errors
+    /// A call that cannot be made of that message either: it would never be sent.
+    pub fn try_out(&self) -> Result<Vec<(&'static str, Warning)>, Vec<Fault>> {
         let mut warnings = self.warnings();
+        let mut faults = Vec::new();
         let secrets: BTreeMap<String, Secret<String>> = self
             .secret_names()
             .into_iter()
@@ -28,12 +32,27 @@ impl Webhook {
         for (name, status) in [("down", Status::Down), ("up", Status::Up)] {
             let mut dice = Dice::from_number(0);
             let (message, attempt) = sample(status, &mut dice);
-            // An error is one of filling or signing, and was a fault when the configuration was read.
-            if let Ok(rendered) = self.render(&message, &attempt, &secrets, &Sender::default(), &mut dice) {
-                warnings.extend(rendered.warnings.into_iter().map(|warning| (name, warning)));
+            match self.render(&message, &attempt, &secrets, &Sender::default(), &mut dice) {
+                Ok(rendered) => {
+                    warnings.extend(rendered.warnings.into_iter().map(|warning| (name, warning)));
+                }
+                Err(RenderError::NoCall) => {}
+                Err(error) => faults.push(Fault {
+                    field: match error {
+                        RenderError::Sign(_) => "signing".to_owned(),
+                        _ => name.to_owned(),
+                    },
+                    rule: "unsendable",
+                    sentence: format!("the call cannot be made: {error}"),
+                    for_administrators: None,
+                }),
             }
         }
-        warnings
+        if faults.is_empty() {
+            Ok(warnings)
+        } else {
+            Err(faults)
+        }
     }
 }
 

@@ -9,10 +9,12 @@ use allswell_core::secret::Secret;
 use allswell_core::signal::Cause;
 use allswell_core::signature::standard::{self, Received, SigningSecret};
 use allswell_core::signature::{SignError, body_sha256_verify};
-use allswell_core::template::Values;
+use allswell_core::template::{TemplateError, Values};
 use allswell_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
+use super::event::Event;
+use super::room::Room;
 use super::*;
 use crate::message::{About, AttemptInfo, LastPing, Message, Missed};
 
@@ -244,7 +246,7 @@ fn each_status_has_a_call_of_its_own_and_get_sends_no_body() {
     assert_eq!(up.request.body, b"");
     assert_eq!(header(&up, "content-type"), None);
     assert_eq!(
-        webhook.try_out(),
+        webhook.try_out().expect("sent"),
         [("up", Warning::UrlNotSigned), ("up", Warning::BodyNotSent)]
     );
     let down_only = read(&json!({ "down": { "url": "https://h.example.com/" }, "up": null })).expect("taken");
@@ -425,7 +427,7 @@ fn what_will_break_is_said_at_once() {
         let json = json!({ "Content-Type": "application/json" });
         let call = json!({ "url": "https://h.example.com/", "headers": json, "body": body });
         let webhook = read(&json!({ "down": call, "up": { "url": "https://h.example.com/" } }));
-        webhook.expect("taken").try_out()
+        webhook.expect("taken").try_out().expect("sent")
     };
     assert_eq!(
         tried(r#"{"text": "$NAME is down"}"#),
@@ -448,21 +450,184 @@ fn what_cannot_be_made_is_said() {
             .to_string(),
         "the project has no secret called gone"
     );
-    let mut large = message(Status::Down);
-    large.last_ping.as_mut().unwrap().body = Some(vec![b'x'; 100_000]);
-    let webhook = read(&json!({ "down": { "url": "https://h.example.com/", "body": "$BODY$BODY$BODY" } }));
+    // Of nothing that could be cut.
+    let headers: BTreeMap<String, String> = (0..32).map(|n| (format!("X-{n}"), "x".repeat(520))).collect();
+    let call = json!({ "url": "https://h.example.com/", "headers": headers });
+    let webhook = read(&json!({ "down": call, "up": call })).expect("taken");
+    let error = TemplateError::TooLong(limits::REQUEST_HEADER_BYTES_MAX);
     assert_eq!(
-        render(&webhook.expect("taken"), &large, 1),
-        Err(RenderError::Template(
-            allswell_core::template::TemplateError::TooLong(262_144)
-        ))
+        render(&webhook, &message(Status::Down), 1),
+        Err(RenderError::Template(error))
     );
+    let faults = webhook.try_out().expect_err("never sent");
+    let told: Vec<(&str, &str)> = faults.iter().map(|fault| (&*fault.field, fault.rule)).collect();
+    assert_eq!(told, [("down", "unsendable"), ("up", "unsendable")]);
+    assert!(faults[0].sentence.contains("16384 bytes"), "{:?}", faults[0]);
+}
+
+/// A message of which everything is as long as it may be, or longer.
+fn endless() -> Message {
+    let mut long = message(Status::Down);
+    let desc = "\u{3a9}\"\n".repeat(33_000);
+    long.check_json =
+        json!({ "name": HOSTILE, "desc": desc, "uuid": long.check.id.to_string(), "tags": "t ".repeat(250) })
+            .to_string();
+    long.check.settings.name = "\u{3a9}".repeat(limits::NAME_CHARS_MAX);
+    long.check.settings.tags = "\u{3a9} ".repeat(limits::TAGS_CHARS_MAX / 2);
+    long.last_ping.as_mut().unwrap().body = Some("\u{e9}\n".repeat(200_000).into_bytes());
+    long.missed = (0..50_000)
+        .map(|n| Missed {
+            seq: n,
+            status: Status::Up,
+            at: NOW,
+        })
+        .collect();
+    long
+}
+
+#[test]
+fn no_value_is_so_long_that_the_alert_is_lost() {
+    let long = endless();
+    for template in [
+        "$NAME",
+        "$NAME_JSON",
+        "$TAGS",
+        "$TAG1",
+        "$JSON",
+        "$BODY",
+        "$BODY_JSON",
+        "${json:EVENT}",
+        "${json:NAME}",
+        "${json:TAGS}",
+        "${json:CHECK}",
+        "${json:BODY}",
+        "${json:REASON}",
+        "${json:MISSED}",
+        "${json:PROJECT}",
+        "${json:CHANNEL}",
+        "$CODE",
+        "$NOW",
+        "$SLUG",
+        "$STATUS",
+        "$EXITSTATUS",
+        "${json:SEQ}",
+    ] {
+        for places in [1, 400 / template.len()] {
+            let text = template.repeat(places);
+            let headers: BTreeMap<String, &str> = (0..4).map(|n| (format!("X-{n}"), &*text)).collect();
+            let url = format!("https://h.example.com/?{text}");
+            for name in ["standard-webhooks", "guardian-v2"] {
+                let call =
+                    json!({ "method": "PUT", "url": url, "headers": headers, "body": text.repeat(25) });
+                let webhook = read(&json!({ "down": call, "signing": { "form": name } })).expect("taken");
+                let request = render(&webhook, &long, 1).expect(template).request;
+                assert!(request.body.len() <= limits::REQUEST_BODY_BYTES_MAX, "{template}");
+                assert!(request.url.reveal().len() <= limits::URL_BYTES_MAX, "{template}");
+                let headers = request.headers.iter();
+                let bytes: usize = headers
+                    .map(|header| header.name.len() + header.value.reveal().len())
+                    .sum();
+                assert!(bytes <= limits::REQUEST_HEADER_BYTES_MAX, "{template}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_is_said_where_it_stands_and_on_the_attempt() {
+    let long = endless();
+    let sent = |body: &str| {
+        let json = json!({ "Content-Type": "application/json" });
+        let call = json!({ "url": "https://h.example.com/", "headers": json, "body": body });
+        let webhook = read(&json!({ "down": call, "signing": { "form": "none" } })).expect("taken");
+        let rendered = render(&webhook, &long, 1).expect("rendered");
+        assert_eq!(
+            rendered,
+            render(&webhook, &long, 1).expect("rendered"),
+            "each try sends the same"
+        );
+        assert_eq!(rendered.warnings, [Warning::Shortened], "{body}");
+        serde_json::from_slice::<Value>(&rendered.request.body).expect("JSON")
+    };
+    let check = sent("$JSON");
+    let (desc, cut) = (
+        check["desc"].as_str().unwrap(),
+        check["desc_cut"].as_u64().unwrap(),
+    );
+    assert_eq!((desc.chars().count(), cut), (65_536, 99_000 - 65_536));
+    assert!(desc.starts_with("\u{3a9}\"\n\u{3a9}"), "{}", &desc[..9]);
+    assert_eq!(check["uuid"], json!(long.check.id.to_string()));
+    assert!(check.get("name_cut").is_none(), "{check}");
+
+    let body = sent("$BODY_JSON");
+    let body = body.as_str().unwrap();
+    assert!(
+        body.starts_with("\u{e9}\n\u{e9}") && body.ends_with(" [367232 more characters]"),
+        "{}",
+        body.len()
+    );
+
+    // The newest are told, of those that were missed; there is room for no more than a list has anyway.
+    let event = sent("${json:EVENT}");
+    assert_eq!(event["missed"].as_array().map(Vec::len), Some(limits::MISSED_MAX));
+    assert_eq!(event["missed"][0]["seq"], 50_000 - limits::MISSED_MAX);
+    assert_eq!(event["missed_cut"], 50_000 - limits::MISSED_MAX);
+    assert_eq!(event["name"], long.check.settings.name);
+}
+
+#[test]
+fn each_part_of_a_call_has_the_room_that_it_needs() {
+    let long = endless();
+    let webhook = read(&json!({ "down": {
+        "url": "https://h.example.com/?$JSON", "headers": { "X-Check": "$JSON" }, "body": "${json:TAGS}",
+    } }))
+    .expect("taken");
+    let rendered = render(&webhook, &long, 1).expect("rendered");
+    assert_eq!(rendered.warnings, [Warning::Shortened]);
+    let url = rendered.request.url.reveal().clone();
+    assert!(
+        url.ends_with("%7D") && url.contains("%22desc_cut%22%3A%20") && url.len() > 4_000,
+        "{url}"
+    );
+    let check: Value = serde_json::from_str(header(&rendered, "X-Check").unwrap()).expect("JSON");
+    assert!(check["desc_cut"].as_u64() > Some(90_000), "{check}");
+    let tags: Value = serde_json::from_slice(&rendered.request.body).unwrap();
+    assert_eq!(
+        tags.as_array().map(Vec::len),
+        Some(limits::TAGS_CHARS_MAX / 2),
+        "the body had room"
+    );
+}
+
+#[test]
+fn a_signature_that_is_left_out_leaves_no_secret_that_cannot_sign() {
+    for (secret, taken) in [
+        ("correct horse battery staple!", false),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", true),
+    ] {
+        let with = json!({
+            "down": { "url": "https://h.example.com/" }, "signing": { "form": "guardian-v1", "secret": secret },
+        });
+        let before = read(&with).expect("taken");
+        let read = Webhook::read(&json!({ "signing": null }), Some(&before), &court(&allowed));
+        match read {
+            Ok(webhook) => {
+                assert!(taken, "{secret}");
+                assert_eq!(webhook.signing.form, Form::StandardWebhooks);
+                assert!(render(&webhook, &message(Status::Down), 1).is_ok());
+            }
+            Err(faults) => {
+                assert!(!taken, "{faults:?}");
+                assert_eq!((&*faults[0].field, faults[0].rule), ("signing.secret", "secret"));
+            }
+        }
+    }
 }
 
 #[test]
 fn a_value_is_made_once_for_a_call_however_often_it_stands_there() {
     let (message, attempt, secrets) = (message(Status::Down), attempt(1), secrets());
-    let event = super::event::Event::new(&message, &attempt, &secrets);
+    let event = Event::new(&message, &attempt, &secrets, Room::Whole);
     // Both are held: what is made anew stands elsewhere.
     let is_one = |one: std::borrow::Cow<'_, str>, other: std::borrow::Cow<'_, str>| {
         (one.as_ptr(), one.len()) == (other.as_ptr(), other.len())
@@ -503,28 +668,6 @@ fn an_alert_goes_out_without_the_body_that_cannot_be_read_and_says_so() {
         assert_eq!(sent(json), (format!("{marked:?}"), warning.clone()));
     }
     assert_eq!(sent("$EXITSTATUS"), ("2".to_owned(), vec![]));
-}
-
-#[test]
-fn a_call_as_a_whole_is_bounded_while_it_is_made() {
-    let mut long = message(Status::Down);
-    long.check_json = format!("{:?}", "x".repeat(6_000));
-    let headers: BTreeMap<String, &str> = (0..32).map(|n| (format!("X-{n}"), "$JSON")).collect();
-    for (call, most) in [
-        (
-            json!({ "url": "https://h.example.com/", "headers": headers }),
-            limits::REQUEST_HEADER_BYTES_MAX,
-        ),
-        (
-            json!({ "url": "https://h.example.com/?$JSON$JSON$JSON" }),
-            limits::URL_BYTES_MAX,
-        ),
-    ] {
-        let made = render(&read(&json!({ "down": call })).expect("taken"), &long, 1);
-        let refused =
-            matches!(made, Err(RenderError::Template(template::TemplateError::TooLong(max))) if max <= most);
-        assert!(refused, "{made:?}");
-    }
 }
 
 #[test]
@@ -782,8 +925,13 @@ fn a_guardian_secret_signs_as_it_is_also_with_a_line_end() {
     };
     let space = ("signing.secret", Warning::SecretSpace);
     let webhook = with("correct horse battery staple\n");
-    assert!(webhook.try_out().contains(&space));
-    assert!(!with("correct horse battery staple").try_out().contains(&space));
+    assert!(webhook.try_out().expect("sent").contains(&space));
+    assert!(
+        !with("correct horse battery staple")
+            .try_out()
+            .expect("sent")
+            .contains(&space)
+    );
     let secret = webhook.signing.current().expect("a secret");
     assert_eq!(secret.reveal(), "correct horse battery staple\n");
 }
