@@ -76,10 +76,7 @@ pub fn must_exist(config: &Config) -> Result<()> {
 
 /// Makes the ring of a new database where nobody named one.
 pub fn make_if_unnamed(config: &Config, dice: &mut Dice) -> Result<()> {
-    if let KeyRingSource::File {
-        is_default: true, ..
-    } = &config.keys.ring
-    {
+    if let KeyRingSource::File { is_default: true, .. } = &config.keys.ring {
         load_or_make(config, false, dice)?;
     }
     Ok(())
