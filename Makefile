@@ -96,8 +96,8 @@ operate: build-debug ## backups, doctor, mail relays of all kinds, metrics, and 
 rotation: build-debug ## keys that are replaced under load, with kill -9 of server and command in the midst
 	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_rotation.py $(ARGS)
 
-api: build-debug ## keys by the command line, and the native API, against the real binary
-	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_api_keys.py tests/test_native_api.py $(ARGS)
+api: build-debug ## the command line, keys by it, and the native API, against the real binary
+	$(PYTHON) -m pytest -c tests/pytest.ini -n 2 tests/test_command_line.py tests/test_api_keys.py tests/test_native_api.py $(ARGS)
 
 webhooks: build-debug ## webhooks from the real binary to a receiver that records bytes, and the verifiers of docs/webhooks.md
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/test_webhooks.py tests/test_webhook_verifiers.py $(ARGS)

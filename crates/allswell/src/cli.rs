@@ -365,8 +365,15 @@ pub enum CheckCommand {
         #[arg(long, value_name = "ID")]
         project: ProjectId,
     },
-    /// A check with its latest pings, flips and deliveries, and why each flip happened
+    /// A check with its settings, its latest pings, flips and deliveries, and why each flip happened
     Show(OneCheck),
+    /// One ping of a check, with its body
+    Ping {
+        #[command(flatten)]
+        one: OneCheck,
+        /// Number of the ping, as `check show` lists it
+        n: u64,
+    },
     /// Expect nothing of a check until it is pinged or resumed
     Pause {
         #[command(flatten)]

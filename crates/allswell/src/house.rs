@@ -1,4 +1,5 @@
-//! The store as a command needs it: opened, brought up to date, its vault unlocked.
+//! The store as the server and its commands need it. Only `serve` and `migrate` make anything: a command that is given in
+//! the wrong directory must say so, and not begin a second life there.
 
 use std::time::Duration;
 
@@ -25,13 +26,17 @@ pub struct House {
     pub new_ring: bool,
 }
 
-/// Opens the database of this configuration. Works beside a running server.
+/// Opens the database of this configuration and its vault, for a command. Works beside a running server, also an older one:
+/// nothing is made, nothing is brought up to date.
 pub async fn open(config: &Config) -> Result<House> {
-    let store = open_locked(config).await?;
+    let store = open_to_look(config).await?;
+    if !store.has_data_keys().await? {
+        keyring::must_exist(config)?;
+    }
     unlock(config, store).await
 }
 
-/// Opens the database and leaves its vault closed.
+/// Opens the database for the server, and leaves its vault closed.
 pub async fn open_locked(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();
     system::make_private_dir(&config.data_dir)?;
@@ -49,21 +54,40 @@ pub async fn open_as_it_is(config: &Config) -> Result<Store> {
     open_with(config, Schema::Check).await
 }
 
-/// Opens the database to look at it: nothing is made, nothing is brought up to date.
+/// Opens the database and leaves its vault closed: nothing is made, nothing is brought up to date.
 pub async fn open_to_look(config: &Config) -> Result<Store> {
-    if let Target::Sqlite(path) = config.database.url.target()
-        && !path.exists()
-    {
-        anyhow::bail!("there is no database at {}", path.display());
-    }
-    open_with(config, Schema::Check).await
+    must_exist(config)?;
+    open_as_it_is(config).await
 }
 
-/// Opens the database and brings its schema up to date, whatever `database.migrate` says of others.
+/// Refuses a SQLite file that is not there. Its whole path tells whoever meant another directory.
+pub fn must_exist(config: &Config) -> Result<()> {
+    let Target::Sqlite(path) = config.database.url.target() else {
+        return Ok(());
+    };
+    let there = path.try_exists();
+    if !there.with_context(|| format!("could not look for the database {}", path.display()))? {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        anyhow::bail!(
+            "there is no database yet at {}; `allswell serve` makes it. If one is elsewhere, give the command there, or name \
+             its configuration with --config",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Opens the database and brings its schema up to date, whatever `database.migrate` says of others. A new SQLite database gets
+/// its key ring too, so that commands can follow before the first start; of PostgreSQL the servers may be elsewhere.
 pub async fn open_and_migrate(config: &Config) -> Result<Store> {
     system::close_new_files_to_others();
     system::make_private_dir(&config.data_dir)?;
-    open_with(config, Schema::Migrate).await
+    let store = open_with(config, Schema::Migrate).await?;
+    let is_sqlite = matches!(config.database.url.target(), Target::Sqlite(_));
+    if is_sqlite && !store.has_data_keys().await? {
+        keyring::make_if_unnamed(config, &mut system::dice()?)?;
+    }
+    Ok(store)
 }
 
 fn place_of(config: &Config) -> Place {

@@ -55,6 +55,33 @@ pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -
     }
 }
 
+/// Refuses a ring that only the server would make: a command may be in the wrong directory, and what it encrypted with a ring
+/// of its own the server could not read.
+pub fn must_exist(config: &Config) -> Result<()> {
+    match &config.keys.ring {
+        KeyRingSource::File {
+            path,
+            is_default: true,
+        } if !is_there(path)? => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            bail!(
+                "there is no key ring at {}; `allswell serve` makes it with a new database. If one is elsewhere, give the \
+                 command there, or point keys.ring_file (ALLSWELL_KEYS_RING_FILE) at it",
+                path.display()
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the ring of a new database where nobody named one.
+pub fn make_if_unnamed(config: &Config, dice: &mut Dice) -> Result<()> {
+    if let KeyRingSource::File { is_default: true, .. } = &config.keys.ring {
+        load_or_make(config, false, dice)?;
+    }
+    Ok(())
+}
+
 /// Whether the file is there. What may not be looked at is an error, and not a missing file.
 fn is_there(path: &Path) -> Result<bool> {
     path.try_exists()

@@ -63,6 +63,9 @@ statements! {
     WAITING_FROM = concat!("select ", columns!(), " from checks where deadline is not null and id > $1 order by id limit $2");
     NEXT_DEADLINE = "select deadline from checks where deadline is not null order by deadline limit 1";
     COUNT = "select count(*) as checks from checks where deleted_at is null";
+    COUNT_TELLING_NOBODY = "select count(*) as checks from checks c where c.deleted_at is null and not exists
+        (select 1 from check_channels cc join channels ch on ch.id = cc.channel_id
+         where cc.check_id = c.id and ch.deleted_at is null and ch.disabled_at is null)";
     INSERT = concat!("insert into checks (", own_columns!(), ", change_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
                 $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)");
@@ -360,6 +363,12 @@ impl Reader<'_> {
             .map(|row| row.get("checks"))
             .transpose()?
             .unwrap_or(0))
+    }
+
+    /// How many checks have no channel, or only such as are switched off. Looks at each check: for whoever asks by hand.
+    pub async fn check_count_telling_nobody(&mut self, _: SystemScope) -> Result<i64> {
+        let row = self.first(&COUNT_TELLING_NOBODY, &[]).await?;
+        Ok(row.map(|row| row.get("checks")).transpose()?.unwrap_or(0))
     }
 
     /// The channels a check tells, by id.

@@ -31,7 +31,7 @@ pub enum Place {
 pub enum Schema {
     /// Brings it up to date.
     Migrate,
-    /// Refuses it: another role does the migrating.
+    /// Refuses it: a command does not change it under a running server, and a role may not.
     Check,
 }
 

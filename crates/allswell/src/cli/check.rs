@@ -16,7 +16,7 @@ pub enum Rule<T> {
     On(T),
 }
 
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Rules; each is off unless set, and `off` takes it away")]
 pub struct RuleFlags {
     /// Go down with this many failures in a row, 1 to 100
@@ -66,11 +66,34 @@ pub struct EditCheck {
     /// Seconds that a ping may be late, 60 to 31536000
     #[arg(long, value_name = "SECONDS", value_parser = secs())]
     pub grace: Option<i64>,
-    /// Channels to tell from now on: `all`, `none`, or their ids; may be given several times
+    /// Channels to tell from now on, in place of those before: `all`, `none`, or their ids; may be given several times
     #[arg(long = "channel", value_name = "ID")]
     pub channels: Vec<String>,
+    /// A channel to tell too, beside those that the check tells already; may be given several times
+    #[arg(long = "add-channel", value_name = "ID", conflicts_with = "channels")]
+    pub add_channels: Vec<String>,
     #[command(flatten)]
     pub rules: RuleFlags,
+}
+
+impl EditCheck {
+    /// Whether there is nothing to change.
+    pub fn names_nothing(&self) -> bool {
+        let texts = [
+            &self.name,
+            &self.slug,
+            &self.tags,
+            &self.description,
+            &self.schedule,
+            &self.tz,
+        ];
+        texts.iter().all(|text| text.is_none())
+            && self.period.is_none()
+            && self.grace.is_none()
+            && self.channels.is_empty()
+            && self.add_channels.is_empty()
+            && self.rules == RuleFlags::default()
+    }
 }
 
 fn rule<T>(text: &str, read: impl FnOnce(&str) -> Option<T>, what: &str) -> Result<Rule<T>, String> {

@@ -12,13 +12,13 @@ use serde_json::json;
 
 use super::Answer;
 use crate::config::{Config, KeyRingSource, Target};
-use crate::system;
+use crate::{house, system};
 
 /// How often a terminal is told how far it is.
 const SAY_EVERY: Span = Span::from_secs(1);
 
 pub fn run(config: &Config, answer: Answer, into: &Path) -> Result<()> {
-    super::keys::must_exist(config)?;
+    house::must_exist(config)?;
     let Target::Sqlite(from) = config.database.url.target() else {
         bail!("the database is PostgreSQL's: pg_dump makes its backups, see docs/backup.md");
     };

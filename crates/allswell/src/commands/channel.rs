@@ -99,8 +99,9 @@ async fn create(config: &Config, answer: Answer, flags: CreateChannel) -> Result
         })
         .await?;
     let id = made.channel.id;
-    let next =
-        format!("Checks tell it once it is assigned: `allswell check create --channel {id}`, or the API.\n");
+    let next = format!(
+        "Checks tell it once it is attached: allswell check update --project {project} CHECK --add-channel {id}\n"
+    );
     give(answer, &made, &format!("Channel {id}\n"), &next)
 }
 

@@ -3,11 +3,11 @@
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_store::Error;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Answer;
-use crate::config::{Config, Target};
+use crate::config::Config;
 use crate::{house, keyring, system};
 
 /// `allswell keys generate`
@@ -20,23 +20,9 @@ pub fn generate(name: &str) -> Result<()> {
     system::print(ring.to_text().reveal())
 }
 
-/// A look must make nothing: neither a ring nor a database.
-pub fn must_exist(config: &Config) -> Result<()> {
-    if let Target::Sqlite(path) = config.database.url.target()
-        && !path.exists()
-    {
-        bail!(
-            "there is no database yet at {}; `allswell serve` makes it",
-            config.database.url.masked()
-        );
-    }
-    Ok(())
-}
-
 /// `allswell keys list`
 pub async fn list(config: &Config, answer: Answer) -> Result<()> {
-    must_exist(config)?;
-    let store = house::open_locked(config).await?;
+    let store = house::open_to_look(config).await?;
     let (used, active, rotation) = store
         .read(async |reader| {
             let used = reader.root_keys_in_use().await?;

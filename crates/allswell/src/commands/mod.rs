@@ -43,6 +43,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether JSON was asked for.
+    const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints the answer: as JSON, or as lines for people.
     fn give(self, value: &serde_json::Value, lines: &str) -> Result<()> {
         if self.json {
@@ -51,6 +56,25 @@ impl Answer {
             system::print(lines)
         }
     }
+}
+
+/// Rows for a terminal under their headings, each column as wide as its widest text. What is empty shows as `-`.
+fn table<const N: usize>(headings: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut rows: Vec<[String; N]> = rows.collect();
+    rows.insert(0, headings.map(str::to_owned));
+    let wide = |text: &str| text.chars().count();
+    let widths: [usize; N] =
+        std::array::from_fn(|n| rows.iter().map(|row| wide(&row[n]).max(1)).max().unwrap_or(1));
+    let mut lines = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(text, width)| {
+            let shown = if text.is_empty() { "-" } else { text };
+            format!("{shown}{}", " ".repeat(width - wide(shown)))
+        });
+        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        lines.push('\n');
+    }
+    lines
 }
 
 /// JSON whose strings hold no control characters as they are: some terminals obey those above ASCII too.
@@ -166,6 +190,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             Command::Check(CheckCommand::List { project }) => check::list(config, answer, project).await,
             Command::Check(CheckCommand::Update(edit)) => check::update(config, answer, *edit).await,
             Command::Check(CheckCommand::Show(one)) => check::show(config, answer, one).await,
+            Command::Check(CheckCommand::Ping { one, n }) => check::ping(config, answer, one, n).await,
             Command::Check(CheckCommand::Pause { one, until }) => {
                 check::pause(config, answer, one, until).await
             }
@@ -269,6 +294,15 @@ fn conflict_means(error: Error, sentence: String) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let rows = [["1", "ü", "x"], ["22", "", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(
+            table(["n", "name", "more"], rows.into_iter()),
+            "n   name  more\n1   ü     x\n22  -     -\n"
+        );
+    }
 
     #[test]
     fn json_moves_no_cursor() {

@@ -156,7 +156,7 @@ impl State {
     }
 
     /// When the next ping is expected by the schedule: for a check that is up, and for one whose pause has ended by itself.
-    pub(super) fn expected(&self, plan: &Plan) -> Option<Timestamp> {
+    pub fn expected(&self, plan: &Plan) -> Option<Timestamp> {
         match (self.status, self.last_ping, self.paused_until) {
             (Status::Up, Some(last), _) => plan.schedule.next_after(last),
             (Status::New, None, Some(resumed)) => plan.schedule.next_after(resumed),

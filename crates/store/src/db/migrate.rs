@@ -137,8 +137,8 @@ fn must_migrate(missing: &[&Migration]) -> Result<()> {
     match missing.last() {
         None => Ok(()),
         Some(migration) => Err(Error::Unavailable(format!(
-            "its schema is older than this program, which needs version {}, and database.migrate is off: run \
-             `allswell migrate`",
+            "its schema is older than this program, which needs version {}, or is not there yet: `allswell migrate` brings \
+             it up to date, and so does `allswell serve` unless database.migrate is off",
             migration.version
         ))),
     }

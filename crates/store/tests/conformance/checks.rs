@@ -26,6 +26,7 @@ on_each_database!(
     two_checks_with_one_slug_are_ambiguous,
     settings_and_tags_are_replaced,
     what_is_written_with_the_scope_of_another_project_changes_nothing,
+    checks_without_a_channel_that_works_are_counted,
     due_checks_come_earliest_first_and_no_more_than_asked_for,
     a_check_that_waits_can_be_put_off,
     checks_with_an_expression_are_walked_by_id_in_slices,
@@ -510,6 +511,46 @@ async fn what_is_written_with_the_scope_of_another_project_changes_nothing(store
 
     assert_eq!((rows(store).await, changes().await), before);
     assert_eq!(house.read(&check).await, Some(check));
+}
+
+async fn checks_without_a_channel_that_works_are_counted(store: &Store) {
+    let mut house = House::build(store).await;
+    let alice = house.alice;
+    let [off, gone, works] = [
+        house.channel(alice, b"").await,
+        house.channel(alice, b"").await,
+        house.channel(alice, b"").await,
+    ];
+    let count = async || {
+        let read = store.read(async move |reader| reader.check_count_telling_nobody(SYSTEM).await);
+        read.await.expect("a count")
+    };
+    for (channels, nobody) in [
+        (vec![], 1),
+        (vec![&off], 2),
+        (vec![&gone], 3),
+        (vec![&off, &works], 3),
+        (vec![&works], 3),
+    ] {
+        let check = house.check(alice, |_| {}).await;
+        house.tell(&check, &channels).await.expect("channels");
+        if let [only] = channels.as_slice() {
+            let (only, is_off, is_gone) = (only.id, only.id == off.id, only.id == gone.id);
+            store
+                .write(async move |tx| {
+                    if is_off {
+                        tx.channel_disable(SYSTEM, only, "gone", NOW).await?;
+                    }
+                    if is_gone {
+                        tx.channel_delete(alice.scope(), only, NOW).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+                .await
+                .expect("a change");
+        }
+        assert_eq!(count().await, nobody);
+    }
 }
 
 async fn due_checks_come_earliest_first_and_no_more_than_asked_for(store: &Store) {

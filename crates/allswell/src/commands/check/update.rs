@@ -1,14 +1,15 @@
 //! `allswell check update`
 
 use allswell_core::check::{Event, Settings, TimingKind};
-use allswell_core::id::ChannelId;
 use allswell_core::limits;
 use allswell_core::schedule::Zones;
 use allswell_core::time::Span;
 use allswell_engine::record;
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::{agreeing, bounded, checked_slug, chosen_channels, not_here, summary, timing};
+use super::show::summary;
+use super::told::{self, Note};
+use super::{agreeing, bounded, checked_slug, chosen_channels, give_with, not_here, timing};
 use crate::cli::EditCheck;
 use crate::commands::{Answer, name_for_people, operators_act, printable, scope_of};
 use crate::config::Config;
@@ -16,12 +17,15 @@ use crate::{house, tzdata};
 
 /// Changes what is named and leaves the rest.
 pub async fn update(config: &Config, answer: Answer, edit: EditCheck) -> Result<()> {
+    if edit.names_nothing() {
+        bail!("nothing was named to change; `allswell check update --help` lists what can be");
+    }
     // Judged before anything is opened; put into the true settings within the transaction.
     change(&mut Settings::default(), &edit, &tzdata::zones(config)?)?;
     let mut house = house::open(config).await?;
     let (now, mut dice, zones) = (house.now, house.dice.fork(), house.zones.clone());
     let (project, id) = (edit.one.project, edit.one.check);
-    let check = house
+    let (check, told, notes) = house
         .store
         .write(async move |tx| {
             let scope = scope_of(tx, project).await?;
@@ -31,25 +35,40 @@ pub async fn update(config: &Config, answer: Answer, edit: EditCheck) -> Result<
             agreeing(&check.settings)?;
             tx.check_save_settings(scope, &mut check).await?;
             record::apply_and_save(tx, &mut check, Event::Edit, now, &mut dice, &zones).await?;
-            if !edit.channels.is_empty() {
-                let known = tx.channels(scope).await?;
-                let known: Vec<ChannelId> = known.into_iter().map(|channel| channel.id).collect();
-                let chosen = match edit.channels.as_slice() {
+            let known = told::channels(tx, scope).await?;
+            let edits_channels = !(edit.channels.is_empty() && edit.add_channels.is_empty());
+            if edits_channels {
+                let mut chosen = match edit.channels.as_slice() {
+                    [] => tx.check_channels(scope, id).await?,
                     [none] if none == "none" => Vec::new(),
                     some => chosen_channels(some, &known)?,
                 };
+                let more = chosen_channels(&edit.add_channels, &known)?;
+                chosen.extend(more);
+                chosen.sort_unstable();
+                chosen.dedup();
                 tx.check_set_channels(scope, id, &chosen).await?;
             }
             let seq = tx.change_next(scope).await?;
             tx.check_mark_changed(scope, &check, seq).await?;
             let act = operators_act(now, Some(project), "check.update", format!("check:{id}"));
             tx.audit(dice.id_at(now), &act).await?;
-            Ok::<_, anyhow::Error>(check)
+            let told = told::by(tx, scope, id).await?;
+            let mut notes = Vec::new();
+            if edit.slug.is_some() {
+                notes.extend(Note::of_slug(tx, scope, &check).await?);
+            }
+            if edits_channels {
+                notes.extend(Note::of_nobody(&check, &told, !known.is_empty()));
+            }
+            Ok::<_, anyhow::Error>((check, told, notes))
         })
         .await?;
-    answer.give(
-        &summary(&check, now, &house.zones),
-        &format!("Changed {} ({id})\n", printable(&check.settings.name)),
+    give_with(
+        answer,
+        summary(&check, &told, now, &house.zones),
+        format!("Changed {} ({id})\n", printable(&check.settings.name)),
+        &notes,
     )
 }
 

@@ -1,5 +1,6 @@
 //! The database: whether it can be had, keeps what it was given, and tells the same time as we do.
 
+use allswell_core::scope::SystemScope;
 use allswell_core::time::Span;
 use allswell_engine::loops::now;
 use allswell_store::{CONNECTIONS_APART, Durability, Error, PostgresFacts, Store};
@@ -57,12 +58,40 @@ pub async fn look(config: &Config, findings: &mut Findings) -> Option<Store> {
             "look at the database's own log, and what is free",
         ),
     }
+    untold(&store, findings).await;
     match store.postgres_facts(now).await {
         Ok(None) => {}
         Ok(Some(facts)) => postgres(config, &facts, findings),
         Err(error) => findings.fail("postgres", &error.to_string(), "look at the server's log"),
     }
     Some(store)
+}
+
+/// Checks that go down unheard. Some may be meant so: a board on a wall looks for itself.
+async fn untold(store: &Store, findings: &mut Findings) {
+    let counted = store
+        .read(async |reader| {
+            let system = SystemScope::operator();
+            let silent = reader.check_count_telling_nobody(system).await?;
+            Ok::<_, Error>((silent, reader.check_count(system).await?))
+        })
+        .await;
+    match counted {
+        Ok((0, _)) => {}
+        Ok((silent, all)) => {
+            let (tell, they) = if silent == 1 {
+                ("tells", "it goes")
+            } else {
+                ("tell", "they go")
+            };
+            findings.note(
+                "alerts",
+                &format!("{silent} of {all} checks {tell} nobody when {they} down: no channel, or none that is switched on"),
+                "`allswell check update --add-channel` attaches one; `allswell channel edit --enable` switches one on",
+            );
+        }
+        Err(error) => findings.fail("alerts", &error.to_string(), "look at the database's own log"),
+    }
 }
 
 fn advice_for(error: &anyhow::Error) -> &'static str {

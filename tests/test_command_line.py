@@ -1,0 +1,310 @@
+"""The command line, as somebody meets it who has just come: in the wrong directory, with a typo, with twelve jobs.
+
+What a command prints for people is held here by its words; what it does is held elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+from house import House, binary, free_port  # noqa: E402
+from stored import DATABASES, stored_on  # noqa: E402
+
+NOBODY = "5e3f9a1c-0b7d-4c52-9d3a-6f1e2b8c4a70"
+
+
+@pytest.fixture
+def house():
+    with House() as h:
+        yield h
+
+
+@pytest.fixture
+def no_house():
+    """Commands in a directory where nothing is."""
+    house = House()
+    house.port = free_port()
+    yield house
+    house.remove()
+
+
+# Every command that opens the database, and needs no more than its flags to come that far.
+OPENERS = [
+    ["project", "list"],
+    ["project", "create", "--owner", "a@example.org", "--name", "x"],
+    ["project", "require-hmac", "--project", NOBODY, "off"],
+    ["project", "require-ping-key", "--project", NOBODY, "off"],
+    ["user", "create", "--email", "a@example.org", "--password-file", "password"],
+    ["start-link"],
+    ["check", "create", "--project", NOBODY, "--name", "x"],
+    ["check", "update", "--project", NOBODY, NOBODY, "--name", "y"],
+    ["check", "list", "--project", NOBODY],
+    ["check", "show", "--project", NOBODY, NOBODY],
+    ["check", "pause", "--project", NOBODY, NOBODY],
+    ["check", "resume", "--project", NOBODY, NOBODY],
+    ["channel", "create", "silent", "--project", NOBODY, "--name", "x"],
+    ["channel", "list", "--project", NOBODY],
+    ["channel", "show", "--project", NOBODY, NOBODY],
+    ["channel", "edit", "--project", NOBODY, NOBODY, "--name", "y"],
+    ["channel", "test", "--project", NOBODY, NOBODY],
+    ["channel", "rotate-secret", "--project", NOBODY, NOBODY],
+    ["channel", "delete", "--project", NOBODY, NOBODY],
+    ["delivery", "list", "--project", NOBODY],
+    ["delivery", "again", "--project", NOBODY, NOBODY],
+    ["secret", "set", "--project", NOBODY, "x", "--file", "password"],
+    ["secret", "list", "--project", NOBODY],
+    ["secret", "delete", "--project", NOBODY, "x"],
+    ["api-key", "create", "--project", NOBODY, "--scope", "read-only"],
+    ["api-key", "list", "--project", NOBODY],
+    ["api-key", "revoke", "--project", NOBODY, NOBODY],
+    ["api-key", "regenerate", "--project", NOBODY, NOBODY],
+    ["keys", "list"],
+    ["keys", "rotate"],
+    ["keys", "retire", "first"],
+    ["watchdog"],
+]
+
+
+def with_a_password(house: House) -> None:
+    password = house.dir / "password"
+    password.touch(mode=0o600)
+    password.write_text("a long enough password\n")
+
+
+def test_a_command_where_no_database_is_says_so_and_makes_nothing(no_house):
+    with_a_password(no_house)
+    for command in OPENERS:
+        done = no_house.run(*command)
+        said = f"{command}: {done.stdout}{done.stderr}"
+        assert done.returncode == 1 and done.stdout == "", said
+        assert f"there is no database yet at {no_house.data}/allswell.db" in done.stderr, said
+        assert "allswell serve" in done.stderr and "--config" in done.stderr, said
+        assert not no_house.data.exists(), said
+
+
+def test_a_look_for_a_database_in_the_working_directory_names_the_whole_path(no_house):
+    plain = no_house.env
+    no_house.env = lambda: {k: v for k, v in plain().items() if k != "ALLSWELL_DATA_DIR"}
+    done = no_house.run("project", "list")
+    assert f"at {no_house.dir}/allswell-data/allswell.db;" in done.stderr, done.stderr
+    assert not list(no_house.dir.iterdir())
+
+
+def test_commands_can_follow_a_migration_before_the_first_start(no_house):
+    no_house.cli("migrate")
+    no_house.user("alice@example.org")
+    project = no_house.project("alice@example.org", "Home")
+    check = no_house.cli_json("check", "create", "--project", project, "--name", "Early")
+    no_house.port = 0
+    with no_house:
+        assert no_house.get(f"/ping/{check['id']}") == (200, b"OK")
+
+
+def test_a_command_makes_no_second_key_ring(no_house):
+    no_house.cli("migrate")
+    ring = no_house.data / "key-ring"
+    ring.unlink()
+    done = no_house.run("project", "list")
+    assert done.returncode == 1 and f"there is no key ring at {ring}" in done.stderr, done.stderr
+    assert not ring.exists()
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_command_leaves_an_older_schema_to_the_server(database):
+    with stored_on(database) as stored, House(settings=stored.settings) as house:
+        stored.of(house)
+        house.user("alice@example.org")
+        # As an older server would have left it.
+        newest = stored.number("select max(version) from schema_versions")
+        stored.change(f"delete from schema_versions where version = {newest}")
+        with_a_password(house)
+        for command in OPENERS:
+            done = house.run(*command)
+            assert done.returncode == 1 and "allswell migrate" in done.stderr, f"{command}: {done.stdout}{done.stderr}"
+        assert stored.number("select max(version) from schema_versions") == newest - 1
+
+
+def test_a_database_server_without_a_schema_is_left_empty():
+    with stored_on("postgres") as stored:
+        house = House(settings=stored.settings)
+        house.port = free_port()
+        try:
+            done = house.run("project", "list")
+            assert done.returncode == 1 and "allswell migrate" in done.stderr, done.stderr
+            assert stored.number("select count(*) from pg_tables where schemaname = 'public'") == 0
+            assert not house.data.exists()
+        finally:
+            house.remove()
+
+
+# Checks
+
+
+class Home:
+    """A project with commands on it."""
+
+    def __init__(self, house: House):
+        self.house = house
+        house.user("alice@example.org")
+        self.id = house.project("alice@example.org", "Home")
+
+    def says(self, *command: str) -> str:
+        """What a command prints for people; `check` and the rest take their project here."""
+        return self.house.cli(*command, "--project", self.id)
+
+    def json(self, *command: str):
+        return self.house.cli_json(*command, "--project", self.id)
+
+    def check(self, name: str, *flags: str) -> str:
+        return self.json("check", "create", "--name", name, *flags)["id"]
+
+    def channel(self, name: str) -> str:
+        return self.json("channel", "create", "log", "--name", name)["id"]
+
+    def ping(self, check: str, rest: str = "", body: bytes | None = None) -> None:
+        assert self.house.request("POST", f"/ping/{check}{rest}", body=body) == (200, b"OK")
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def home(request):
+    with stored_on(request.param) as stored, House(settings=stored.settings) as house:
+        yield Home(house)
+
+
+def test_a_check_shows_what_is_set_on_it_and_whom_it_tells(home):
+    pager = home.channel("Pager")
+    check = home.check("Dump", "--slug", "dump", "--tags", "prod db", "--description", "of the night", "--schedule", "5 3 * * 1-5",
+                       "--tz", "Europe/Riga", "--grace", "600", "--max-run", "7200", "--channel", pager)  # fmt: skip
+    home.ping(check, "/3", b"disk is full")
+    shown = home.says("check", "show", check)
+    for words in [
+        "schedule: 5 3 * * 1-5 in Europe/Riga (", "; grace 10 min\n", "slug: dump\n", "tags: prod db\n",
+        "description: of the night\n", "rule: a run may take 2 h\n", "tells: Pager (log)\n", ", exit status 3, 12 bytes\n",
+    ]:  # fmt: skip
+        assert words in shown, f"{words!r} is not in\n{shown}"
+    value = home.json("check", "show", check)
+    assert value["schedule"] == {"expression": "5 3 * * 1-5", "time_zone": "Europe/Riga"}
+    assert (value["grace_secs"], value["tags"], value["methods"]) == (600, ["prod", "db"], "any")
+    assert value["channels"] == [{"id": pager, "kind": "log", "name": "Pager", "enabled": True}]
+    assert value["filters"]["start_keywords"] == "" and value["history"]["pings"][0]["exit_status"] == 3
+
+    alone = home.check("Alone")
+    shown = home.says("check", "show", alone)
+    assert "schedule: a ping each 1 d; grace 1 h\n" in shown and "tells nobody" in shown and "--add-channel" in shown
+    assert home.json("check", "show", alone)["schedule"] == {"every_secs": 86_400}
+
+
+def test_a_list_tells_at_a_glance_how_checks_fare(home):
+    check = home.check("Glance", "--slug", "glance", "--period", "3600")
+    home.ping(check)
+    never = home.check("Never pinged, with a longer name")
+    lines = home.says("check", "list").splitlines()
+    assert lines[0].split() == ["id", "status", "last", "ping", "expected", "down", "at", "slug", "name"]
+    [line] = [line for line in lines if line.startswith(check)]
+    shown = home.json("check", "show", check)
+    seconds = [shown[key][:19] + "Z" for key in ("last_ping", "next_ping", "deadline")]
+    assert line.split() == [check, "up", *seconds, "glance", "Glance"]
+    [line] = [line for line in lines if line.startswith(never)]
+    assert line.split(maxsplit=6) == [never, "new", "-", "-", "-", "-", "Never pinged, with a longer name"]
+    assert {line.index("  ", 36) for line in lines[1:]} == {36}
+    column = lines[0].index("name")
+    assert all(line[column - 1] == " " != line[column] for line in lines), "\n".join(lines)
+    [listed] = [one for one in home.json("check", "list")["checks"] if one["id"] == check]
+    assert listed == {key: shown[key] for key in listed}
+
+
+def test_a_body_is_given_as_it_came_and_shown_so_that_it_does_nothing(home):
+    body = b"red \x1b[31m \xff\x00 end\n"
+    check = home.check("Bodies")
+    home.ping(check, "/fail", body)
+    home.ping(check)
+    command = [str(binary()), "check", "ping", "--project", home.id, check]
+    done = subprocess.run([*command, "1"], env=home.house.env(), capture_output=True)
+    assert (done.returncode, done.stdout) == (0, body) and b"fail" in done.stderr, done
+    # On a terminal.
+    ours, theirs = pty.openpty()
+    done = subprocess.run([*command, "1"], env=home.house.env(), stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    shown = os.read(ours, 10_000)
+    os.close(ours)
+    assert done.returncode == 0 and b"\x1b" not in shown and b"\x00" not in shown, shown
+    assert b"red \\u{1b}[31m" in shown and b"fail" in shown, shown
+    value = home.json("check", "ping", check, "1")
+    assert (value["kind"], value["body_bytes"], value["body"]) == ("fail", len(body), body.decode(errors="replace"))
+    assert "it had no body" in home.says("check", "ping", check, "2")
+    done = home.house.run("check", "ping", "--project", home.id, check, "3")
+    assert done.returncode == 1 and "ping 3 is not in the log" in done.stderr
+
+
+def test_a_check_that_nobody_has_heard_of_says_that_it_alerts_nobody(home):
+    pager = home.channel("First")
+    said = home.says("check", "create", "--name", "Fresh", "--channel", pager)
+    waits = "waits for its first ping: nothing is expected of it and nobody is told until then"
+    assert waits in said and "Note on" not in said, said
+    check = said.split()[1]
+    assert waits in home.says("check", "show", check)
+    assert home.json("check", "show", check)["awaits_first_ping"] is True
+    home.ping(check)
+    assert waits not in home.says("check", "show", check)
+    assert waits not in home.says("check", "pause", check)
+    assert waits in home.says("check", "resume", check)
+
+
+def test_a_check_without_a_channel_says_how_to_attach_one(home):
+    pager = home.channel("Attached")
+    said = home.says("check", "create", "--name", "Alone")
+    check = said.split()[1]
+    advice = f"allswell check update --project {home.id} {check} --add-channel CHANNEL"
+    assert "tells nobody" in said and advice in said, said
+    other = home.json("check", "create", "--name", "Other")
+    assert [(note["field"], note["rule"]) for note in other["warnings"]] == [("channel", "nobody")]
+
+    said = home.says("channel", "create", "silent", "--name", "Quiet")
+    quiet = said.split()[1]
+    assert f"allswell check update --project {home.id} CHECK --add-channel {quiet}" in said, said
+    for channel in (pager, quiet, pager):
+        assert "Note on" not in home.says("check", "update", check, "--add-channel", channel)
+    assert {one["id"] for one in home.json("check", "show", check)["channels"]} == {pager, quiet}
+    assert "tells nobody" in home.says("check", "update", check, "--channel", "none")
+    # Of a change of something else nothing is said.
+    assert "Note on" not in home.says("check", "update", check, "--name", "Still alone")
+
+    empty = home.house.project("alice@example.org", "Empty")
+    said = home.house.cli("check", "create", "--project", empty, "--name", "x", "--channel", "all")
+    assert "the project has no channel" in said and "allswell channel create" in said, said
+
+
+def test_a_slug_that_is_taken_is_said(home):
+    first = home.json("check", "create", "--name", "One", "--slug", "cron-1")
+    assert "slug" not in [note["field"] for note in first["warnings"]]
+    said = home.says("check", "create", "--name", "Two", "--slug", "cron-1")
+    assert f"Note on slug: cron-1 is the slug of check {first['id']} too" in said and "409" in said, said
+    third = home.check("Three")
+    notes = home.json("check", "update", third, "--slug", "cron-1")["warnings"]
+    assert [(note["field"], note["rule"]) for note in notes] == [("slug", "taken")]
+    assert "Note" not in home.says("check", "update", third, "--slug", "cron-3")
+
+
+def test_doctor_counts_the_checks_that_tell_nobody():
+    with House() as house:
+        home = Home(house)
+        told = home.channel("Log")
+        home.check("Told", "--channel", told)
+        findings = house.run("doctor", "--json").stdout
+        assert "tell nobody" not in findings and "tells nobody" not in findings
+        home.check("Untold")
+        shown = house.run("doctor").stdout
+        assert "1 of 2 checks tells nobody when it goes down" in shown, shown
+
+
+def test_an_update_of_nothing_is_refused(home):
+    check = home.check("Same")
+    done = home.house.run("check", "update", "--project", home.id, check)
+    assert done.returncode == 1 and "nothing was named" in done.stderr, done.stdout + done.stderr
