@@ -106,6 +106,58 @@ pub fn owed(flip: &Flip, routes: &[Route], now: Timestamp) -> Vec<Owed> {
         .collect()
 }
 
+/// How an alert that waits stands to what is now.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its check tells its channel.
+    pub assigned: bool,
+    /// The channel is told when a check goes down and when it comes back: whoever gets the one waits for the other.
+    pub tells_both: bool,
+    /// Something newer waits in its lane, and is told after it.
+    pub newer_waits: bool,
+}
+
+/// Why an alert is not told any more after its fast phase.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outdated {
+    /// It says down, and nothing would say later that the check is not.
+    NotDown,
+    /// It says that the check came back, and nothing would say later that it is down.
+    DownAgain,
+    /// The check was taken off its channel.
+    Unassigned,
+}
+
+impl Outdated {
+    /// The sentence that is shown.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Outdated::NotDown => "the check is not down any more",
+            Outdated::DownAgain => "the check is down again",
+            Outdated::Unassigned => "the check does not tell this channel any more",
+        }
+    }
+}
+
+/// Whether an alert that tells this status would leave its receiver with what does not hold: of what came since, nothing
+/// is promised to it, as when a check was paused or taken off the channel. A channel that is told of one status alone gets
+/// events, which stay true.
+pub fn outdated(tells: Status, is: Status, standing: Standing) -> Option<Outdated> {
+    let (says_down, is_down) = (tells == Status::Down, is == Status::Down);
+    match standing {
+        Standing {
+            newer_waits: true, ..
+        } => None,
+        Standing { assigned: false, .. } => Some(Outdated::Unassigned),
+        Standing {
+            tells_both: false, ..
+        } => None,
+        _ if says_down == is_down => None,
+        _ if says_down => Some(Outdated::NotDown),
+        _ => Some(Outdated::DownAgain),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +190,48 @@ mod tests {
             (Paused, New, false),
         ] {
             assert_eq!(is_news(&flip(from, to)), news, "{from:?} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn an_alert_that_waited_is_told_unless_it_would_be_the_last_word_and_wrong() {
+        use Outdated::{DownAgain, NotDown, Unassigned};
+        use Status::{Down, New, Paused, Up};
+        let both = Standing {
+            assigned: true,
+            tells_both: true,
+            newer_waits: false,
+        };
+        let one = Standing {
+            tells_both: false,
+            ..both
+        };
+        let off = Standing {
+            assigned: false,
+            ..both
+        };
+        let waits = |standing| Standing {
+            newer_waits: true,
+            ..standing
+        };
+        for (tells, is, standing, why) in [
+            (Down, Down, both, None),
+            (Down, Up, both, Some(NotDown)),
+            (Down, Paused, both, Some(NotDown)),
+            (Down, New, both, Some(NotDown)),
+            (Up, Up, both, None),
+            (Up, Down, both, Some(DownAgain)),
+            // Whoever heard that it is down hears that it is not, whatever it is.
+            (Up, Paused, both, None),
+            (Up, New, both, None),
+            (Down, Up, one, None),
+            (Up, Down, one, None),
+            (Down, Down, off, Some(Unassigned)),
+            (Down, Up, waits(both), None),
+            (Down, Up, waits(off), None),
+        ] {
+            let found = outdated(tells, is, standing);
+            assert_eq!(found, why, "{tells:?} of a check that is {is:?}, {standing:?}");
         }
     }
 

@@ -174,6 +174,9 @@ impl Model {
                 self.schedule = schedule(&settings);
                 self.history.push(Fact::Edit(settings.rules));
                 self.settings = *settings;
+                let told = self.channels.iter().map(|channel| channel.id);
+                let gone = told.filter(|id| channels.iter().all(|channel| channel.id != *id));
+                self.taken_off.extend(gone);
                 self.channels = channels;
             }
             Deed::Delete => self.deleted = true,

@@ -88,6 +88,8 @@ pub(crate) struct Model {
     pub(crate) flips: Vec<Flip>,
     pub(crate) pings: u64,
     pub(crate) channels: Vec<Channel>,
+    /// The channels that it was taken off at some time.
+    pub(crate) taken_off: BTreeSet<ChannelId>,
     pub(crate) owed: Vec<(u64, ChannelId)>,
     /// Channels that are switched off, and those that are being switched.
     pub(crate) off: BTreeSet<ChannelId>,
@@ -149,6 +151,7 @@ impl Model {
             flips: Vec::new(),
             pings: 0,
             channels,
+            taken_off: BTreeSet::new(),
             owed: Vec::new(),
             off: BTreeSet::new(),
             switched: BTreeSet::new(),

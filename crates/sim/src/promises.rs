@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use allswell_core::check::Status;
 use allswell_core::delivery::Class;
+use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::limits::ALERT_FLIPS_MAX;
 use allswell_core::retry::fast_phase_is_over;
@@ -95,7 +97,11 @@ impl World {
             who.any(|name| *name == owner)
         };
         let held = before.lease.is_some_and(|(owner, _)| mine(owner)) || committed.len() > 1;
-        if now.attempts != before.attempts || (now.finished_at.is_some() && now.state != "superseded") {
+        // What waits for a channel ends with that.
+        let switched =
+            now.state == "cancelled" && before.lease.is_none() && self.switches.went_off(now.channel);
+        let ended = now.finished_at.is_some() && now.state != "superseded" && !switched;
+        if now.attempts != before.attempts || ended {
             holds(LEASED, held && now.attempts <= before.attempts + 1, tell)?;
         }
         let lost = before.lease.filter(|_| now.attempts == before.attempts);
@@ -171,6 +177,9 @@ impl World {
             // A step that waited long has counted that too, and asked no clock again.
             "expired" => holds(ENDED, tried == 0 && now.expires_at <= self.clock_at_most(), tell),
             "exhausted" => holds(LEASED, tried == 1 && self.is_hook(now.channel), tell),
+            "cancelled" if before.lease.is_none() && self.switches.went_off(now.channel) => {
+                holds(ENDED, tried == 0 && now.class != Class::Test, tell)
+            }
             "cancelled" => {
                 let of_it = |channel: &&Channel| channel.id == now.channel;
                 let silent = self
@@ -188,10 +197,29 @@ impl World {
                     || self.switches.was_deleted(now.channel);
                 // A test shows whether it works again.
                 let off = now.class != Class::Test && self.switches.was_off_since(now.channel, *since);
-                holds(ENDED, tried == 0 && (silent || deleted || off), tell)
+                let outdated = self.is_outdated(now);
+                holds(ENDED, tried == 0 && (silent || deleted || off || outdated), tell)
             }
             _ => broken(ENDED, tell()),
         }
+    }
+
+    /// Whether an alert that waited says what does not hold any more, to somebody who would hear nothing of that, or its check
+    /// was taken off its channel.
+    fn is_outdated(&self, now: &Promise) -> bool {
+        let Some(model) = self.models.get(&now.check) else {
+            return false;
+        };
+        let is_down = |flip: &Flip| flip.to == Status::Down;
+        let own = model.flips.iter().find(|flip| flip.seq == now.seq);
+        let since = model.flips.iter().filter(|flip| flip.seq > now.seq);
+        let mut others = since.filter(|flip| own.is_some_and(|own| is_down(own) != is_down(flip)));
+        let tells_both = self
+            .all_channels()
+            .any(|of| of.id == now.channel && of.down && of.up);
+        let unassigned = model.taken_off.contains(&now.channel);
+        (unassigned || (tells_both && others.next().is_some()))
+            && fast_phase_is_over(now.attempts, now.created_at, self.clock_at_most())
     }
 
     /// Hears what was told since the last time.

@@ -79,6 +79,11 @@ impl Switches {
         self.off.get(&channel).is_some_and(|since| *since <= look)
     }
 
+    /// Whether the last commits have switched a channel off, if only for a moment.
+    pub(crate) fn went_off(&self, channel: ChannelId) -> bool {
+        self.went_off.contains(&channel) || self.switched_on.contains(&channel)
+    }
+
     /// The row of an attempt was written that found nobody.
     pub(crate) fn found_nobody(&mut self, channel: ChannelId) {
         self.found_nobody.insert(channel);

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use allswell_core::check::{Check, Settings, State, Status};
-use allswell_core::delivery::Class;
+use allswell_core::delivery::{self, Class, Outdated};
 use allswell_core::exchange::Request;
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, ProjectId};
+use allswell_core::retry::fast_phase_is_over;
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::secret::Secret;
 use allswell_core::signal::Cause;
 use allswell_core::time::Timestamp;
 use allswell_integrations::webhook::{RenderError, Webhook};
 use allswell_integrations::{About, AttemptInfo, Kind, LastPing, Message, Missed, Needs, log};
-use allswell_store::outbox::{Claimed, End, Target, Told};
+use allswell_store::outbox::{Claimed, End, SWITCHED_OFF, Target, Told};
 use allswell_store::{Error, Reader, Result};
 
 use super::note::Note;
@@ -37,6 +38,8 @@ pub(super) struct Facts {
     /// The channels of the check, where somebody wants to know them.
     channels: Option<Vec<ChannelId>>,
     secrets: Secrets,
+    /// What it tells does not hold any more, and nothing newer follows.
+    outdated: Option<Outdated>,
     /// Why a row that it needs cannot be read.
     unreadable: Option<String>,
 }
@@ -72,7 +75,11 @@ pub(super) enum Work {
 }
 
 /// Reads the facts of deliveries that were just claimed.
-pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Result<Vec<Facts>> {
+pub(super) async fn read(
+    reader: &mut Reader<'_>,
+    claimed: Vec<Claimed>,
+    now: Timestamp,
+) -> Result<Vec<Facts>> {
     let system = SystemScope::engine();
     let mut places: Vec<(ProjectId, ChannelId)> = claimed
         .iter()
@@ -114,6 +121,10 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
             Some(Err(error)) => unreadable = Some(error.to_string()),
             None => {}
         }
+        let outdated = match &told {
+            Some(Ok(told)) => outdated(reader, &claimed, told, now).await?,
+            _ => None,
+        };
         let (target, secrets) = place.map(|place| (place.target, place.secrets)).unzip();
         facts.push(Facts {
             claimed,
@@ -121,11 +132,29 @@ pub(super) async fn read(reader: &mut Reader<'_>, claimed: Vec<Claimed>) -> Resu
             told: told.and_then(Result::ok),
             last_ping,
             channels,
+            outdated,
             secrets: secrets.unwrap_or_default(),
             unreadable,
         });
     }
     Ok(facts)
+}
+
+/// Whether an alert that waited is not told any more. One that somebody had sent again is told whatever came since.
+async fn outdated(
+    reader: &mut Reader<'_>,
+    claimed: &Claimed,
+    told: &Told,
+    now: Timestamp,
+) -> Result<Option<Outdated>> {
+    let Some(flip) = told.flips.last().filter(|_| !claimed.redelivery) else {
+        return Ok(None);
+    };
+    if !fast_phase_is_over(claimed.attempts, claimed.created_at, now) {
+        return Ok(None);
+    }
+    let standing = reader.delivery_standing(SystemScope::engine(), claimed).await?;
+    Ok(standing.and_then(|standing| delivery::outdated(flip.to, told.check.state.status, standing)))
 }
 
 /// Where a channel's deliveries go, and what its messages need.
@@ -211,11 +240,14 @@ impl Facts {
         };
         // A test shows whether it works again.
         if target.disabled && claimed.class != Class::Test {
-            return Work::End(End::Cancelled, "the channel is switched off".to_owned());
+            return Work::End(End::Cancelled, SWITCHED_OFF.to_owned());
         }
         let Some(message) = self.message(target, trade, now) else {
             return gone("check");
         };
+        if let Some(why) = self.outdated {
+            return Work::End(End::Cancelled, why.sentence().to_owned());
+        }
         let attempt = AttemptInfo {
             delivery: claimed.id,
             n: claimed.attempts + 1,

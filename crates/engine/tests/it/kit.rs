@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
-use allswell_core::check::{Check, Settings, State};
+use allswell_core::check::{Check, Event, Settings, State, decide};
 use allswell_core::flip::Flip;
 use allswell_core::id::{CheckId, ProjectId};
 use allswell_core::key::KeyKind;
@@ -357,6 +357,23 @@ fn steps_on_postgres() -> bool {
 }
 
 /// The ring of every house.
+/// What is no ping happens to a check.
+pub(crate) async fn happen(house: &House, id: CheckId, event: Event, now: Timestamp) {
+    let mut check = house.read(id).await;
+    let plan = check.settings.plan(&Zones::Bundled).expect("a plan");
+    let write = async move |tx: &mut Tx<'_>| {
+        let mut dice = Dice::from_number(1);
+        let decision = decide(&plan, &check.state, event, now);
+        check.state = decision.state;
+        let saved = tx.check_save_state(SYSTEM, &mut check, decision.deadline).await?;
+        if let Some(flip) = &decision.flip {
+            allswell_engine::record::write_flip(tx, &check, flip, now, &mut dice).await?;
+        }
+        Ok::<_, Error>(saved)
+    };
+    assert!(house.store.write(write).await.expect("an event"));
+}
+
 pub(crate) fn ring() -> KeyRing {
     KeyRing::generate("root", &mut Dice::from_number(0))
 }

@@ -3,6 +3,7 @@
 mod absence;
 mod deliver;
 mod deliver_order;
+mod deliver_outdated;
 mod deliver_retry;
 mod deliver_share;
 mod deliver_trouble;

@@ -1,21 +1,20 @@
 //! Checks that fall silent.
 
-use allswell_core::check::{Check, Event, Status, decide};
+use allswell_core::check::{Check, Event, Status};
 use allswell_core::flip::Reason;
 use allswell_core::id::CheckId;
 use allswell_core::schedule::Zones;
-use allswell_core::scope::SystemScope;
 use allswell_core::signal::Action;
 use allswell_core::time::{Span, Timestamp};
+use allswell_engine::Due;
 use allswell_engine::ingest::Arrival;
 use allswell_engine::loops::Step;
 use allswell_engine::pending::Pending;
 use allswell_engine::sweep::Sweep;
-use allswell_engine::{Due, record};
 use allswell_store::{Error, Tx};
 use allswell_testkit::Cluster;
 
-use crate::kit::{House, Log, NOW, SILENCE_SECS, after, gather, settle, to};
+use crate::kit::{House, Log, NOW, SILENCE_SECS, after, gather, happen, settle, to};
 
 /// Checks that one transaction looks at.
 const BATCH: usize = 500;
@@ -62,24 +61,6 @@ async fn up(house: &mut House, deadline: Timestamp) -> CheckId {
         check.deadline = Some(deadline);
     };
     house.check(change).await
-}
-
-async fn happen(house: &House, id: CheckId, event: Event, now: Timestamp) {
-    let mut check = house.read(id).await;
-    let plan = check.settings.plan(&Zones::Bundled).expect("a plan");
-    let write = async move |tx: &mut Tx<'_>| {
-        let mut dice = allswell_core::chance::Dice::from_number(1);
-        let decision = decide(&plan, &check.state, event, now);
-        check.state = decision.state;
-        let saved = tx
-            .check_save_state(SystemScope::engine(), &mut check, decision.deadline)
-            .await?;
-        if let Some(flip) = &decision.flip {
-            record::write_flip(tx, &check, flip, now, &mut dice).await?;
-        }
-        Ok::<_, allswell_store::Error>(saved)
-    };
-    assert!(house.store.write(write).await.expect("an event"));
 }
 
 /// However late the sweep looks: at the instant, an hour late, a year late.

@@ -1,5 +1,6 @@
 //! How channels fare: since when everything sent to one failed, and that it was switched off.
 
+use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, ProjectId};
 use allswell_core::scope::{ProjectScope, SystemScope};
 use allswell_core::time::Timestamp;
@@ -8,6 +9,11 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::db::{Reader, Row, Tx, postgres_statements, statements};
+
+/// How that is shown which waited for a channel that was switched off.
+pub const SWITCHED_OFF: &str = "the channel is switched off";
+
+const CANCELLED_MAX: u64 = 1_000;
 
 statements! {
     WORKS = "update channels set failing_since = null, given_up = 0, warnings = 0, last_error = null
@@ -18,6 +24,13 @@ statements! {
     WARNED = "update channels set warnings = $2 where id = $1 and warnings < $2";
     DISABLE = "update channels set disabled_at = $2, disabled_reason = $3
                where id = $1 and disabled_at is null and deleted_at is null";
+    // As many as one transaction should end: what is more ends when it is claimed.
+    CANCEL = "with waiting as materialized
+                  (select shard, id from deliveries where state = 'ready' and class = $1 and channel_id = $2
+                     and project_id = (select c.project_id from channels c where c.id = $2)
+                   order by next_at limit $5", skipping locked, then ")
+              update deliveries set state = 'cancelled', finished_at = $3, last_outcome = $4
+              where (shard, id) in (select shard, id from waiting)";
     ENABLE = "update channels set disabled_at = null, disabled_reason = null, failing_since = null, given_up = 0,
                      warnings = 0
               where id = $1 and project_id = $2 and disabled_at is not null and deleted_at is null";
@@ -148,7 +161,8 @@ impl Tx<'_> {
         Ok(self.run(&WARNED, &[channel.into(), warnings.into()]).await? > 0)
     }
 
-    /// Switches a channel off; `false` if it was off already.
+    /// Switches a channel off, and ends what waits for it, but tests: when it is on again, that is old. `false` if it was off
+    /// already.
     pub async fn channel_disable(
         &mut self,
         _: SystemScope,
@@ -157,7 +171,20 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<bool> {
         let values = [channel.into(), now.into(), reason.into()];
-        Ok(self.run(&DISABLE, &values).await? > 0)
+        if self.run(&DISABLE, &values).await? == 0 {
+            return Ok(false);
+        }
+        for class in Class::ALL.into_iter().filter(|class| *class != Class::Test) {
+            let values = [
+                class.word().into(),
+                channel.into(),
+                now.into(),
+                SWITCHED_OFF.into(),
+                CANCELLED_MAX.into(),
+            ];
+            self.run(&CANCEL, &values).await?;
+        }
+        Ok(true)
     }
 
     /// Switches a channel on again; `false` if it is not off.

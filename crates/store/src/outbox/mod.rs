@@ -10,7 +10,7 @@ pub(crate) mod set_back;
 pub(crate) mod telling;
 
 pub use claim::{Claimed, Ready, Wanted};
-pub use health::Health;
+pub use health::{Health, SWITCHED_OFF};
 pub use record::{Attempt, Found, Next, Recorded};
 pub use telling::{Target, Told};
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use allswell_core::check::Check;
+use allswell_core::delivery::Standing;
 use allswell_core::flip::Flip;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, ProjectId};
 use allswell_core::limits;
@@ -43,6 +44,11 @@ statements! {
     TARGET = concat!(targets!(), "where ch.id = $1 and ch.project_id = $2 and ", there!());
     CHANNELS_OF = "select cc.channel_id as id from check_channels cc join channels ch on ch.id = cc.channel_id
                    where cc.check_id = $1 and ch.deleted_at is null order by cc.channel_id";
+    STANDING = "select ch.tells_down as tells_down, ch.tells_up as tells_up,
+                (select 1 from check_channels cc where cc.check_id = $1 and cc.channel_id = $2) is not null as assigned,
+                (select 1 from deliveries d where d.shard = $1 and d.channel_id = $2 and d.seq > $3
+                   and d.finished_at is null limit 1) is not null as newer_waits
+             from channels ch where ch.id = $2";
     PING_BEFORE = "select n, exit_status from pings where check_id = $1 and at <= $2 order by n desc limit 1";
 }
 
@@ -249,6 +255,21 @@ impl Reader<'_> {
     pub async fn check_channel_ids(&mut self, _: SystemScope, check: CheckId) -> Result<Vec<ChannelId>> {
         let rows = self.all(&CHANNELS_OF, &[check.into()]).await?;
         rows.iter().map(|row| row.get("id")).collect()
+    }
+
+    /// How a delivery stands to what is now. Asked after its check was read: whatever came to the check before that, and is
+    /// promised, is seen here.
+    pub async fn delivery_standing(&mut self, _: SystemScope, claimed: &Claimed) -> Result<Option<Standing>> {
+        let values = [claimed.shard.into(), claimed.channel.into(), claimed.seq.into()];
+        let row = self.first(&STANDING, &values).await?;
+        row.map(|row| {
+            Ok(Standing {
+                assigned: row.get("assigned")?,
+                tells_both: row.get("tells_down")? && row.get("tells_up")?,
+                newer_waits: row.get("newer_waits")?,
+            })
+        })
+        .transpose()
     }
 
     /// Number and exit status of the last ping of a check that arrived at `at` or before.

@@ -1,7 +1,7 @@
 //! Deliveries: promised once, claimed by one, ended by who holds the lease.
 
 use allswell_core::check::Check;
-use allswell_core::delivery::Class;
+use allswell_core::delivery::{Class, Owed, Standing};
 use allswell_core::flip::Flip;
 use allswell_core::health::Trouble;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId};
@@ -32,6 +32,8 @@ on_each_database!(
     what_piles_up_in_a_lane_costs_two_rows_for_each_flip,
     a_crowd_is_walked_in_the_order_of_ids,
     the_health_of_a_channel_is_kept,
+    what_waits_for_a_channel_ends_when_it_is_switched_off,
+    how_an_alert_stands_to_what_is_now,
 );
 
 const LEASE: Span = Span::from_secs(60);
@@ -855,4 +857,94 @@ async fn charlie_sees_no_delivery_of_alice(store: &Store) {
         })
         .await;
     assert_eq!(seen.expect("reads"), (1, 0));
+}
+
+/// Of three alerts one is under way, and of another channel there is one; a test shows whether the channel works again.
+async fn what_waits_for_a_channel_ends_when_it_is_switched_off(store: &Store) {
+    let mut house = House::build(store).await;
+    let channel = house.channel(house.alice, b"").await.id;
+    let beside = house.channel(house.alice, b"").await.id;
+    let mut made = Vec::new();
+    for (channel, secs) in [(channel, 0), (channel, 50), (channel, 60), (beside, 70)] {
+        let (check, flip) = failed(&mut house).await;
+        made.push(house.promise(&check, &flip, channel, after(secs)).await);
+    }
+    let node = house.node();
+    let under_way = claim(store, NOW, 9, node).await;
+    assert_eq!(ids(&under_way), made[..1]);
+    let (scope, test) = (house.alice.scope(), house.dice.id());
+    let off = store.write(async move |tx| {
+        let owed = Owed {
+            channel,
+            class: Class::Test,
+            expires_at: after(500),
+        };
+        tx.delivery_insert_plain(scope, &owed, None, test, after(80))
+            .await?;
+        let first = tx.channel_disable(SYSTEM, channel, "gone", after(5)).await?;
+        Ok::<_, Error>((
+            first,
+            tx.channel_disable(SYSTEM, channel, "gone", after(6)).await?,
+        ))
+    });
+    assert_eq!(off.await.expect("a change"), (true, false));
+    let read = store.read(async move |reader| reader.deliveries_of_project(scope, 9).await);
+    let mut found: Vec<_> = read.await.expect("a read").into_iter().collect();
+    found.sort_by_key(|row| row.created_at);
+    let states: Vec<_> = found
+        .iter()
+        .map(|row| (row.id, row.state.as_str(), row.finished_at))
+        .collect();
+    let expected = [
+        (made[0], "leased", None),
+        (made[1], "cancelled", Some(after(5))),
+        (made[2], "cancelled", Some(after(5))),
+        (made[3], "ready", None),
+        (test, "ready", None),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!(
+        found[1].last_outcome.as_deref(),
+        Some("the channel is switched off")
+    );
+}
+
+async fn how_an_alert_stands_to_what_is_now(store: &Store) {
+    let mut house = House::build(store).await;
+    let (mut check, flip) = failed(&mut house).await;
+    let channel = house.channel(house.alice, b"").await;
+    house.promise(&check, &flip, channel.id, NOW).await;
+    let node = house.node();
+    let claimed = claim(store, NOW, 9, node).await.remove(0);
+    let stands = async || {
+        let claimed = claimed.clone();
+        let read = store.read(async move |reader| reader.delivery_standing(SYSTEM, &claimed).await);
+        read.await.expect("a read").expect("the channel")
+    };
+    let alone = Standing {
+        assigned: false,
+        tells_both: channel.tells_down && channel.tells_up,
+        newer_waits: false,
+    };
+    assert_eq!(stands().await, alone);
+    house.tell(&check, &[&channel]).await.expect("a channel");
+    let assigned = Standing {
+        assigned: true,
+        ..alone
+    };
+    assert_eq!(stands().await, assigned);
+    let up = house.ping(&mut check, Kind::Success, b"", after(1)).await;
+    let up = house
+        .promise(&check, &up.expect("a flip"), channel.id, after(1))
+        .await;
+    let newer = Standing {
+        newer_waits: true,
+        ..assigned
+    };
+    assert_eq!(stands().await, newer);
+    assert!(finish(store, &claimed, node, End::Exhausted).await);
+    let next = claim(store, after(1), 9, node).await.remove(0);
+    assert_eq!(next.id, up);
+    assert!(finish(store, &next, node, End::Exhausted).await);
+    assert_eq!(stands().await, assigned, "it has ended");
 }
