@@ -204,7 +204,7 @@ impl<O: Outbound> Deliver<O> {
             .store
             .read(async move |reader| {
                 let _ = system;
-                facts::read(reader, claimed).await
+                facts::read(reader, claimed, now).await
             })
             .await?;
         Ok((facts, overtaken))
