@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use allswell_core::absence::Absence;
 use allswell_core::chance::Dice;
 use allswell_core::delivery::{Class, Owed};
 use allswell_core::health::{self, Trouble};
@@ -137,21 +138,25 @@ async fn come_to(
         return Ok(Some(Code::Blocked));
     }
     let since = health.failing_since.unwrap_or(now);
-    Ok(
-        match health::judge(since, health.given_up, health.warnings, now) {
-            None => None,
-            Some(Trouble::Warn(count)) => tx
-                .channel_warned(system, channel, count)
-                .await?
-                .then_some(Code::Failing),
-            Some(Trouble::Disable) => {
-                let did = tx
-                    .channel_disable(system, channel, reason(Code::DisabledFailing), now)
-                    .await?;
-                did.then_some(Code::DisabledFailing)
-            }
-        },
-    )
+    let judge = |absences: &[Absence]| health::judge(since, health.given_up, health.warnings, absences, now);
+    // Mostly it comes to nothing, and absences only make it less.
+    if judge(&[]).is_none() {
+        return Ok(None);
+    }
+    let absences = tx.away_since(system, since, now).await?;
+    Ok(match judge(&absences) {
+        None => None,
+        Some(Trouble::Warn(count)) => tx
+            .channel_warned(system, channel, count)
+            .await?
+            .then_some(Code::Failing),
+        Some(Trouble::Disable) => {
+            let did = tx
+                .channel_disable(system, channel, reason(Code::DisabledFailing), now)
+                .await?;
+            did.then_some(Code::DisabledFailing)
+        }
+    })
 }
 
 /// Promises the note to a channel of the project that works, if there is one.

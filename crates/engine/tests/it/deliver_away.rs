@@ -60,6 +60,35 @@ async fn alerts_that_waited_while_we_were_away_for_days_are_told() {
     }
 }
 
+#[tokio::test]
+async fn a_channel_that_failed_once_before_we_were_away_is_not_switched_off_at_our_return() {
+    for noted in [true, false] {
+        let mut house = House::in_memory().await;
+        let (ids, hook) = tried_once(&mut house, 12).await;
+        let back = 121 * HOUR;
+        if noted {
+            house.stay_awake(after(back), after(back + 1)).await;
+        }
+        // What fails now fails for minutes, not for days; and that nothing is tried any more is no fault of it.
+        let script = Script::default();
+        script.otherwise(status(404));
+        let deliver = deliver_with(&mut house, &script, Rules::default());
+        for secs in [0, 3, 30, 90] {
+            quiet(&deliver, &script, after(back + secs)).await;
+        }
+        assert_eq!(states(&house, &ids).await, [("exhausted".to_owned(), 3)]);
+        let read = house
+            .store
+            .read(async move |reader| reader.channel_health(SYSTEM, hook).await);
+        let health = read.await.expect("a read").expect("the channel");
+        assert_eq!(
+            (health.given_up, health.warnings, health.disabled),
+            (12, 0, None),
+            "noted: {noted}"
+        );
+    }
+}
+
 /// Held up for its whole day while others were told, and then we went away: at our return it is tried, once.
 #[tokio::test]
 async fn an_alert_whose_time_is_over_is_tried_once_after_our_absence() {

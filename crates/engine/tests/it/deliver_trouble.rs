@@ -195,20 +195,24 @@ async fn one_that_arrives_makes_all_well() {
     );
 }
 
-/// What ends before it was ever sent is a failure of its channel as much as an answer would be.
+/// What was tried and not delivered within its time is a failure of its channel; what we never tried is ours.
 #[tokio::test]
-async fn a_delivery_that_expires_unsent_is_noted_on_its_channel() {
-    let (mut house, id, hook) = build().await;
-    let script = Script::default();
-    let deliver = deliver_with(&mut house, &script, Default::default());
-    house.ping(id, Action::Fail, NOW).await.expect("a ping");
-    quiet(&deliver, &script, after(86_400)).await;
-    assert!(script.sent().is_empty());
-    let health = health(&house, hook).await;
-    assert_eq!(
-        (health.given_up, health.last_error.as_deref()),
-        (1, Some("expired"))
-    );
+async fn a_delivery_that_expires_is_noted_on_its_channel_if_it_was_tried() {
+    for tried in [true, false] {
+        let (mut house, id, hook) = build().await;
+        let script = Script::default();
+        script.otherwise(status(500));
+        let deliver = deliver_with(&mut house, &script, Default::default());
+        house.ping(id, Action::Fail, NOW).await.expect("a ping");
+        if tried {
+            quiet(&deliver, &script, NOW).await;
+        }
+        quiet(&deliver, &script, after(86_400)).await;
+        assert_eq!(script.sent().len(), usize::from(tried));
+        let health = health(&house, hook).await;
+        let noted = (health.given_up, health.last_error.as_deref());
+        assert_eq!(noted, if tried { (1, Some("expired")) } else { (0, None) });
+    }
 }
 
 /// Two nodes then wait for each other in one direction.
