@@ -45,7 +45,8 @@ impl Seens {
             Bearing::Gone => (seen.gone, seen.given_up) = (true, seen.given_up + 1),
             Bearing::Blocked => seen.blocked = true,
         }
-        if bearing != Bearing::Works {
+        // Of a batch in which our rules refused it, that is what is to be told.
+        if bearing != Bearing::Works && (bearing == Bearing::Blocked || !seen.blocked) {
             seen.error = Some(shown.to_owned());
         }
     }
@@ -81,13 +82,12 @@ async fn write_one(
 ) -> Result<Option<Note>> {
     let system = SystemScope::engine();
     let Some(error) = &seen.error else { return Ok(None) };
-    let before = tx.channel_health(system, channel).await?;
     tx.channel_fails(system, channel, error, seen.given_up, now)
         .await?;
-    let (Some(before), Some(health)) = (before, tx.channel_health(system, channel).await?) else {
+    let Some(health) = tx.channel_health(system, channel).await? else {
         return Ok(None);
     };
-    let Some(code) = come_to(tx, &before, &health, seen, now).await? else {
+    let Some(code) = come_to(tx, &health, seen, now).await? else {
         return Ok(None);
     };
     let note = Note {
@@ -119,13 +119,7 @@ const fn reason(code: Code) -> &'static str {
 }
 
 /// What is to be said now. Whoever writes it first says it, so that of two nodes one does.
-async fn come_to(
-    tx: &mut Tx<'_>,
-    before: &Health,
-    health: &Health,
-    seen: &Seen,
-    now: Timestamp,
-) -> Result<Option<Code>> {
+async fn come_to(tx: &mut Tx<'_>, health: &Health, seen: &Seen, now: Timestamp) -> Result<Option<Code>> {
     let (system, channel) = (SystemScope::engine(), health.channel);
     if seen.gone {
         let did = tx
@@ -133,8 +127,8 @@ async fn come_to(
             .await?;
         return Ok(did.then_some(Code::DisabledGone));
     }
-    // Said once, when it begins: each further alert would be refused alike.
-    if seen.blocked && before.failing_since.is_none() {
+    // Said once, whatever else failed before: each further alert would be refused alike.
+    if seen.blocked && tx.channel_blocked_said(system, channel, now).await? {
         return Ok(Some(Code::Blocked));
     }
     let since = health.failing_since.unwrap_or(now);
