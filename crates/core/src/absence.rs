@@ -35,6 +35,36 @@ impl Absence {
     }
 }
 
+/// Each absence (oldest first) as far as no other before it covers the same time.
+fn apart(absences: &[Absence]) -> impl Iterator<Item = Absence> {
+    absences
+        .iter()
+        .scan(Timestamp::from_micros(i64::MIN), |covered, absence| {
+            let from = absence.from.max(*covered);
+            *covered = absence.to.max(*covered);
+            Some(Absence { from, ..*absence })
+        })
+}
+
+/// When time is over that began at `from` and was to end at `until`, if only that counts in which somebody of us was awake.
+/// `absences` are the oldest first.
+pub fn lengthened(from: Timestamp, until: Timestamp, absences: &[Absence]) -> Timestamp {
+    apart(absences).fold(until, |until, absence| {
+        if absence.from >= until {
+            return until;
+        }
+        until + (absence.to - absence.from.max(from)).max(Span::ZERO)
+    })
+}
+
+/// How long somebody of us was awake from `from` to `to`; `absences` are the oldest first.
+pub fn awake_for(from: Timestamp, to: Timestamp, absences: &[Absence]) -> Span {
+    let begin = apart(absences).fold(from, |begin, absence| {
+        begin + (absence.to.min(to) - absence.from.max(from)).max(Span::ZERO)
+    });
+    to - begin
+}
+
 /// The deadline after these absences (oldest first): the given one, if it fell into none.
 ///
 /// The first absence that swallows a deadline gives the check its grace anew, or the limit that a rule set in place of
@@ -138,6 +168,37 @@ mod tests {
         assert_eq!(Absence::between(at(0), at(60)), None);
         assert_eq!(Absence::between(at(0), at(61)), Some(away(0, 61)));
         assert_eq!(Absence::between(at(100), at(0)), None, "a clock set back");
+    }
+
+    #[test]
+    fn only_time_in_which_we_were_awake_counts() {
+        let none: &[Absence] = &[];
+        let table: [(&str, &[Absence], i64, i64); 9] = [
+            ("never away", none, 2_000, 1_000),
+            ("before it", &[away(100, 900)], 2_000, 1_000),
+            ("until it began", &[away(100, 1_000)], 2_000, 1_000),
+            ("when it began", &[away(500, 1_500)], 2_500, 500),
+            ("within it", &[away(1_200, 1_500)], 2_300, 700),
+            ("beyond its end", &[away(1_900, 9_000)], 9_100, 900),
+            ("from its end on", &[away(2_000, 9_000)], 2_000, 1_000),
+            (
+                "in what was given",
+                &[away(1_200, 1_900), away(2_500, 3_000)],
+                3_200,
+                300,
+            ),
+            (
+                "twice at once",
+                &[away(1_100, 1_500), away(1_200, 1_600)],
+                2_500,
+                500,
+            ),
+        ];
+        for (when, absences, over, awake) in table {
+            assert_eq!(lengthened(at(1_000), at(2_000), absences), at(over), "{when}");
+            let awake_for = awake_for(at(1_000), at(2_000), absences);
+            assert_eq!(awake_for, Span::from_secs(awake), "{when}");
+        }
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl Breaker {
     pub fn gate(&self, now: Timestamp) -> Gate {
         match self.open {
             None => Gate::Closed,
-            Some(open) if now < open.until => Gate::Open(open.until),
-            Some(open) if open.asked_at.is_some_and(|at| now - at < WINDOW) => Gate::Waiting,
+            Some(open) if open.is_closed_to_all(now) => Gate::Open(open.until),
+            Some(open) if open.asked_at.is_some_and(|at| is_of_late(at, now)) => Gate::Waiting,
             Some(_) => Gate::HalfOpen,
         }
     }
@@ -80,7 +80,7 @@ impl Breaker {
         let many = self.count(1, now);
         match &mut self.open {
             // The target was asked and still fails. What had begun before it opened says nothing new.
-            Some(open) if now >= open.until => open.again(now),
+            Some(open) if !open.is_closed_to_all(now) => open.again(now),
             Some(_) => {}
             None if many || self.in_row >= ROW => {
                 self.open = Some(Opened {
@@ -96,7 +96,7 @@ impl Breaker {
     /// Counts an attempt in the window; `true` if too many of those in it failed.
     fn count(&mut self, failures: u32, now: Timestamp) -> bool {
         let (since, attempts, failed) = match self.window {
-            Some((since, attempts, failed)) if now - since < WINDOW => {
+            Some((since, attempts, failed)) if is_of_late(since, now) => {
                 (since, attempts + 1, failed + failures)
             }
             _ => (now, 1, failures),
@@ -107,12 +107,24 @@ impl Breaker {
 
     /// Whether nothing that matters at `now` is remembered.
     pub fn is_idle(&self, now: Timestamp) -> bool {
-        let stale = self.window.is_none_or(|(since, ..)| now - since >= WINDOW);
+        let stale = self.window.is_none_or(|(since, ..)| !is_of_late(since, now));
         self.open.is_none() && self.in_row == 0 && stale
     }
 }
 
+/// Whether this was within a window. A little ahead too: an attempt may end while a step still goes by the clock of its
+/// begin. What is further ahead was noted by a clock that has been set back since, and says nothing of now.
+fn is_of_late(at: Timestamp, now: Timestamp) -> bool {
+    now - at < WINDOW && at - now < WINDOW
+}
+
 impl Opened {
+    /// Whether its pause goes on: one that would end later than any that began now was begun by a clock that was ahead.
+    fn is_closed_to_all(&self, now: Timestamp) -> bool {
+        let began = self.until - self.span;
+        now < self.until && began - now < WINDOW
+    }
+
     fn again(&mut self, now: Timestamp) {
         self.span = Span::from_micros(self.span.as_micros() * 2).min(OPEN_MAX);
         self.until = now + self.span;
@@ -196,6 +208,43 @@ mod tests {
         breaker.ask(at(30));
         assert_eq!(breaker.gate(at(89)), Gate::Waiting);
         assert_eq!(breaker.gate(at(90)), Gate::HalfOpen);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_one_decides_at_once() {
+        for back in [60, 3_600, 6 * 3_600, 400 * 86_400] {
+            let mut breaker = opened(0);
+            assert_eq!(
+                breaker.gate(at(-59)),
+                Gate::Open(at(30)),
+                "a step goes by the clock of its begin"
+            );
+            assert_eq!(breaker.gate(at(-back)), Gate::HalfOpen, "{back}");
+            breaker.ask(at(-back));
+            assert_eq!(breaker.gate(at(-back)), Gate::Waiting);
+            breaker.note(true, at(-back));
+            assert_eq!(breaker.gate(at(-back)), Gate::Open(at(60 - back)), "{back}");
+
+            let mut breaker = opened(0);
+            breaker.ask(at(30));
+            assert_eq!(
+                breaker.gate(at(-back)),
+                Gate::HalfOpen,
+                "what was asked for then is lost"
+            );
+            breaker.note(false, at(-back));
+            assert!(breaker.is_idle(at(60 - back)), "{back}");
+        }
+    }
+
+    #[test]
+    fn failures_by_a_clock_that_was_ahead_count_for_no_share() {
+        let mut breaker = Breaker::default();
+        for n in 0..9 {
+            breaker.note(n % 4 != 3, at(0));
+        }
+        breaker.note(true, at(-3_600));
+        assert_eq!(breaker.gate(at(-3_600)), Gate::Closed);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who is told what: from a flip and the channels of its check to the deliveries it owes.
 
+use crate::absence::{Absence, lengthened};
 use crate::check::Status;
 use crate::flip::Flip;
 use crate::id::ChannelId;
@@ -67,8 +68,47 @@ pub struct Owed {
     pub channel: ChannelId,
     /// What it is for.
     pub class: Class,
-    /// After this instant it is no longer tried, and shown as expired.
+    /// After this instant it is no longer tried, and shown as expired: but for what an absence of ours adds ([`Term`]).
     pub expires_at: Timestamp,
+}
+
+/// How long a delivery is tried. What counts is time in which somebody of us was awake: while we were away nobody could
+/// get anything, so that is neither the receiver's fault nor a reason to tell him nothing.
+#[derive(Copy, Clone, Debug)]
+pub struct Term<'a> {
+    /// What it is for.
+    pub class: Class,
+    /// When it was promised.
+    pub promised_at: Timestamp,
+    /// When its time is over, as it was promised, or as somebody asked for it again.
+    pub expires_at: Timestamp,
+    /// Our absences since it was promised, the oldest first.
+    pub absences: &'a [Absence],
+}
+
+impl Term<'_> {
+    /// When its time is over. Of a test by the clock alone: whoever watches it does not wait for our return.
+    pub fn ends_at(&self) -> Timestamp {
+        if self.class == Class::Test {
+            return self.expires_at;
+        }
+        lengthened(self.begins_at(), self.expires_at, self.absences)
+    }
+
+    /// Whether it is to be tried even if its time is over, since it was not after our last absence: what we would have told
+    /// meanwhile may be all that its receiver is waiting for. `last_try` is when its last attempt began.
+    pub fn is_owed_a_try(&self, last_try: Option<Timestamp>) -> bool {
+        let since = self.begins_at();
+        let back = self.absences.iter().map(|absence| absence.to).max();
+        let back = back.filter(|at| self.class != Class::Test && *at > since);
+        back.is_some_and(|back| last_try.is_none_or(|at| at < back))
+    }
+
+    /// What is asked for again has its time from then on.
+    fn begins_at(&self) -> Timestamp {
+        let asked = self.expires_at - Span::from_secs(limits::ALERT_HOURS_MAX * 3_600);
+        self.promised_at.max(asked)
+    }
 }
 
 /// Whether anybody is told of this flip: going down always, coming up only from down
@@ -172,6 +212,104 @@ mod tests {
             at: Timestamp::from_secs(100),
             expected_at: None,
             reason: Reason::Paused,
+        }
+    }
+
+    #[test]
+    fn what_we_were_away_lengthens_the_time_of_a_delivery_and_gives_it_one_more_try() {
+        const HOUR: i64 = 3_600;
+        let at = |hours: i64| Timestamp::from_secs(hours * HOUR);
+        let away = |from: i64, to: i64| Absence {
+            from: at(from),
+            to: at(to),
+        };
+        let expires = |hours: i64| (0, hours);
+        let again = |hours: i64| (hours - 24, hours);
+        let table: [(&str, Class, (i64, i64), &[Absence], i64, Option<i64>, bool); 10] = [
+            ("awake", Class::Alert, expires(24), &[], 24, None, false),
+            (
+                "away before",
+                Class::Alert,
+                again(54),
+                &[away(1, 30)],
+                54,
+                None,
+                false,
+            ),
+            (
+                "away and untried",
+                Class::Alert,
+                expires(24),
+                &[away(1, 30)],
+                53,
+                None,
+                true,
+            ),
+            (
+                "tried before",
+                Class::Alert,
+                expires(24),
+                &[away(1, 30)],
+                53,
+                Some(1),
+                true,
+            ),
+            (
+                "tried since",
+                Class::Alert,
+                expires(24),
+                &[away(1, 30)],
+                53,
+                Some(30),
+                false,
+            ),
+            (
+                "away at its end",
+                Class::Alert,
+                expires(24),
+                &[away(24, 90)],
+                24,
+                Some(23),
+                true,
+            ),
+            (
+                "away twice",
+                Class::Alert,
+                expires(24),
+                &[away(1, 2), away(24, 90)],
+                91,
+                Some(3),
+                true,
+            ),
+            (
+                "a note of ours",
+                Class::Report,
+                expires(24),
+                &[away(1, 30)],
+                53,
+                None,
+                true,
+            ),
+            (
+                "asked for again",
+                Class::Alert,
+                again(54),
+                &[away(1, 29), away(40, 50)],
+                64,
+                None,
+                true,
+            ),
+            ("a test", Class::Test, expires(1), &[away(0, 30)], 1, None, false),
+        ];
+        for (when, class, (promised, expires), absences, ends, tried, owed) in table {
+            let term = Term {
+                class,
+                promised_at: at(if when == "asked for again" { 0 } else { promised }),
+                expires_at: at(expires),
+                absences,
+            };
+            assert_eq!(term.ends_at(), at(ends), "{when}");
+            assert_eq!(term.is_owed_a_try(tried.map(at)), owed, "{when}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! When a channel that fails is talked about, and when it is switched off (`delivery.md` section 6). Never in silence.
 
+use crate::absence::{Absence, awake_for};
 use crate::time::{Span, Timestamp};
 
 /// Deliveries that must have been given up before a channel is switched off for failing.
@@ -18,9 +19,15 @@ pub enum Trouble {
 }
 
 /// Judges a channel at which everything failed since `failing_since`; `given_up` deliveries were, and `warnings` times
-/// that was said.
-pub fn judge(failing_since: Timestamp, given_up: u64, warnings: u64, now: Timestamp) -> Option<Trouble> {
-    let failing = now - failing_since;
+/// that was said. Our `absences` since then (oldest first) do not count: nothing was sent to it meanwhile.
+pub fn judge(
+    failing_since: Timestamp,
+    given_up: u64,
+    warnings: u64,
+    absences: &[Absence],
+    now: Timestamp,
+) -> Option<Trouble> {
+    let failing = awake_for(failing_since, now, absences);
     if failing >= OFF_AFTER && given_up >= GIVEN_UP_MIN {
         return Some(Trouble::Disable);
     }
@@ -52,9 +59,33 @@ mod tests {
         for (hours, given_up, warnings, trouble) in table {
             let now = since + Span::from_secs(hours * 3_600);
             assert_eq!(
-                judge(since, given_up, warnings, now),
+                judge(since, given_up, warnings, &[], now),
                 trouble,
                 "{hours} h, {given_up}, {warnings}"
+            );
+        }
+    }
+    #[test]
+    fn our_absence_is_not_their_failing() {
+        use Trouble::{Disable, Warn};
+        let at = |hours: i64| Timestamp::from_secs(hours * 3_600);
+        let away = |from: i64, to: i64| Absence {
+            from: at(from),
+            to: at(to),
+        };
+        let table: [(i64, &[Absence], Option<Trouble>); 6] = [
+            (121, &[], Some(Disable)),
+            (121, &[away(0, 121)], None),
+            (121, &[away(1, 98)], Some(Warn(1))),
+            (121, &[away(1, 2)], Some(Disable)),
+            (122, &[away(1, 4)], Some(Warn(2))),
+            (240, &[away(-50, 10), away(20, 130)], Some(Disable)),
+        ];
+        for (now, absences, trouble) in table {
+            assert_eq!(
+                judge(at(0), 10, 0, absences, at(now)),
+                trouble,
+                "{now} {absences:?}"
             );
         }
     }

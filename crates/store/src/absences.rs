@@ -53,6 +53,20 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// The absences that ended at `since` or later, oldest first, and the one from which we return just now, if nobody has
+    /// noted it yet.
+    pub async fn away_since(
+        &mut self,
+        system: SystemScope,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Absence>> {
+        let mut absences = self.absences_since(system, since).await?;
+        let last = self.last_seen(system, now).await?;
+        absences.extend(last.and_then(|last| Absence::between(last, now)));
+        Ok(absences)
+    }
+
     /// The newest sign of life of any node until now; `None` before the first.
     pub async fn last_seen(&mut self, _: SystemScope, now: Timestamp) -> Result<Option<Timestamp>> {
         self.first(&LAST_SEEN, &[(now + CLOCKS_DIFFER).into()])

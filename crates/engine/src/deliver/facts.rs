@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use allswell_core::absence::ABSENCE_MIN;
 use allswell_core::check::{Check, Settings, State, Status};
-use allswell_core::delivery::{self, Class, Outdated};
+use allswell_core::delivery::{self, Class, Outdated, Term};
 use allswell_core::exchange::Request;
 use allswell_core::flip::{Flip, Reason};
 use allswell_core::id::{ChannelId, ProjectId};
@@ -30,6 +31,8 @@ pub(super) type Secrets = Arc<BTreeMap<String, Secret<String>>>;
 /// What a claimed delivery is about, as it was read.
 pub(super) struct Facts {
     pub(super) claimed: Claimed,
+    /// It is tried even if its time is over.
+    is_owed_a_try: bool,
     /// `None`: the channel or the project is gone.
     target: Option<Arc<Target>>,
     /// `None`: the check or the flip is gone, or it is about none.
@@ -77,10 +80,18 @@ pub(super) enum Work {
 /// Reads the facts of deliveries that were just claimed.
 pub(super) async fn read(
     reader: &mut Reader<'_>,
-    claimed: Vec<Claimed>,
+    mut claimed: Vec<Claimed>,
     now: Timestamp,
 ) -> Result<Vec<Facts>> {
     let system = SystemScope::engine();
+    let mut owed = vec![false; claimed.len()];
+    // Since the others were promised nobody can have been away.
+    if claimed
+        .iter()
+        .any(|claimed| now - claimed.created_at > ABSENCE_MIN)
+    {
+        owed = Box::pin(lengthen(reader, &mut claimed, now)).await?;
+    }
     let mut places: Vec<(ProjectId, ChannelId)> = claimed
         .iter()
         .map(|claimed| (claimed.project, claimed.channel))
@@ -103,7 +114,7 @@ pub(super) async fn read(
         .deliveries_told(system, &claimed.iter().collect::<Vec<_>>())
         .await?;
     let mut facts = Vec::with_capacity(claimed.len());
-    for claimed in claimed {
+    for (claimed, is_owed_a_try) in claimed.into_iter().zip(owed) {
         let told = told.remove(&claimed.id);
         let (place, mut unreadable) = match targets.get(&claimed.channel) {
             Some(Ok(place)) => (Some(place.clone()), None),
@@ -128,6 +139,7 @@ pub(super) async fn read(
         let (target, secrets) = place.map(|place| (place.target, place.secrets)).unzip();
         facts.push(Facts {
             claimed,
+            is_owed_a_try,
             target,
             told: told.and_then(Result::ok),
             last_ping,
@@ -155,6 +167,28 @@ async fn outdated(
     }
     let standing = reader.delivery_standing(SystemScope::engine(), claimed).await?;
     Ok(standing.and_then(|standing| delivery::outdated(flip.to, told.check.state.status, standing)))
+}
+
+/// Gives each the time that we were away since it was promised; tells which of those whose time is over all the same are
+/// tried once more.
+async fn lengthen(reader: &mut Reader<'_>, claimed: &mut [Claimed], now: Timestamp) -> Result<Vec<bool>> {
+    let system = SystemScope::engine();
+    let since = claimed.iter().map(|claimed| claimed.created_at).min();
+    let absences = reader.away_since(system, since.unwrap_or(now), now).await?;
+    let mut owed = vec![false; claimed.len()];
+    for (claimed, owed) in claimed.iter_mut().zip(&mut owed) {
+        let term = Term {
+            class: claimed.class,
+            promised_at: claimed.created_at,
+            expires_at: claimed.expires_at,
+            absences: &absences,
+        };
+        claimed.expires_at = term.ends_at();
+        if claimed.expires_at <= now {
+            *owed = term.is_owed_a_try(reader.last_try(system, claimed).await?);
+        }
+    }
+    Ok(owed)
 }
 
 /// Where a channel's deliveries go, and what its messages need.
@@ -213,24 +247,34 @@ async fn secrets(reader: &mut Reader<'_>, project: ProjectId, target: &Target) -
 }
 
 impl Facts {
-    /// What an end before any attempt has to do with the channel. One that expired is the channel's trouble unless it
-    /// was we who could not send it, or it was only a test.
+    /// What an end before any attempt has to do with the channel. One that expired is the channel's trouble if it was tried
+    /// before; that we never tried it, or could not send it, is ours. A test is only a test.
     pub(super) fn bearing(&self, end: End) -> Option<Bearing> {
         let sends = self.unreadable.is_none() && self.target.as_ref().is_some_and(|target| !target.disabled);
         match end {
             _ if !sends || self.claimed.class == Class::Test => None,
             End::Blocked => Some(Bearing::Blocked),
-            End::Expired => Some(Bearing::Fails { given_up: true }),
-            End::Delivered | End::Cancelled | End::Superseded | End::Exhausted => None,
+            End::Expired if self.claimed.attempts > 0 => Some(Bearing::Fails { given_up: true }),
+            End::Expired | End::Delivered | End::Cancelled | End::Superseded | End::Exhausted => None,
         }
     }
 
     /// What is to be done at `now`.
     pub(super) fn work(&self, trade: &super::Trade, now: Timestamp) -> Work {
-        let claimed = &self.claimed;
-        if claimed.expires_at <= now {
-            return Work::End(End::Expired, "expired".to_owned());
+        let is_over = self.claimed.expires_at <= now;
+        let expired = || Work::End(End::Expired, "expired".to_owned());
+        if is_over && !self.is_owed_a_try {
+            return expired();
         }
+        match self.to_tell(trade, now) {
+            // Nobody tells when it could be tried.
+            Work::Unreadable(_) if is_over => expired(),
+            work => work,
+        }
+    }
+
+    fn to_tell(&self, trade: &super::Trade, now: Timestamp) -> Work {
+        let claimed = &self.claimed;
         if let Some(why) = &self.unreadable {
             return Work::Unreadable(why.clone());
         }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use allswell_core::absence::Absence;
 use allswell_core::chance::Dice;
 use allswell_core::delivery::{Class, Owed};
 use allswell_core::health::{self, Trouble};
@@ -44,7 +45,8 @@ impl Seens {
             Bearing::Gone => (seen.gone, seen.given_up) = (true, seen.given_up + 1),
             Bearing::Blocked => seen.blocked = true,
         }
-        if bearing != Bearing::Works {
+        // Of a batch in which our rules refused it, that is what is to be told.
+        if bearing != Bearing::Works && (bearing == Bearing::Blocked || !seen.blocked) {
             seen.error = Some(shown.to_owned());
         }
     }
@@ -80,13 +82,12 @@ async fn write_one(
 ) -> Result<Option<Note>> {
     let system = SystemScope::engine();
     let Some(error) = &seen.error else { return Ok(None) };
-    let before = tx.channel_health(system, channel).await?;
     tx.channel_fails(system, channel, error, seen.given_up, now)
         .await?;
-    let (Some(before), Some(health)) = (before, tx.channel_health(system, channel).await?) else {
+    let Some(health) = tx.channel_health(system, channel).await? else {
         return Ok(None);
     };
-    let Some(code) = come_to(tx, &before, &health, seen, now).await? else {
+    let Some(code) = come_to(tx, &health, seen, now).await? else {
         return Ok(None);
     };
     let note = Note {
@@ -118,13 +119,7 @@ const fn reason(code: Code) -> &'static str {
 }
 
 /// What is to be said now. Whoever writes it first says it, so that of two nodes one does.
-async fn come_to(
-    tx: &mut Tx<'_>,
-    before: &Health,
-    health: &Health,
-    seen: &Seen,
-    now: Timestamp,
-) -> Result<Option<Code>> {
+async fn come_to(tx: &mut Tx<'_>, health: &Health, seen: &Seen, now: Timestamp) -> Result<Option<Code>> {
     let (system, channel) = (SystemScope::engine(), health.channel);
     if seen.gone {
         let did = tx
@@ -132,26 +127,30 @@ async fn come_to(
             .await?;
         return Ok(did.then_some(Code::DisabledGone));
     }
-    // Said once, when it begins: each further alert would be refused alike.
-    if seen.blocked && before.failing_since.is_none() {
+    // Said once, whatever else failed before: each further alert would be refused alike.
+    if seen.blocked && tx.channel_blocked_said(system, channel, now).await? {
         return Ok(Some(Code::Blocked));
     }
     let since = health.failing_since.unwrap_or(now);
-    Ok(
-        match health::judge(since, health.given_up, health.warnings, now) {
-            None => None,
-            Some(Trouble::Warn(count)) => tx
-                .channel_warned(system, channel, count)
-                .await?
-                .then_some(Code::Failing),
-            Some(Trouble::Disable) => {
-                let did = tx
-                    .channel_disable(system, channel, reason(Code::DisabledFailing), now)
-                    .await?;
-                did.then_some(Code::DisabledFailing)
-            }
-        },
-    )
+    let judge = |absences: &[Absence]| health::judge(since, health.given_up, health.warnings, absences, now);
+    // Mostly it comes to nothing, and absences only make it less.
+    if judge(&[]).is_none() {
+        return Ok(None);
+    }
+    let absences = tx.away_since(system, since, now).await?;
+    Ok(match judge(&absences) {
+        None => None,
+        Some(Trouble::Warn(count)) => tx
+            .channel_warned(system, channel, count)
+            .await?
+            .then_some(Code::Failing),
+        Some(Trouble::Disable) => {
+            let did = tx
+                .channel_disable(system, channel, reason(Code::DisabledFailing), now)
+                .await?;
+            did.then_some(Code::DisabledFailing)
+        }
+    })
 }
 
 /// Promises the note to a channel of the project that works, if there is one.

@@ -140,6 +140,37 @@ async fn a_target_that_our_rules_refuse_is_said_once() {
     );
 }
 
+/// What it failed by before is no reason to keep that from its owner; and when something has arrived, it is said anew.
+#[tokio::test]
+async fn a_target_that_our_rules_refuse_is_said_though_it_failed_before() {
+    let (mut house, id, hook) = build().await;
+    let script = Script::default();
+    let (log, _guard) = Log::listen();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    let blocked = || ended(End::Blocked(Refusal::of(Rule::Address)));
+    let mut said = Vec::new();
+    let story = [
+        status(404),
+        blocked(),
+        status(404),
+        blocked(),
+        status(200),
+        blocked(),
+    ];
+    for (n, outcome) in (0..).zip(story) {
+        let action = if n % 2 == 0 { Action::Fail } else { Action::Success };
+        script.otherwise(outcome);
+        house.ping(id, action, after(n * 200)).await.expect("a ping");
+        for secs in [0, 4, 20] {
+            quiet(&deliver, &script, after(n * 200 + secs)).await;
+        }
+        said.push(log.lines_with("cannot be called").len());
+    }
+    // In the log twice each time: by the engine, and through the channel that works.
+    assert_eq!(said, [0, 2, 2, 2, 2, 4]);
+    assert_eq!(health(&house, hook).await.last_error.as_deref(), Some("blocked"));
+}
+
 /// Flips twice a day for a week to a receiver that refuses: warned after one day and three, switched off after five.
 #[tokio::test]
 async fn a_channel_that_fails_for_five_days_is_warned_about_and_switched_off() {
@@ -195,20 +226,24 @@ async fn one_that_arrives_makes_all_well() {
     );
 }
 
-/// What ends before it was ever sent is a failure of its channel as much as an answer would be.
+/// What was tried and not delivered within its time is a failure of its channel; what we never tried is ours.
 #[tokio::test]
-async fn a_delivery_that_expires_unsent_is_noted_on_its_channel() {
-    let (mut house, id, hook) = build().await;
-    let script = Script::default();
-    let deliver = deliver_with(&mut house, &script, Default::default());
-    house.ping(id, Action::Fail, NOW).await.expect("a ping");
-    quiet(&deliver, &script, after(86_400)).await;
-    assert!(script.sent().is_empty());
-    let health = health(&house, hook).await;
-    assert_eq!(
-        (health.given_up, health.last_error.as_deref()),
-        (1, Some("expired"))
-    );
+async fn a_delivery_that_expires_is_noted_on_its_channel_if_it_was_tried() {
+    for tried in [true, false] {
+        let (mut house, id, hook) = build().await;
+        let script = Script::default();
+        script.otherwise(status(500));
+        let deliver = deliver_with(&mut house, &script, Default::default());
+        house.ping(id, Action::Fail, NOW).await.expect("a ping");
+        if tried {
+            quiet(&deliver, &script, NOW).await;
+        }
+        quiet(&deliver, &script, after(86_400)).await;
+        assert_eq!(script.sent().len(), usize::from(tried));
+        let health = health(&house, hook).await;
+        let noted = (health.given_up, health.last_error.as_deref());
+        assert_eq!(noted, if tried { (1, Some("expired")) } else { (0, None) });
+    }
 }
 
 /// Two nodes then wait for each other in one direction.

@@ -2,6 +2,7 @@
 
 mod absence;
 mod deliver;
+mod deliver_away;
 mod deliver_order;
 mod deliver_outdated;
 mod deliver_retry;

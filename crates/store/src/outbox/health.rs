@@ -16,12 +16,14 @@ pub const SWITCHED_OFF: &str = "the channel is switched off";
 const CANCELLED_MAX: u64 = 1_000;
 
 statements! {
-    WORKS = "update channels set failing_since = null, given_up = 0, warnings = 0, last_error = null
+    WORKS = "update channels set failing_since = null, given_up = 0, warnings = 0, last_error = null,
+                    blocked_said_at = null
              where id = $1 and failing_since is not null";
     FAILS = "update channels set failing_since = coalesce(failing_since, $2), last_error = $3
              where id = $1 and (failing_since is null or last_error is distinct from $3)";
     GIVEN_UP = "update channels set given_up = given_up + $2 where id = $1";
     WARNED = "update channels set warnings = $2 where id = $1 and warnings < $2";
+    BLOCKED_SAID = "update channels set blocked_said_at = $2 where id = $1 and blocked_said_at is null";
     DISABLE = "update channels set disabled_at = $2, disabled_reason = $3
                where id = $1 and disabled_at is null and deleted_at is null";
     // As many as one transaction should end: what is more ends when it is claimed.
@@ -32,7 +34,7 @@ statements! {
               update deliveries set state = 'cancelled', finished_at = $3, last_outcome = $4
               where (shard, id) in (select shard, id from waiting)";
     ENABLE = "update channels set disabled_at = null, disabled_reason = null, failing_since = null, given_up = 0,
-                     warnings = 0
+                     warnings = 0, blocked_said_at = null
               where id = $1 and project_id = $2 and disabled_at is not null and deleted_at is null";
     HEALTH = "select id, kind, name, failing_since, given_up, warnings, last_error, disabled_at, disabled_reason
               from channels where id = $1 and deleted_at is null";
@@ -159,6 +161,16 @@ impl Tx<'_> {
         warnings: u64,
     ) -> Result<bool> {
         Ok(self.run(&WARNED, &[channel.into(), warnings.into()]).await? > 0)
+    }
+
+    /// Notes that it was said that our own rules refuse its target; `false` if that was said since something arrived last.
+    pub async fn channel_blocked_said(
+        &mut self,
+        _: SystemScope,
+        channel: ChannelId,
+        now: Timestamp,
+    ) -> Result<bool> {
+        Ok(self.run(&BLOCKED_SAID, &[channel.into(), now.into()]).await? > 0)
     }
 
     /// Switches a channel off, and ends what waits for it, but tests: when it is on again, that is old. `false` if it was off

@@ -28,6 +28,7 @@ statements! {
                    where a.delivery_id = $2 and a.shard =
                        (select d.shard from deliveries d where d.project_id = $1 and d.id = $2)
                    order by a.n";
+    LAST_TRY = "select started_at from attempts where shard = $1 and delivery_id = $2 order by n desc limit 1";
 }
 
 postgres_statements! {
@@ -173,6 +174,14 @@ impl Reader<'_> {
             })
         };
         rows.iter().map(attempt).collect()
+    }
+
+    /// When the last attempt of a claimed delivery began; `None` before the first.
+    pub async fn last_try(&mut self, _: SystemScope, delivery: &Claimed) -> Result<Option<Timestamp>> {
+        let row = self
+            .first(&LAST_TRY, &[delivery.shard.into(), delivery.id.into()])
+            .await?;
+        row.map(|row| row.get("started_at")).transpose()
     }
 
     /// The attempts of a delivery with their details: for those who may see the channel's secrets, since answers often

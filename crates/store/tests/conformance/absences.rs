@@ -10,6 +10,7 @@ use crate::kit::{House, NOW, SYSTEM, after, on_each_database, rows};
 on_each_database!(
     a_first_mark_is_no_absence,
     a_gap_of_more_than_a_minute_is_written_down_once,
+    an_absence_from_which_we_just_return_is_known_before_it_is_noted,
     an_absence_is_a_time_in_which_no_node_was_awake,
     absences_are_read_from_their_end_on_oldest_first,
     a_node_of_yesterday_is_forgotten,
@@ -89,6 +90,27 @@ async fn a_gap_of_more_than_a_minute_is_written_down_once(store: &Store) {
         assert_eq!(mark(store, node, after(at)).await, absence, "{at}");
     }
     assert_eq!(newest(store, 9).await, [(136, HOUR), (60, 121)]);
+}
+
+async fn an_absence_from_which_we_just_return_is_known_before_it_is_noted(store: &Store) {
+    let node = House::build(store).await.node();
+    let away = async |since: i64, now: i64| -> Vec<(i64, i64)> {
+        let read = store.read(async move |reader| reader.away_since(SYSTEM, after(since), after(now)).await);
+        read.await.expect("absences").into_iter().map(seconds).collect()
+    };
+    assert_eq!(away(0, DAY).await, [], "nobody was here before");
+    mark(store, node, NOW).await;
+    mark(store, node, after(100)).await;
+    assert_eq!(away(0, 160).await, [(0, 100)]);
+    assert_eq!(away(0, 161).await, [(0, 100), (100, 161)]);
+    assert_eq!(away(101, HOUR).await, [(100, HOUR)]);
+    mark(store, node, after(HOUR)).await;
+    assert_eq!(away(101, HOUR).await, [(100, HOUR)], "it is noted now");
+    assert_eq!(
+        away(0, 0).await,
+        [(0, 100), (100, HOUR)],
+        "by a clock that was set back"
+    );
 }
 
 async fn an_absence_is_a_time_in_which_no_node_was_awake(store: &Store) {

@@ -814,10 +814,13 @@ async fn the_health_of_a_channel_is_kept(store: &Store) {
             let health = tx.channel_health(SYSTEM, channel).await?.expect("it");
             assert_eq!((health.failing_since, health.given_up), (Some(NOW), 3));
             assert_eq!(health.last_error.as_deref(), Some("dns"));
-            let trouble = allswell_core::health::judge(NOW, health.given_up, health.warnings, after(90_000));
+            let trouble =
+                allswell_core::health::judge(NOW, health.given_up, health.warnings, &[], after(90_000));
             assert_eq!(trouble, Some(Trouble::Warn(1)));
             assert!(tx.channel_warned(SYSTEM, channel, 1).await?);
             assert!(!tx.channel_warned(SYSTEM, channel, 1).await?, "once");
+            assert!(tx.channel_blocked_said(SYSTEM, channel, NOW).await?);
+            assert!(!tx.channel_blocked_said(SYSTEM, channel, after(1)).await?, "once");
             let beside = tx.channels_working_beside(SYSTEM, project, other).await?;
             assert_eq!(beside.len(), 0, "it fails");
             let beside = tx.channels_working_beside(SYSTEM, project, channel).await?;
@@ -829,8 +832,12 @@ async fn the_health_of_a_channel_is_kept(store: &Store) {
             );
             assert!(!tx.channel_enable(charlie, channel).await?, "not charlie's");
             assert!(tx.channel_enable(scope, channel).await?);
+            let said = tx.channel_blocked_said(SYSTEM, channel, after(7)).await?;
+            assert!(said, "whoever switches it on again wants to hear it");
             tx.channel_fails(SYSTEM, channel, "dns", 1, after(7)).await?;
             tx.channel_works(SYSTEM, channel).await?;
+            let said = tx.channel_blocked_said(SYSTEM, channel, after(8)).await?;
+            assert!(said, "something has arrived since");
             let health = tx.channel_health(SYSTEM, channel).await?.expect("it");
             assert_eq!(
                 (health.failing_since, health.given_up, health.disabled),

@@ -31,5 +31,7 @@ alter table channels add column failing_since bigint;
 alter table channels add column given_up bigint not null default 0;
 alter table channels add column warnings bigint not null default 0;
 alter table channels add column last_error text;
+-- When it was said that our own rules refuse its target; null again when something arrives.
+alter table channels add column blocked_said_at bigint;
 -- Why it was switched off: gone, failing.
 alter table channels add column disabled_reason text;
