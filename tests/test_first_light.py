@@ -20,6 +20,8 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -337,3 +339,15 @@ def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():
             for link in links:
                 assert link.startswith("/monitor/"), (path, link)
                 assert house.get(link.removeprefix("/monitor"))[0] == 200, (path, link)
+        for path in ["/api/v3/checks", "/api/v1/channels", "/metrics", "/projects/x/metrics"]:
+            opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+            with pytest.raises(urllib.error.HTTPError) as met:
+                opener.open(house.url + path + "?a=b", timeout=30)
+            assert (met.value.code, met.value.headers["Location"]) == (301, f"/monitor{path}/?a=b")
+        for path in ["/api/v3/openapi.json", "/v1/openapi.json"]:
+            assert json.loads(house.get(path)[1])["servers"] == [{"url": "/monitor"}], path
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
