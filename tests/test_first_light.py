@@ -13,12 +13,15 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -284,6 +287,47 @@ def test_an_unknown_setting_is_refused_with_the_nearest_known_name(file_house):
     assert "ALLSWELL_LISTEM" in said and "ALLSWELL_LISTEN" in said, said
 
 
+def test_the_configuration_is_not_called_valid_that_a_start_refuses(file_house):
+    """What `config check` reads is what `serve` reads, and it makes nothing."""
+    file_house.stop()
+    gone = str(file_house.dir / "gone")
+    for settings, word in [
+        ({"WATCHDOG_URL": "hc-ping.com/x"}, "watchdog.url"),
+        ({"KEYS_RING": "first:abc"}, "keys.ring"),
+        ({"KEYS_RING_FILE": gone}, gone),
+        ({"TZDATA_DIR": gone}, "tzdata.dir"),
+        ({"OUTBOUND_EXTRA_CA_FILE": gone}, "outbound.extra_ca_file"),
+        ({"DATABASE_URL": "postgres://nobody@db.example/x", "DATABASE_SSLROOTCERT": gone}, gone),
+    ]:
+        file_house.settings = {"DATA_DIR": gone, **settings}
+        checked, started = file_house.run("config", "check"), file_house.run("serve")
+        for done in (checked, started):
+            assert done.returncode == 1 and word in done.stderr, (settings, done)
+        assert "valid" not in checked.stdout, checked
+        shutil.rmtree(gone, ignore_errors=True)
+    file_house.settings = {"DATA_DIR": gone, "WATCHDOG_URL": "hc-ping.com/x", "TZDATA_DIR": gone}
+    said = file_house.run("config", "check").stderr
+    assert "watchdog.url" in said and "tzdata.dir" in said, "all of it is told at once"
+    file_house.settings = {"DATA_DIR": gone}
+    assert file_house.run("config", "check").returncode == 0
+    assert not os.path.exists(gone)
+
+
+def test_an_empty_key_ring_of_an_encrypted_database_is_to_be_put_back(house):
+    job = Job(house)
+    house.stop()
+    ring = house.data / "key-ring"
+    whole = ring.read_text()
+    for text in ["", "# nothing\n"]:
+        ring.write_text(text)
+        done = house.run("serve")
+        assert done.returncode == 1 and "Put the ring back" in done.stderr, done
+        assert "generate" not in done.stderr, done
+    ring.write_text(whole)
+    house.start()
+    assert job.api()["n_pings"] == 0
+
+
 def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():
     """The proxy asks for /static/… what a browser asks it for as /monitor/static/…."""
     with House(settings={"SITE_URL": "https://example.org/monitor"}) as house:
@@ -295,3 +339,15 @@ def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():
             for link in links:
                 assert link.startswith("/monitor/"), (path, link)
                 assert house.get(link.removeprefix("/monitor"))[0] == 200, (path, link)
+        for path in ["/api/v3/checks", "/api/v1/channels", "/metrics", "/projects/x/metrics"]:
+            opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+            with pytest.raises(urllib.error.HTTPError) as met:
+                opener.open(house.url + path + "?a=b", timeout=30)
+            assert (met.value.code, met.value.headers["Location"]) == (301, f"/monitor{path}/?a=b")
+        for path in ["/api/v3/openapi.json", "/v1/openapi.json"]:
+            assert json.loads(house.get(path)[1])["servers"] == [{"url": "/monitor"}], path
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use allswell_core::chance::Dice;
-use allswell_core::seal::KeyRing;
+use allswell_core::seal::{KeyRing, RingError};
 use allswell_core::secret::Secret;
 use allswell_engine::rekey::Home;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{Config, KeyRingSource};
 use crate::system;
@@ -24,11 +24,11 @@ pub struct Ring {
 pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -> Result<Ring> {
     match &config.keys.ring {
         KeyRingSource::Inline(text) => Ok(Ring {
-            ring: parse(text.reveal(), "keys.ring")?,
+            ring: parse(text.reveal(), "keys.ring", database_has_keys)?,
             is_new: false,
         }),
         KeyRingSource::File { path, .. } if is_there(path)? => Ok(Ring {
-            ring: read(path)?,
+            ring: read(path, database_has_keys)?,
             is_new: false,
         }),
         KeyRingSource::File { path, .. } if database_has_keys => bail!(
@@ -39,11 +39,7 @@ pub fn load_or_make(config: &Config, database_has_keys: bool, dice: &mut Dice) -
         KeyRingSource::File {
             path,
             is_default: false,
-        } => bail!(
-            "the key ring {} does not exist; make one with: (umask 077; allswell keys generate > {})",
-            path.display(),
-            path.display()
-        ),
+        } => Err(missing(path)),
         KeyRingSource::File {
             path,
             is_default: true,
@@ -88,9 +84,31 @@ fn is_there(path: &Path) -> Result<bool> {
         .with_context(|| format!("could not look for the key ring {}", path.display()))
 }
 
-fn read(path: &Path) -> Result<KeyRing> {
+/// Whether the ring can be read, as far as can be said without the database. Makes none.
+pub fn look(config: &Config) -> Result<()> {
+    match &config.keys.ring {
+        KeyRingSource::Inline(text) => parse(text.reveal(), "keys.ring", false).map(drop),
+        KeyRingSource::File { path, .. } if is_there(path)? => read(path, false).map(drop),
+        KeyRingSource::File {
+            path,
+            is_default: false,
+        } => Err(missing(path)),
+        // Made by the first start, or missed by a database that is there.
+        KeyRingSource::File { .. } => Ok(()),
+    }
+}
+
+fn missing(path: &Path) -> anyhow::Error {
+    anyhow!(
+        "the key ring {} does not exist; make one with: (umask 077; allswell keys generate > {})",
+        path.display(),
+        path.display()
+    )
+}
+
+fn read(path: &Path, database_has_keys: bool) -> Result<KeyRing> {
     let text = Secret::new(system::read_secret_file(path, RING_BYTES_MAX)?);
-    parse(text.reveal(), &path.display().to_string())
+    parse(text.reveal(), &path.display().to_string(), database_has_keys)
 }
 
 /// Looks at the ring's file again and again: gives the ring when it is another than the last time, and the first time. A
@@ -123,6 +141,13 @@ pub fn home(config: &Config) -> Home {
     })
 }
 
-fn parse(text: &str, place: &str) -> Result<KeyRing> {
-    KeyRing::parse(text).with_context(|| format!("the key ring in {place} cannot be used"))
+fn parse(text: &str, place: &str, database_has_keys: bool) -> Result<KeyRing> {
+    match KeyRing::parse(text) {
+        // A new key would not help.
+        Err(RingError::Empty) if database_has_keys => bail!(
+            "the key ring in {place} holds no key, and the database was encrypted with one. Put the ring back that it \
+             had. A new one could not read this database"
+        ),
+        read => read.with_context(|| format!("the key ring in {place} cannot be used")),
+    }
 }

@@ -10,6 +10,7 @@ mod house;
 mod keyring;
 mod notify;
 mod outward;
+mod readers;
 mod serve;
 mod system;
 mod telemetry;

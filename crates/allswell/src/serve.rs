@@ -10,7 +10,6 @@ use allswell_core::id::NodeId;
 use allswell_core::limits::START_LINK_MINUTES;
 use allswell_core::quota::Quota;
 use allswell_core::scope::SystemScope;
-use allswell_core::target;
 use allswell_core::time::Span;
 use allswell_engine::changes::Changes;
 use allswell_engine::deliver::{self, Deliver};
@@ -38,7 +37,7 @@ use tokio::task::JoinSet;
 use crate::commands::start_link;
 use crate::config::{Config, Loaded, SiteUrl, Source};
 use crate::house::{self, House};
-use crate::{keyring, notify, outward, system, telemetry, tzdata};
+use crate::{keyring, notify, outward, readers, system, telemetry, tzdata};
 
 /// Seconds that requests in flight have to finish.
 const SHUTDOWN_SECS: u64 = 20;
@@ -80,11 +79,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     // Certificates or name servers that cannot be used end the start, not the first alert.
     let outbound = outward::client(config, &own_ports(&listener, metrics.as_ref())?)?;
     let channel_rules = house::channel_rules(config, outbound.policy(Class::Webhook));
-    if let Some(url) = &config.watchdog.url {
-        target::judge(outbound.policy(Class::Operator), url.reveal()).map_err(|refusal| {
-            anyhow::anyhow!("watchdog.url cannot be called: {}", refusal.for_administrators())
-        })?;
-    }
+    readers::watchdog(config, &outbound)?;
 
     // The lock is ours, so whoever held a lease is gone: its deliveries need not wait for it to lapse. Where others may
     // serve too, they do.

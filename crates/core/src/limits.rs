@@ -88,8 +88,6 @@ pub const REQUEST_HEADER_BYTES_MAX: usize = 16_384;
 /// Bytes of a URL that is called: 1,000 characters of a webhook's, and what stands for its placeholders, of which a letter
 /// may be twelve bytes once it is percent-encoded.
 pub const URL_BYTES_MAX: usize = 16_384;
-/// Missed flips that a message lists: the newest, and the number of the others.
-pub const MISSED_MAX: usize = 1_000;
 /// Characters of why a secure connection failed: certificates bear many names, and errors tell all of them.
 pub const TLS_DETAIL_CHARS_MAX: usize = 500;
 /// Redirects that a probe may follow (DECISIONS 21).

@@ -19,6 +19,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The wait after a failure.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// How often a loop that keeps failing says so. The log may lie on the disk that is full.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+
 /// Half of what clocks may differ by ([`allswell_core::absence::CLOCKS_DIFFER`]).
 const STALE: Duration = Duration::from_secs(30);
 
@@ -71,9 +74,35 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(micros.unwrap_or(0))
 }
 
-/// Runs a step until `stop` says so. A step that fails is logged once and run again a little later.
+/// The failures of a loop, said at once and then folded.
+#[derive(Default)]
+struct Complaints {
+    said: Option<Stopwatch>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    fn hear(&mut self, name: &str, error: &allswell_store::Error) {
+        self.unsaid += 1;
+        match self.said {
+            None => tracing::error!("{name} failed and runs again soon: {error}"),
+            Some(said) if said.elapsed() < COMPLAINT_EVERY => return,
+            Some(_) => tracing::error!(
+                "{name} failed and runs again soon ({} times since the last line): {error}",
+                self.unsaid
+            ),
+        }
+        *self = Complaints {
+            said: Some(Stopwatch::start()),
+            unsaid: 0,
+        };
+    }
+}
+
+/// Runs a step until `stop` says so. A step that fails is run again a little later, and logged at once, then once a minute.
 pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver<bool>, meters: Meters) {
     meters.step_begins(S::NAME);
+    let mut complaints = Complaints::default();
     while !*stop.borrow() {
         let done = step.step(now()).await;
         if done.is_ok() {
@@ -88,7 +117,7 @@ pub async fn run<S: Step>(step: S, nudge: Arc<Notify>, mut stop: watch::Receiver
             Ok(Due::At(at)) => until(at),
             Ok(Due::WhenNudged) => SLEEP_MAX,
             Err(error) => {
-                tracing::error!("{} failed and runs again soon: {error}", S::NAME);
+                complaints.hear(S::NAME, &error);
                 meters.step_failed(S::NAME);
                 AFTER_ERROR
             }

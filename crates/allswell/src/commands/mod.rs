@@ -34,7 +34,7 @@ use crate::cli::{
     ProjectCommand, ScheduleCommand, UserCommand,
 };
 use crate::config::{Config, Loaded, config_check, config_example, config_show};
-use crate::{serve, system, tzdata};
+use crate::{readers, serve, system, tzdata};
 
 /// How a command answers.
 #[derive(Copy, Clone)]
@@ -123,7 +123,10 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
     }
     let loaded = load(&arguments)?;
     match arguments.command {
-        Command::Config(ConfigCommand::Check) => return system::print(&config_check(&loaded)),
+        Command::Config(ConfigCommand::Check) => {
+            readers::try_all(&loaded.config)?;
+            return system::print(&config_check(&loaded));
+        }
         Command::Schedule(ScheduleCommand::Next {
             expr,
             tz,

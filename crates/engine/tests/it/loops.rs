@@ -155,6 +155,16 @@ async fn an_error_is_logged_once_and_survived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loop_that_keeps_failing_says_so_once_a_minute() {
+    let (log, _guard) = Log::listen();
+    let mut running = run((0..150).map(|_| Err(Error::Unavailable("no disk".to_owned()))));
+    assert_eq!(running.runs_within(150_000).await, 150);
+    let lines = log.lines_with("told failed and runs again soon");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[1].contains("(60 times since the last line)"), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_work_is_done_without_a_pause() {
     let mut running = run((0..50).map(|_| Ok(Due::Now)));
     assert_eq!(running.runs_within(1).await, 51);

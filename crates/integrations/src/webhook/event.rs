@@ -1,7 +1,7 @@
 //! What the placeholders of a webhook stand for, out of a message.
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use allswell_core::check::Status;
@@ -43,8 +43,6 @@ pub(super) struct Event<'m> {
     attempt: &'m AttemptInfo,
     secrets: &'m BTreeMap<String, Secret<String>>,
     room: Room,
-    /// Whether missed flips were left out.
-    is_cut: Cell<bool>,
     tags_whole: Vec<String>,
     /// The same, each as there is room for it.
     tags: Vec<String>,
@@ -69,7 +67,6 @@ impl<'m> Event<'m> {
             attempt,
             secrets,
             room,
-            is_cut: Cell::new(false),
             tags: tags.iter().map(|tag| room.text(tag).into_owned()).collect(),
             tags_whole: tags,
             body: OnceCell::new(),
@@ -96,11 +93,6 @@ impl<'m> Event<'m> {
         self.room.text(text)
     }
 
-    /// Whether something is left out: for want of room, or of a list that is never told whole.
-    pub(super) fn is_cut(&self) -> bool {
-        self.room != Room::Whole || self.is_cut.get()
-    }
-
     /// Whether a body was wanted that cannot be read.
     pub(super) fn tells_unreadable_body(&self) -> bool {
         self.body.get().is_some()
@@ -119,7 +111,6 @@ impl<'m> Event<'m> {
     fn missed(&self) -> (Value, usize) {
         let missed = &self.message.missed;
         let left_out = missed.len().saturating_sub(self.room.flips());
-        self.is_cut.set(self.is_cut.get() || left_out > 0);
         let list = missed[left_out..].iter().map(
             |flip| json!({ "seq": flip.seq, "status": word(flip.status), "at": flip.at.to_rfc3339_micros() }),
         );

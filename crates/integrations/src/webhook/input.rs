@@ -55,7 +55,7 @@ pub enum Warning {
     BodyNotSent,
     /// The body of the last ping is damaged in the database, or the key to it is gone.
     BodyUnreadable,
-    /// What a placeholder stands for has no room in the call, or in a list, and is told in part.
+    /// What a placeholder stands for has no room in the call, and is told in part.
     Shortened,
     /// The secret of a Guardian signature begins or ends with white space, which is part of it.
     SecretSpace,

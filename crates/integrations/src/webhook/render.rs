@@ -158,7 +158,7 @@ impl Parts<'_> {
             shorter = Some(event);
         }
         let event = shorter.as_ref().unwrap_or(&self.whole);
-        if event.is_cut() {
+        if shorter.is_some() {
             self.warnings.insert(Warning::Shortened);
         }
         if event.tells_unreadable_body() {

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use allswell_core::limits;
 use serde_json::{Map, Value, json};
 
 /// What stands for a value where there is room for nothing.
@@ -94,8 +93,8 @@ impl Room {
     /// How many missed flips have room.
     pub(super) fn flips(self) -> usize {
         match self {
-            Room::Whole => limits::MISSED_MAX,
-            Room::Chars(chars) => (chars / CHARS_OF_A_FLIP).min(limits::MISSED_MAX),
+            Room::Whole => usize::MAX,
+            Room::Chars(chars) => chars / CHARS_OF_A_FLIP,
             Room::Mark => 0,
         }
     }

@@ -1,7 +1,7 @@
 //! What all resources of the compatible API do alike: CORS on every answer, 204 to a preflight, 405 to other methods,
 //! and 301 to the address with its final slash, for every method.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
@@ -62,10 +62,12 @@ fn with_cors(mut response: Response, methods: HeaderValue) -> Response {
 
 /// The address without its final slash: real clients rely on being sent to the one with it, even from a POST.
 pub(crate) fn to_slash() -> MethodRouter<App> {
-    any(async |request: Request| {
+    any(async |State(app): State<App>, request: Request| {
         let uri = request.uri();
+        // As others know it: a proxy may have taken a path away.
+        let base = app.site().base();
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let location = HeaderValue::try_from(format!("{}/{query}", uri.path()));
+        let location = HeaderValue::try_from(format!("{base}{}/{query}", uri.path()));
         let mut response = StatusCode::MOVED_PERMANENTLY.into_response();
         match location {
             Ok(location) => response.headers_mut().insert(LOCATION, location),

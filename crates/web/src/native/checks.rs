@@ -73,7 +73,7 @@ fn matching(query: &Query) -> Result<Matching, Problem> {
         Some(word) => {
             let known = [Status::New, Status::Up, Status::Down, Status::Paused];
             let status = known.into_iter().find(|status| status.word() == word);
-            let why = "is new, up, down or paused; a check that is late is up";
+            let why = "must be new, up, down or paused; a check that is late is up";
             Some(status.ok_or_else(|| Problem::field("status", why))?)
         }
     };
@@ -329,7 +329,7 @@ async fn turn(
                     let days = limits::PAUSE_DAYS_MAX;
                     return Err(Problem::field(
                         "until",
-                        format!("is an instant to come, at most {days} days ahead"),
+                        format!("must be an instant to come, at most {days} days ahead"),
                     ));
                 }
             }

@@ -43,7 +43,7 @@ pub(crate) async fn listen(State(app): State<App>, ReadCall(call): ReadCall) -> 
         None => None,
         Some(text) => {
             let number = text.parse::<i64>().ok().filter(|number| *number >= 0);
-            Some(number.ok_or_else(|| Problem::field("since", "is the id of an event"))?)
+            Some(number.ok_or_else(|| Problem::field("since", "must be the id of an event"))?)
         }
     };
     let project = call.scope.project();

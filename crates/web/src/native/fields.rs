@@ -70,7 +70,7 @@ impl Fields {
         let [least, most] = [range.start(), range.end()].map(|tenths| f64::from(*tenths) / 10.0);
         let number = value.as_f64().filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.broken(name, "range", format!("is a number from {least} to {most}"));
+            self.broken(name, "range", format!("must be a number from {least} to {most}"));
         }
         let tenths = (number? * 10.0).round();
         range.clone().find(|known| f64::from(*known) == tenths)
@@ -93,7 +93,7 @@ impl Fields {
             }
             Value::String(text) => Some(text),
             _ => {
-                self.broken(name, "type", "is a string");
+                self.broken(name, "type", "must be a string");
                 None
             }
         }
@@ -103,7 +103,7 @@ impl Fields {
         let value = self.take(name)?;
         let truth = value.as_bool();
         if truth.is_none() {
-            self.broken(name, "type", "is true or false");
+            self.broken(name, "type", "must be true or false");
         }
         truth
     }
@@ -115,7 +115,7 @@ impl Fields {
             self.broken(
                 name,
                 "range",
-                format!("is a whole number from {} to {}", range.start(), range.end()),
+                format!("must be a whole number from {} to {}", range.start(), range.end()),
             );
         }
         number
@@ -128,7 +128,7 @@ impl Fields {
             .and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.broken(name, "word", format!("is one of: {}", known.join(", ")));
+            self.broken(name, "word", format!("must be one of: {}", known.join(", ")));
         }
         found.map(|(_, meaning)| *meaning)
     }
@@ -141,7 +141,7 @@ impl Fields {
             self.broken(
                 name,
                 "type",
-                "is an instant in RFC 3339, like 2026-12-01T08:00:00+02:00",
+                "must be an instant in RFC 3339, like 2026-12-01T08:00:00+02:00",
             );
         }
         instant
@@ -156,7 +156,11 @@ impl Fields {
             texts.collect()
         });
         if texts.is_none() {
-            self.broken(name, "type", format!("is a list of at most {items_max} strings"));
+            self.broken(
+                name,
+                "type",
+                format!("must be a list of at most {items_max} strings"),
+            );
         }
         texts
     }
@@ -179,7 +183,7 @@ impl Fields {
                 Some(judged)
             }
             _ => {
-                self.broken(name, "type", "is an object");
+                self.broken(name, "type", "must be an object");
                 None
             }
         }
@@ -259,7 +263,7 @@ pub(super) fn check(map: Map<String, Value>, zones: &Zones) -> Result<Wanted, Pr
         channels: channels(&mut fields),
     };
     if wanted.slug.as_deref().is_some_and(|slug| !slug::is_slug(slug)) {
-        fields.fault("slug", "has only a to z, 0 to 9, hyphens and underscores");
+        fields.fault("slug", "may have only a to z, 0 to 9, hyphens and underscores");
     }
     fields.finish()?;
     Ok(wanted)
@@ -271,7 +275,7 @@ fn tags(fields: &mut Fields) -> Option<String> {
         .iter()
         .any(|tag| tag.is_empty() || tag.contains(char::is_whitespace) || tag.contains('\0'))
     {
-        fields.fault("tags", "are words without spaces");
+        fields.fault("tags", "must be words without spaces");
     }
     let joined = tags.join(" ");
     if joined.chars().count() > limits::TAGS_CHARS_MAX {
@@ -289,7 +293,7 @@ fn channels(fields: &mut Fields) -> Option<Vec<ChannelId>> {
     for text in &texts {
         match text.parse() {
             Ok(id) => ids.push(id),
-            Err(_) => fields.fault("channels", "are ids of channels, as /v1/channels lists them"),
+            Err(_) => fields.fault("channels", "must be ids of channels, as /v1/channels lists them"),
         }
     }
     ids.sort();
@@ -306,7 +310,7 @@ fn schedule(fields: &mut Fields, zones: &Zones) -> Option<WantedSchedule> {
         Some(name) => zones.canonical(name).map(|name| name.to_string()),
     };
     let Some(zone) = zone else {
-        fields.fault("time_zone", "is the name of a time zone, like Europe/Riga");
+        fields.fault("time_zone", "must be the name of a time zone, like Europe/Riga");
         return None;
     };
     match (every, expression) {
@@ -440,6 +444,23 @@ mod tests {
         let told = judged(json!({ "name": 5, "grace_secs": 1, "what": null })).expect_err("faults");
         for field in ["name", "grace_secs", "what"] {
             assert!(told.contains(&format!("field: \"{field}\"")), "{field}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_fault_says_what_is_asked() {
+        for fields in [
+            json!({ "name": 5 }),
+            json!({ "grace_secs": "1" }),
+            json!({ "methods": "PUT" }),
+            json!({ "filters": 5 }),
+            json!({ "filters": { "http_body": 1 } }),
+            json!({ "tags": "a" }),
+            json!({ "tags": ["a b"] }),
+            json!({ "channels": ["x"] }),
+        ] {
+            let told = judged(fields.clone()).expect_err("a fault");
+            assert!(told.contains("must be "), "{fields}: {told}");
         }
     }
 

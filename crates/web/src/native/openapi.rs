@@ -1,16 +1,15 @@
 //! `/v1/openapi.json`: the description of the native API (OpenAPI 3.1), written by hand; tests hold it to the routes and
 //! to the answers.
 
-use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::api::openapi::answer;
+use crate::state::App;
 
 const DOCUMENT: &str = include_str!("openapi.json");
 
 /// GET `/v1/openapi.json`
-pub(crate) async fn document() -> Response {
-    let headers = [
-        (CONTENT_TYPE, "application/json"),
-        (CACHE_CONTROL, "max-age=3600"),
-    ];
-    (headers, DOCUMENT).into_response()
+pub(crate) async fn document(State(app): State<App>) -> Response {
+    answer(DOCUMENT, &app)
 }

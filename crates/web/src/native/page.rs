@@ -14,7 +14,7 @@ pub(super) fn limit(query: &Query) -> Result<i64, Problem> {
         return Ok(PAGE_DEFAULT);
     };
     let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
-    limit.ok_or_else(|| Problem::field("limit", format!("is a number from 1 to {PAGE_MAX}")))
+    limit.ok_or_else(|| Problem::field("limit", format!("must be a number from 1 to {PAGE_MAX}")))
 }
 
 fn wrong_cursor() -> Problem {

@@ -41,34 +41,30 @@ pub async fn look(config: &Config, findings: &mut Findings) -> Option<Store> {
     serving(config, &store, findings).await;
     match store.schema_version().await {
         Ok(version) => findings.ok("schema", &format!("version {version}, as this program needs it")),
-        Err(error) => findings.fail("schema", &error.to_string(), "look at the database's own log"),
+        Err(error) => findings.fail("schema", &error.to_string(), look_further(config)),
     }
     match store.durability().await {
         Ok(durability) => durability_told(&durability, findings),
-        Err(error) => findings.fail("durability", &error.to_string(), "look at the database's own log"),
+        Err(error) => findings.fail("durability", &error.to_string(), look_further(config)),
     }
     match store.flush_time(now).await {
         Ok(took) => findings.ok(
             "commit",
             &format!("a small write takes {} ms, the median of 9", millis(took)),
         ),
-        Err(error) => findings.fail(
-            "commit",
-            &error.to_string(),
-            "look at the database's own log, and what is free",
-        ),
+        Err(error) => findings.fail("commit", &error.to_string(), look_further(config)),
     }
-    untold(&store, findings).await;
+    untold(config, &store, findings).await;
     match store.postgres_facts(now).await {
         Ok(None) => {}
         Ok(Some(facts)) => postgres(config, &facts, findings),
-        Err(error) => findings.fail("postgres", &error.to_string(), "look at the server's log"),
+        Err(error) => findings.fail("postgres", &error.to_string(), look_further(config)),
     }
     Some(store)
 }
 
 /// Checks that go down unheard. Some may be meant so: a board on a wall looks for itself.
-async fn untold(store: &Store, findings: &mut Findings) {
+async fn untold(config: &Config, store: &Store, findings: &mut Findings) {
     let counted = store
         .read(async |reader| {
             let system = SystemScope::operator();
@@ -90,7 +86,16 @@ async fn untold(store: &Store, findings: &mut Findings) {
                 "`allswell check update --add-channel` attaches one; `allswell channel edit --enable` switches one on",
             );
         }
-        Err(error) => findings.fail("alerts", &error.to_string(), "look at the database's own log"),
+        Err(error) => findings.fail("alerts", &error.to_string(), look_further(config)),
+    }
+}
+
+/// Where more is said of a database that answers with an error. A file has no log of its own.
+fn look_further(config: &Config) -> &'static str {
+    if machine::is_sqlite(config) {
+        "look whether the disk is full or read-only (df, mount), what the kernel says of it (dmesg), and whose the file is"
+    } else {
+        "look at the log of PostgreSQL, and what is free on its disk"
     }
 }
 
@@ -130,7 +135,7 @@ async fn serving(config: &Config, store: &Store, findings: &mut Findings) {
                 &format!("{} {servers} seen in the last 45 s", nodes.len()),
             );
         }
-        Err(error) => findings.fail("server", &error.to_string(), "look at the database's own log"),
+        Err(error) => findings.fail("server", &error.to_string(), look_further(config)),
     }
 }
 

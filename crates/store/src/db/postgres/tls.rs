@@ -73,6 +73,16 @@ pub(super) fn connector(server: &Server) -> Result<Connector> {
     Ok(Connector(MakeRustlsConnect::new(config)))
 }
 
+impl Server {
+    /// Reads the certificates and the key that its settings name, as the first connection does.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with the file that cannot be used.
+    pub fn tls_files(&self) -> Result<()> {
+        connector(self).map(drop)
+    }
+}
+
 fn unusable(what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Unavailable(format!("{what}: {error}"))
 }
