@@ -5,6 +5,7 @@ What a command prints for people is held here by its words; what it does is held
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -308,3 +309,42 @@ def test_an_update_of_nothing_is_refused(home):
     check = home.check("Same")
     done = home.house.run("check", "update", "--project", home.id, check)
     assert done.returncode == 1 and "nothing was named" in done.stderr, done.stdout + done.stderr
+
+
+# Flags and errors
+
+
+def test_a_time_can_be_given_with_its_unit(home):
+    check = home.check("Timed", "--period", "1h30m", "--grace", "5m", "--max-run", "2h")
+    shown = home.json("check", "show", check)
+    assert (shown["schedule"], shown["grace_secs"], shown["rules"]["max_run_secs"]) == ({"every_secs": 5_400}, 300, 7_200)
+    for wrong in ("30", "1 hour", "2y"):
+        done = home.house.run("check", "create", "--project", home.id, "--name", "x", "--period", wrong)
+        assert done.returncode == 2 and "expected 1 min to 365 d, in seconds or with a unit" in done.stderr, done.stderr
+
+
+def test_why_a_command_failed_is_json_where_that_was_asked_for(home):
+    refused = ["channel", "create", "webhook", "--project", home.id, "--name", "x", "--down-url", "ftp://example.org/"]
+    done = home.house.run(*refused)
+    assert done.returncode == 1 and done.stderr.startswith("allswell: down.url: "), done.stderr
+    plain = home.house.run(*refused, "--json")
+    told = json.loads(plain.stderr)
+    assert plain.stdout == "" and plain.returncode == 1
+    assert [fault["field"] for fault in told["errors"]] == ["down.url"], told
+    [rule] = [fault["rule"] for fault in told["errors"]]
+    assert f"({rule})" not in done.stderr and done.stderr == f"allswell: {told['error']}\n"
+    done = home.house.run("check", "show", "--project", home.id, NOBODY, "--json")
+    assert "there is no check" in json.loads(done.stderr)["error"]
+
+
+def test_a_typo_leads_to_nothing_that_nobody_types(no_house):
+    for typo in ("rela", "replay", "relay2"):
+        done = no_house.run(typo)
+        assert done.returncode == 2 and "'relay'" not in done.stderr, done.stderr
+    assert "relay\n" not in no_house.run("--help").stdout
+
+
+def test_the_help_of_run_names_its_own_configuration_and_no_json(no_house):
+    said = no_house.run("run", "--help").stdout
+    assert "ALLSWELL_RUN_CONFIG" in said and "run.toml" in said and "allswell.toml" not in said, said
+    assert "--json" not in said

@@ -15,7 +15,7 @@ use allswell_store::outbox::End;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::{Answer, delivery as deliveries, printable, scope_of};
+use super::{Answer, Faulty, delivery as deliveries, printable, scope_of};
 use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
 use crate::{house, outward, system};
@@ -54,24 +54,12 @@ pub(super) fn errand(scope: ProjectScope, now: Timestamp) -> Errand {
     }
 }
 
-/// Why nothing was changed, field by field. Whoever runs the binary may know what was refused and what would allow it.
+/// Why nothing was changed, field by field.
 pub(super) fn said(refused: Refused) -> anyhow::Error {
     let Refused::Faults(faults) = refused else {
         return anyhow!("{refused}");
     };
-    let lines: Vec<String> = faults
-        .iter()
-        .map(|fault| {
-            let told = fault.for_administrators.as_deref().unwrap_or(&fault.sentence);
-            format!(
-                "{}: {} ({})",
-                printable(&fault.field),
-                printable(told),
-                fault.rule
-            )
-        })
-        .collect();
-    anyhow!("{}", lines.join("\n"))
+    Faulty(faults).into()
 }
 
 /// The rules of a server of this configuration.
