@@ -314,6 +314,12 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// So many of something, in words that fit one as well.
+fn counted(count: i64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
 /// A conflict in the store means that somebody was first; the sentence says with what.
 fn conflict_means(error: Error, sentence: String) -> anyhow::Error {
     match error {
