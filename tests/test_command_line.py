@@ -5,8 +5,10 @@ What a command prints for people is held here by its words; what it does is held
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -308,3 +310,92 @@ def test_an_update_of_nothing_is_refused(home):
     check = home.check("Same")
     done = home.house.run("check", "update", "--project", home.id, check)
     assert done.returncode == 1 and "nothing was named" in done.stderr, done.stdout + done.stderr
+
+
+# Flags and errors
+
+
+def test_a_time_can_be_given_with_its_unit(home):
+    check = home.check("Timed", "--period", "1h30m", "--grace", "5m", "--max-run", "2h")
+    shown = home.json("check", "show", check)
+    assert (shown["schedule"], shown["grace_secs"], shown["rules"]["max_run_secs"]) == ({"every_secs": 5_400}, 300, 7_200)
+    for wrong in ("30", "1 hour", "2y"):
+        done = home.house.run("check", "create", "--project", home.id, "--name", "x", "--period", wrong)
+        assert done.returncode == 2 and "expected 1 min to 365 d, in seconds or with a unit" in done.stderr, done.stderr
+
+
+def test_why_a_command_failed_is_json_where_that_was_asked_for(home):
+    refused = ["channel", "create", "webhook", "--project", home.id, "--name", "x", "--down-url", "ftp://example.org/"]
+    done = home.house.run(*refused)
+    assert done.returncode == 1 and done.stderr.startswith("allswell: down.url: "), done.stderr
+    plain = home.house.run(*refused, "--json")
+    told = json.loads(plain.stderr)
+    assert plain.stdout == "" and plain.returncode == 1
+    assert [fault["field"] for fault in told["errors"]] == ["down.url"], told
+    [rule] = [fault["rule"] for fault in told["errors"]]
+    assert f"({rule})" not in done.stderr and done.stderr == f"allswell: {told['error']}\n"
+    done = home.house.run("check", "show", "--project", home.id, NOBODY, "--json")
+    assert "there is no check" in json.loads(done.stderr)["error"]
+
+
+def test_a_typo_leads_to_nothing_that_nobody_types(no_house):
+    for typo in ("rela", "replay", "relay2"):
+        done = no_house.run(typo)
+        assert done.returncode == 2 and "'relay'" not in done.stderr, done.stderr
+    assert "relay\n" not in no_house.run("--help").stdout
+
+
+def test_the_help_of_run_names_its_own_configuration_and_no_json(no_house):
+    said = no_house.run("run", "--help").stdout
+    assert "ALLSWELL_RUN_CONFIG" in said and "run.toml" in said and "allswell.toml" not in said, said
+    assert "--json" not in said
+
+
+# Words
+
+
+def test_a_refused_test_says_why_once_and_times_have_one_form():
+    with House() as house:
+        home = Home(house)
+        strict = dict(house.settings)
+        # The command may make what the server then refuses to call.
+        house.settings.update({"OUTBOUND_AUDIENCE": "us", "OUTBOUND_HTTPS_ONLY": "false"})
+        hook = home.json("channel", "create", "webhook", "--name", "Hook", "--down-url", "http://10.1.2.3:8080/")["id"]
+        house.settings = strict
+        done = house.run("channel", "test", "--project", home.id, hook)
+        assert done.returncode == 1 and done.stdout.startswith("blocked\n"), done.stdout
+        assert done.stdout.count("Only https URLs can be called") == 1 and "https_only" in done.stdout, done.stdout
+
+        home.json("api-key", "create", "--scope", "read-only", "--expires-in", "3")
+        for command in (["delivery", "list"], ["channel", "list"], ["api-key", "list"]):
+            said = home.says(*command)
+            assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\b", said), said
+            assert not re.search(r":\d\d(\.\d+|\+00:00)", said), said
+        assert " 1 attempt " in home.says("delivery", "list")
+        for value in (home.json("api-key", "list")["keys"][0]["created_at"], home.json("check", "create", "--name", "x")["since"]):
+            assert value.endswith("Z"), value
+
+
+def test_a_password_that_others_may_read_is_said(no_house):
+    no_house.cli("migrate")
+    password = no_house.dir / "password"
+    password.write_text("a long enough password\n")
+    for n, (mode, told) in enumerate([(0o644, True), (0o640, True), (0o600, False)]):
+        password.chmod(mode)
+        said = no_house.cli("user", "create", "--email", f"a{n}@example.org", "--password-file", str(password))
+        assert ("Note on password-file" in said and f"{mode:o}" in said) == told, said
+
+
+def test_a_bad_name_of_a_root_key_is_told_by_its_flag(no_house):
+    done = no_house.run("keys", "generate", "--name", "bad name")
+    assert done.returncode == 1 and done.stderr.startswith('allswell: --name: "bad name" is no name'), done.stderr
+    assert "NAME:BASE64" not in done.stderr
+
+
+def test_a_rotation_on_a_server_that_is_well_frightens_nobody(house):
+    found = house.run("doctor").stdout
+    assert "opens the one data key" in found, found
+    done = house.run("keys", "rotate")
+    assert done.returncode == 0, done.stderr
+    for word in ("missing", "copy", " 0 %", ": 0"):
+        assert word not in done.stderr, done.stderr

@@ -414,7 +414,10 @@ def test_a_named_secret_is_used_and_never_shown(house, receiver):
     status, refused = api(house, "DELETE", "/v1/secrets/token")
     assert (status, refused["errors"][0]["rule"]) == (422, "in_use")
     done = house.run("secret", "delete", "--project", house.project_id, "token")
-    assert done.returncode != 0 and "in_use" in done.stderr
+    assert done.returncode != 0 and done.stderr == f"allswell: name: channel {made['id']} uses it\n", done.stderr
+    done = house.run("secret", "delete", "--project", house.project_id, "token", "--json")
+    [fault] = json.loads(done.stderr)["errors"]
+    assert done.stdout == "" and (fault["field"], fault["rule"]) == ("name", "in_use"), done.stderr
     for text in (
         json.dumps(api(house, "GET", "/v1/secrets")[1]),
         json.dumps(api(house, "GET", f"/v1/channels/{made['id']}")[1]),

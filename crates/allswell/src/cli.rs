@@ -4,6 +4,7 @@ mod channel;
 mod check;
 mod delivery;
 mod doctor;
+mod times;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use allswell_core::id::{CheckId, KeyId, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use check::{EditCheck, RuleFlags};
+use times::secs;
+
 pub use delivery::{DeliveryCommand, OneDelivery};
 pub use doctor::{DoctorArguments, MailArguments};
 
@@ -32,7 +35,7 @@ pub struct Arguments {
     /// Configuration file [default: ALLSWELL_CONFIG, or allswell.toml if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Answer in JSON
+    /// Answer in JSON, and say in JSON on standard error why not
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -45,9 +48,6 @@ pub enum Command {
     Serve,
     /// Run a job and report its start, its exit status and the end of its output
     Run(RunArguments),
-    /// Pass standard input on to standard output, for a daemon that outlived its job
-    #[command(hide = true)]
-    Relay,
     /// Whether the server lives: its last round of a ping stored and swept; the exit status is 1 if that is too old
     Watchdog,
     /// Bring the database's schema up to date, as `serve` does unless database.migrate is false
@@ -104,6 +104,13 @@ pub enum Command {
 pub struct RunArguments {
     #[command(flatten)]
     pub flags: RunFlags,
+    /// Its own configuration file [default: ALLSWELL_RUN_CONFIG, ~/.config/allswell/run.toml, or /etc/allswell/run.toml]
+    // The flag of all commands, but for its help.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Taken as by every command, and of no use here
+    #[arg(long = "json", id = "json", hide = true)]
+    pub _json: bool,
     /// The job and its arguments; for pipes and redirections: sh -c '...'
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -149,11 +156,11 @@ pub struct RunFlags {
     /// With --create: the time zone of that expression [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// With --create: seconds between two of its runs [default: 86400]
-    #[arg(long, value_name = "SECONDS", value_parser = secs())]
+    /// With --create: the time between two of its runs, like 3600 (seconds), 90s, 5m, 1h or 1d [default: 86400]
+    #[arg(long, value_name = "TIME", value_parser = secs)]
     pub timeout: Option<i64>,
-    /// With --create: seconds that it may be late [default: 3600]
-    #[arg(long, value_name = "SECONDS", value_parser = secs())]
+    /// With --create: how late it may be, in the same form [default: 3600]
+    #[arg(long, value_name = "TIME", value_parser = secs)]
     pub grace: Option<i64>,
     /// With --create: its channels, by name or id with commas between; * for all [default: *]
     #[arg(long, value_name = "NAMES")]
@@ -218,6 +225,7 @@ pub enum KeysCommand {
 pub enum UserCommand {
     /// Make an account
     Create {
+        /// E-mail address, by which the account is known
         #[arg(long)]
         email: String,
         /// May see and change the whole instance
@@ -240,6 +248,7 @@ pub enum ProjectCommand {
         /// E-mail address of the owner's account
         #[arg(long, value_name = "EMAIL")]
         owner: String,
+        /// What people call the project
         #[arg(long)]
         name: String,
     },
@@ -247,14 +256,18 @@ pub enum ProjectCommand {
     List,
     /// Whether a project takes only signed requests: the way out when its last signing key has ended
     RequireHmac {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// Whether it does
         required: OnOff,
     },
     /// Whether a ping to the id of a check of the project needs the project's ping key, in X-Ping-Key
     RequirePingKey {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// Whether it does
         required: OnOff,
     },
 }
@@ -269,8 +282,10 @@ pub enum OnOff {
 pub enum ApiKeyCommand {
     /// Make a key; it is shown once
     Create {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// What the key is good for
         #[arg(long)]
         scope: Scope,
         /// What the key is for, to tell it from others
@@ -286,6 +301,7 @@ pub enum ApiKeyCommand {
     },
     /// The keys of a project, without the keys themselves
     List {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
     },
@@ -304,6 +320,7 @@ pub enum ApiKeyCommand {
 
 #[derive(Args)]
 pub struct OneKey {
+    /// Id of the project, as `project list` shows it
     #[arg(long, value_name = "ID")]
     pub project: ProjectId,
     /// Id of the key, as `api-key list` shows it
@@ -326,8 +343,10 @@ pub enum Scope {
 pub enum CheckCommand {
     /// Make a check; prints its id and its ping address
     Create {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// What people call the check
         #[arg(long)]
         name: String,
         /// Readable part of its address for pings by slug
@@ -336,11 +355,12 @@ pub enum CheckCommand {
         /// Tags, separated by spaces
         #[arg(long, default_value = "")]
         tags: String,
+        /// What it is for, in as many words as you like
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
-        /// Seconds between two pings, 60 to 31536000
-        #[arg(long, value_name = "SECONDS", conflicts_with = "schedule",
-              default_value_t = allswell_core::limits::PERIOD_SECS_DEFAULT, value_parser = secs())]
+        /// Time between two pings: in seconds, or like 90s, 5m, 1h, 1d; a minute to a year
+        #[arg(long, value_name = "TIME", conflicts_with = "schedule",
+              default_value_t = allswell_core::limits::PERIOD_SECS_DEFAULT, value_parser = secs)]
         period: i64,
         /// Cron or OnCalendar expression, instead of a period
         #[arg(long, value_name = "EXPRESSION")]
@@ -348,9 +368,9 @@ pub enum CheckCommand {
         /// Time zone of the schedule
         #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "schedule")]
         tz: String,
-        /// Seconds that a ping may be late, 60 to 31536000
-        #[arg(long, value_name = "SECONDS", default_value_t = allswell_core::limits::GRACE_SECS_DEFAULT,
-              value_parser = secs())]
+        /// How late a ping may be, in the same form; a minute to a year
+        #[arg(long, value_name = "TIME", default_value_t = allswell_core::limits::GRACE_SECS_DEFAULT,
+              value_parser = secs)]
         grace: i64,
         /// Channels to tell: `all`, or their ids; may be given several times
         #[arg(long = "channel", value_name = "ID")]
@@ -362,6 +382,7 @@ pub enum CheckCommand {
     Update(Box<EditCheck>),
     /// The checks of a project
     List {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
     },
@@ -387,13 +408,9 @@ pub enum CheckCommand {
     Resume(OneCheck),
 }
 
-fn secs() -> clap::builder::RangedI64ValueParser {
-    use allswell_core::limits::{PERIOD_SECS_MAX, PERIOD_SECS_MIN};
-    clap::value_parser!(i64).range(PERIOD_SECS_MIN..=PERIOD_SECS_MAX)
-}
-
 #[derive(Args)]
 pub struct OneCheck {
+    /// Id of the project, as `project list` shows it
     #[arg(long, value_name = "ID")]
     pub project: ProjectId,
     /// Id of the check
@@ -407,11 +424,13 @@ pub enum ScheduleCommand {
         /// Cron or OnCalendar expression
         #[arg(long, value_name = "EXPRESSION", required_unless_present = "stdin")]
         expr: Option<String>,
+        /// Time zone of the expression
         #[arg(long, value_name = "ZONE", default_value = "UTC")]
         tz: String,
         /// Instant to begin after, in RFC 3339 [default: now]
         #[arg(long, value_name = "INSTANT")]
         after: Option<String>,
+        /// How many instants, at most 100
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
         count: u16,
         /// Read lines of EXPRESSION, ZONE and AFTER with tabs between and answer each with a line of JSON; a line break inside an
@@ -425,6 +444,7 @@ pub enum ScheduleCommand {
 pub enum OutboundCommand {
     /// Judge a URL as a webhook's would be: its form, its name, every address, with the setting that would allow it
     Check {
+        /// The URL to judge
         url: String,
         /// Who aims the call: webhook, probe, job, channel, sign-on or operator
         #[arg(long, default_value = "webhook")]
@@ -432,6 +452,7 @@ pub enum OutboundCommand {
         /// Call it, through the same door as everything else, and show what came of it
         #[arg(long)]
         send: bool,
+        /// Method of the call
         #[arg(long, default_value = "GET", requires = "send")]
         method: String,
         /// A header to send; may be given several times
@@ -446,4 +467,48 @@ pub enum OutboundCommand {
               value_parser = clap::value_parser!(u16).range(1..=100))]
         repeat: u16,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn nameless(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            if arg.get_help().is_none() {
+                found.push(format!("{path} {}", arg.get_id()));
+            }
+        }
+        for sub in command.get_subcommands() {
+            nameless(sub, &path, found);
+        }
+    }
+
+    #[test]
+    fn everything_that_can_be_typed_is_explained() {
+        let mut found = Vec::new();
+        nameless(&Arguments::command(), "", &mut found);
+        assert!(found.is_empty(), "no help for {found:#?}");
+    }
+
+    #[test]
+    fn the_configuration_of_a_run_can_be_named_on_both_sides_of_its_command() {
+        for typed in [
+            ["allswell", "--config", "x.toml", "run", "true"],
+            ["allswell", "run", "--config", "x.toml", "true"],
+        ] {
+            let arguments = Arguments::parse_from(typed);
+            let Command::Run(job) = arguments.command else {
+                panic!("it is no run");
+            };
+            assert_eq!(
+                job.config.or(arguments.config),
+                Some(PathBuf::from("x.toml")),
+                "{typed:?}"
+            );
+        }
+    }
 }

@@ -21,13 +21,20 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // What `run` leaves behind for a daemon that outlived its job. Nobody types it, so no typo should lead to it.
+    if std::env::args_os().skip(1).eq(["relay"]) {
+        return commands::run::relay();
+    }
     let arguments = cli::Arguments::parse();
     // A client's work, with an exit status of its own.
     let arguments = match arguments.command {
-        cli::Command::Run(job) => return commands::run::run(job, arguments.config.as_deref()),
-        cli::Command::Relay => return commands::run::relay(),
+        cli::Command::Run(job) => {
+            let config = job.config.clone().or(arguments.config);
+            return commands::run::run(job, config.as_deref());
+        }
         _ => arguments,
     };
+    let json = arguments.json;
     match commands::run(arguments) {
         Ok(status) => status,
         Err(error) => {
@@ -35,7 +42,7 @@ fn main() -> ExitCode {
             if system::is_broken_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("allswell: {error:#}");
+            commands::say_failure(&error, json);
             ExitCode::FAILURE
         }
     }

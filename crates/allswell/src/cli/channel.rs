@@ -12,6 +12,7 @@ pub enum ChannelCommand {
     Create(Box<CreateChannel>),
     /// The channels of a project, without what is secret of them
     List {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
     },
@@ -45,6 +46,7 @@ pub enum ChannelCommand {
 
 #[derive(Args)]
 pub struct CreateChannel {
+    /// Id of the project, as `project list` shows it
     #[arg(long, value_name = "ID")]
     pub project: ProjectId,
     /// webhook calls a URL; log writes a line into the server's log; silent sends nothing
@@ -53,6 +55,7 @@ pub struct CreateChannel {
     /// The same, for scripts
     #[arg(long, conflicts_with = "kind_word")]
     pub kind: Option<String>,
+    /// What people call the channel
     #[arg(long)]
     pub name: String,
     #[command(flatten)]
@@ -63,6 +66,7 @@ pub struct CreateChannel {
 pub struct EditChannel {
     #[command(flatten)]
     pub channel: OneChannel,
+    /// What people call the channel
     #[arg(long)]
     pub name: Option<String>,
     #[command(flatten)]
@@ -96,22 +100,28 @@ pub struct WebhookFlags {
     /// GET, POST or PUT [default: POST]
     #[arg(long)]
     pub method: Option<String>,
+    /// The method of the call down alone
     #[arg(long, value_name = "METHOD")]
     pub down_method: Option<String>,
+    /// The method of the call up alone
     #[arg(long, value_name = "METHOD")]
     pub up_method: Option<String>,
     /// A header of both calls; may be given several times
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,
+    /// A header of the call down alone; may be given several times
     #[arg(long, value_name = "NAME: VALUE")]
     pub down_header: Vec<String>,
+    /// A header of the call up alone; may be given several times
     #[arg(long, value_name = "NAME: VALUE")]
     pub up_header: Vec<String>,
     /// The body of both calls, sent with POST and PUT [default: the event in JSON]
     #[arg(long, value_name = "TEXT")]
     pub body: Option<String>,
+    /// The body of the call down alone
     #[arg(long, value_name = "TEXT")]
     pub down_body: Option<String>,
+    /// The body of the call up alone
     #[arg(long, value_name = "TEXT")]
     pub up_body: Option<String>,
     /// How calls are signed: standard-webhooks, guardian-v1, guardian-v2 or none [default: standard-webhooks]
@@ -130,6 +140,7 @@ pub struct WebhookFlags {
 
 #[derive(Args, Clone)]
 pub struct OneChannel {
+    /// Id of the project, as `project list` shows it
     #[arg(long, value_name = "ID")]
     pub project: ProjectId,
     /// Id of the channel
@@ -146,8 +157,10 @@ pub enum Status {
 pub enum SecretCommand {
     /// Set a secret that webhooks can use as ${secret:NAME}; it is never shown again
     Set {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// Name of the secret
         name: String,
         /// File with the value; a line end at its end is left out [default: standard input]
         #[arg(long, value_name = "FILE")]
@@ -155,13 +168,16 @@ pub enum SecretCommand {
     },
     /// The names of a project's secrets
     List {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
     },
     /// Delete a secret that no channel uses
     Delete {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
+        /// Name of the secret
         name: String,
     },
 }

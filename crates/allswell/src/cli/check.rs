@@ -7,7 +7,8 @@ use allswell_core::limits::{
 };
 use clap::Args;
 
-use super::{OneCheck, secs};
+use super::OneCheck;
+use super::times::{expected, secs, secs_within};
 
 /// What a flag sets: a rule, or that there is none.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -25,14 +26,14 @@ pub struct RuleFlags {
     /// Go down when so many of a hundred of the last outcomes failed, like 50/10: half of the last 10
     #[arg(long, value_name = "PERCENT/WINDOW", value_parser = failure_rate)]
     failure_rate: Option<Rule<FailureRate>>,
-    /// Seconds that a run may take from its start ping, in place of the grace
-    #[arg(long, value_name = "SECONDS", value_parser = rule_secs)]
+    /// How long a run may take from its start ping, in place of the grace: in seconds, or like 90s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = rule_secs)]
     max_run: Option<Rule<u32>>,
-    /// Seconds after the expected time within which a run must start
-    #[arg(long, value_name = "SECONDS", value_parser = rule_secs)]
+    /// How soon after the expected time a run must start, in the same form
+    #[arg(long, value_name = "TIME", value_parser = rule_secs)]
     start_grace: Option<Rule<u32>>,
-    /// Seconds that a run takes at least; a success that comes sooner is a failure
-    #[arg(long, value_name = "SECONDS", value_parser = rule_secs)]
+    /// How long a run takes at least, in the same form; a success that comes sooner is a failure
+    #[arg(long, value_name = "TIME", value_parser = rule_secs)]
     min_run: Option<Rule<u32>>,
     /// Go down when a run takes so many times longer than the median of the runs before, like 3, or 2.5/10 to wait
     /// until 10 are known
@@ -44,6 +45,7 @@ pub struct RuleFlags {
 pub struct EditCheck {
     #[command(flatten)]
     pub one: OneCheck,
+    /// What people call the check
     #[arg(long)]
     pub name: Option<String>,
     /// Readable part of its address for pings by slug
@@ -52,10 +54,11 @@ pub struct EditCheck {
     /// Tags, separated by spaces
     #[arg(long)]
     pub tags: Option<String>,
+    /// What it is for, in as many words as you like
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
-    /// Seconds between two pings, 60 to 31536000
-    #[arg(long, value_name = "SECONDS", conflicts_with = "schedule", value_parser = secs())]
+    /// Time between two pings: in seconds, or like 90s, 5m, 1h, 1d; a minute to a year
+    #[arg(long, value_name = "TIME", conflicts_with = "schedule", value_parser = secs)]
     pub period: Option<i64>,
     /// Cron or OnCalendar expression, instead of a period
     #[arg(long, value_name = "EXPRESSION")]
@@ -63,8 +66,8 @@ pub struct EditCheck {
     /// Time zone of the schedule; the zone that the check has, unless told
     #[arg(long, value_name = "ZONE", requires = "schedule")]
     pub tz: Option<String>,
-    /// Seconds that a ping may be late, 60 to 31536000
-    #[arg(long, value_name = "SECONDS", value_parser = secs())]
+    /// How late a ping may be, in the same form; a minute to a year
+    #[arg(long, value_name = "TIME", value_parser = secs)]
     pub grace: Option<i64>,
     /// Channels to tell from now on, in place of those before: `all`, `none`, or their ids; may be given several times
     #[arg(long = "channel", value_name = "ID")]
@@ -134,8 +137,8 @@ fn failure_rate(text: &str) -> Result<Rule<FailureRate>, String> {
 }
 
 fn rule_secs(text: &str) -> Result<Rule<u32>, String> {
-    let what = format!("seconds from 1 to {RULE_SECS_MAX}");
-    rule(text, |text| within(text, 1, RULE_SECS_MAX), &what)
+    let read = |text: &str| u32::try_from(secs_within(text, 1, RULE_SECS_MAX)?).ok();
+    rule(text, read, &expected(1, RULE_SECS_MAX))
 }
 
 fn unusual_run(text: &str) -> Result<Rule<UnusualRun>, String> {
@@ -225,6 +228,11 @@ mod tests {
         }
         assert_eq!(rule_secs("0").ok(), None);
         assert_eq!(rule_secs("31536000").ok(), Some(Rule::On(31_536_000)));
-        assert!(rule_secs("5m").expect_err("refused").contains("seconds from 1"));
+        assert_eq!(rule_secs("5m").ok(), Some(Rule::On(300)));
+        let refused = rule_secs("5 minutes").expect_err("refused");
+        assert!(
+            refused.contains("1 s to 365 d") && refused.ends_with("or off"),
+            "{refused}"
+        );
     }
 }

@@ -7,11 +7,13 @@ use clap::{Args, Subcommand};
 pub enum DeliveryCommand {
     /// The newest deliveries of a project, or of one of its checks
     List {
+        /// Id of the project, as `project list` shows it
         #[arg(long, value_name = "ID")]
         project: ProjectId,
         /// Only what tells of this check
         #[arg(long, value_name = "ID")]
         check: Option<CheckId>,
+        /// How many, at most 1000
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         count: i64,
     },
@@ -29,6 +31,7 @@ pub enum DeliveryCommand {
 
 #[derive(Args)]
 pub struct OneDelivery {
+    /// Id of the project, as `project list` shows it
     #[arg(long, value_name = "ID")]
     pub project: ProjectId,
     /// Id of the delivery

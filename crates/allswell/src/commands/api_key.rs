@@ -96,7 +96,7 @@ fn standing(key: &Key, now: Timestamp) -> &'static str {
 }
 
 fn in_json(key: &Key, now: Timestamp) -> Value {
-    let instant = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339_secs);
+    let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
     let networks: Vec<String> = key.networks.iter().map(ToString::to_string).collect();
     json!({
         "id": key.id.to_string(),
@@ -104,7 +104,7 @@ fn in_json(key: &Key, now: Timestamp) -> Value {
         "name": key.name,
         "begins": key.lookup,
         "standing": standing(key, now),
-        "created_at": key.created_at.to_rfc3339_secs(),
+        "created_at": key.created_at.to_string(),
         "expires_at": instant(key.expires_at),
         "revoked_at": instant(key.revoked_at),
         "replaced_by": key.replaced_by.map(|id| id.to_string()),
@@ -117,11 +117,11 @@ fn in_json(key: &Key, now: Timestamp) -> Value {
 fn in_a_line(key: &Key, now: Timestamp) -> String {
     let mut notes = vec![standing(key, now).to_owned()];
     if let (Some(at), true) = (key.expires_at, key.is_good(now)) {
-        notes.push(format!("until {at}"));
+        notes.push(format!("until {}", at.floor_secs()));
     }
     match (key.last_used_at, &key.last_used_from) {
-        (Some(at), Some(from)) => notes.push(format!("used {at} from {from}")),
-        (Some(at), None) => notes.push(format!("used {at}")),
+        (Some(at), Some(from)) => notes.push(format!("used {} from {from}", at.floor_secs())),
+        (Some(at), None) => notes.push(format!("used {}", at.floor_secs())),
         // The use of ping keys is not noted.
         (None, _) if key.kind != KeyKind::Ping => notes.push("never used".to_owned()),
         (None, _) => {}

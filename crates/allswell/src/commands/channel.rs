@@ -2,6 +2,7 @@
 
 mod input;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use allswell_core::check::Status;
@@ -15,7 +16,7 @@ use allswell_store::outbox::End;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::{Answer, delivery as deliveries, printable, scope_of};
+use super::{Answer, Faulty, delivery as deliveries, printable, scope_of};
 use crate::cli::{self, ChannelCommand, CreateChannel, EditChannel, OneChannel};
 use crate::config::Config;
 use crate::{house, outward, system};
@@ -54,24 +55,12 @@ pub(super) fn errand(scope: ProjectScope, now: Timestamp) -> Errand {
     }
 }
 
-/// Why nothing was changed, field by field. Whoever runs the binary may know what was refused and what would allow it.
+/// Why nothing was changed, field by field.
 pub(super) fn said(refused: Refused) -> anyhow::Error {
     let Refused::Faults(faults) = refused else {
         return anyhow!("{refused}");
     };
-    let lines: Vec<String> = faults
-        .iter()
-        .map(|fault| {
-            let told = fault.for_administrators.as_deref().unwrap_or(&fault.sentence);
-            format!(
-                "{}: {} ({})",
-                printable(&fault.field),
-                printable(told),
-                fault.rule
-            )
-        })
-        .collect();
-    anyhow!("{}", lines.join("\n"))
+    Faulty(faults).into()
 }
 
 /// The rules of a server of this configuration.
@@ -201,14 +190,34 @@ async fn test(config: &Config, answer: Answer, one: &OneChannel, status: cli::St
         "delivery": id.to_string(), "state": delivery.state, "outcome": outcome, "attempts": delivery.attempts,
         "tries": tries,
     });
-    let mut lines = format!("{}: {}\n", delivery.state, printable(&outcome));
-    lines.extend(attempts.iter().map(deliveries::attempt_lines));
+    let mut lines = if outcome == delivery.state {
+        format!("{outcome}\n")
+    } else {
+        format!("{}: {}\n", delivery.state, printable(&outcome))
+    };
+    lines.extend(
+        attempts
+            .iter()
+            .map(|attempt| said_once(&deliveries::attempt_lines(attempt))),
+    );
     answer.give(&value, &lines)?;
     if delivery.state == End::Delivered.word() {
         Ok(())
     } else {
         bail!("the test was not delivered")
     }
+}
+
+/// What is said of an attempt, without what says again what stands above it: a refusal bears its sentence in two fields.
+fn said_once(lines: &str) -> String {
+    let mut said = HashSet::new();
+    let text = |line: &str| {
+        line.trim()
+            .split_once(": ")
+            .map_or_else(String::new, |(_, text)| text.to_owned())
+    };
+    let kept = lines.lines().filter(|line| said.insert(text(line)));
+    kept.map(|line| format!("{line}\n")).collect()
 }
 
 async fn delete(config: &Config, answer: Answer, one: &OneChannel) -> Result<()> {
@@ -271,7 +280,7 @@ async fn list(config: &Config, answer: Answer, project: ProjectId) -> Result<()>
             text(&channel["kind"]),
             text(&channel["name"]),
         );
-        let since = |key: &str| channel[key].as_str().map(printable);
+        let since = |key: &str| Timestamp::parse_rfc3339(channel[key].as_str()?).map(Timestamp::floor_secs);
         let error = text(&channel["last_error"]);
         let trouble = match (since("disabled_at"), since("failing_since")) {
             (Some(at), _) => format!(

@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::channel::errand;
-use super::{Answer, printable, scope_of};
+use super::{Answer, counted, printable, scope_of};
 use crate::cli::{DeliveryCommand, OneDelivery};
 use crate::config::Config;
 use crate::house;
@@ -60,11 +60,11 @@ fn line(delivery: &Delivery) -> String {
         |check| format!("flip {} of check {check}", delivery.flip_seq),
     );
     format!(
-        "{}  {}  {:<10}  {} attempts  {what} to channel {}  {}",
+        "{}  {}  {:<10}  {}  {what} to channel {}  {}",
         delivery.id,
-        delivery.created_at.to_rfc3339_secs(),
+        delivery.created_at.floor_secs(),
         delivery.state,
-        delivery.attempts,
+        counted(i64::try_from(delivery.attempts).unwrap_or(i64::MAX), "attempt"),
         delivery.channel,
         printable(delivery.last_outcome.as_deref().unwrap_or_default())
     )

@@ -3,10 +3,10 @@
 use allswell_core::scope::SystemScope;
 use allswell_core::seal::KeyRing;
 use allswell_store::Error;
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
-use super::Answer;
+use super::{Answer, counted};
 use crate::config::Config;
 use crate::{house, keyring, system};
 
@@ -15,8 +15,9 @@ pub fn generate(name: &str) -> Result<()> {
     let mut dice = system::dice()?;
     let ring = KeyRing::generate(name, &mut dice);
     // A name that the ring's reader would refuse must not be written.
-    KeyRing::parse(ring.to_text().reveal())
-        .context("--name: use letters, digits, hyphen, underscore and full stop")?;
+    KeyRing::parse(ring.to_text().reveal()).map_err(|_| {
+        anyhow!("--name: {name:?} is no name of a key; use letters, digits, hyphen, underscore and full stop")
+    })?;
     system::print(ring.to_text().reveal())
 }
 
@@ -44,7 +45,11 @@ pub async fn list(config: &Config, answer: Answer) -> Result<()> {
             (false, 0) => "unused",
             (false, _) => "old",
         };
-        place.push_str(&format!("{}  {word}, wraps {wraps} data keys", key.name));
+        place.push_str(&format!(
+            "{}  {word}, wraps {}",
+            key.name,
+            counted(wraps, "data key")
+        ));
         if retired > 0 {
             place.push_str(&format!(" ({retired} of them only open what they once sealed)"));
         }
@@ -75,7 +80,7 @@ pub async fn list(config: &Config, answer: Answer) -> Result<()> {
     let rotation = rotation.map(|rotation| {
         json!({
             "to": rotation.root_key, "phase": rotation.phase.word(), "finished": rotation.is_finished(),
-            "started_at": rotation.started_at.to_rfc3339_secs(), "values_unreadable": rotation.values_unreadable,
+            "started_at": rotation.started_at.to_string(), "values_unreadable": rotation.values_unreadable,
         })
     });
     answer.give(

@@ -30,6 +30,8 @@ use crate::{keyring, system};
 /// Without progress for so long, we look again whether a server is there to make it.
 const STALLED: Span = Span::from_secs(3);
 const LOOK: Span = Span::from_millis(200);
+/// Servers look at the ring each second: one that is waited for longer is named, for somebody must do something.
+const PATIENCE: Span = Span::from_secs(10);
 
 /// `allswell keys rotate`
 pub async fn rotate(config: &Config, answer: Answer, name: Option<String>, retire: bool) -> Result<()> {
@@ -236,7 +238,18 @@ struct Work {
 struct Seen {
     newest: Option<Rotation>,
     moved_at: Option<Timestamp>,
+    /// Since when servers are waited for, if they are.
+    waits_since: Option<Timestamp>,
     helps: bool,
+}
+
+impl Seen {
+    /// Whether servers have been waited for so long that somebody must do something.
+    fn out_of_patience(&mut self, waits: bool, now: Timestamp) -> bool {
+        let since = waits.then(|| self.waits_since.unwrap_or(now));
+        self.waits_since = since;
+        since.is_some_and(|since| now - since >= PATIENCE)
+    }
 }
 
 impl Work {
@@ -284,7 +297,11 @@ impl Step for Work {
         } else {
             Vec::new()
         };
-        self.show.line(&rotation, &waits_for);
+        let named = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.out_of_patience(!waits_for.is_empty(), now)
+        };
+        self.show.line(words(&rotation, &waits_for, named));
         if rotation.is_finished() {
             self.show.end();
             return Ok(self.end(Ok(rotation)));
@@ -318,8 +335,7 @@ impl Progress {
         }
     }
 
-    fn line(&self, rotation: &Rotation, waits_for: &[NodeId]) {
-        let line = words(rotation, waits_for);
+    fn line(&self, line: String) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.shown || *last == line {
             return;
@@ -341,35 +357,56 @@ impl Progress {
     }
 }
 
-fn words(rotation: &Rotation, waits_for: &[NodeId]) -> String {
-    let nodes = || {
-        waits_for
-            .iter()
-            .map(NodeId::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+/// How far it is. Who is waited for is `named` once that has lasted.
+fn words(rotation: &Rotation, waits_for: &[NodeId], named: bool) -> String {
+    let waiting = |what: &str, remedy: &str| {
+        let nodes: Vec<String> = waits_for.iter().map(NodeId::to_string).collect();
+        if named {
+            format!(
+                "waiting until each server {what}; missing: {}{remedy}",
+                nodes.join(", ")
+            )
+        } else {
+            format!("waiting until each server {what}")
+        }
     };
     match rotation.phase {
         Phase::Announced if waits_for.is_empty() => "the new root key is in the ring".to_owned(),
-        Phase::Announced => format!(
-            "waiting until each server has the new root key in its ring; missing: {} (copy the ring's file there)",
-            nodes()
+        Phase::Announced => waiting(
+            "has the new root key in its ring",
+            " (copy the ring's file there, if it has a copy of its own)",
         ),
-        Phase::Wrapping => format!("wrapping data keys: {}", rotation.keys_wrapped),
-        Phase::Keying => format!("making data keys: {}", rotation.keys_made),
+        Phase::Wrapping => format!("wrapping data keys{}", done_so_far(rotation.keys_wrapped)),
+        Phase::Keying => format!("making data keys{}", done_so_far(rotation.keys_made)),
         Phase::Settling if waits_for.is_empty() => "the data keys are replaced".to_owned(),
-        Phase::Settling => format!(
-            "waiting until each server knows the new data keys; missing: {}",
-            nodes()
-        ),
+        Phase::Settling => waiting("knows the new data keys", ""),
         Phase::Sealing => match rotation.at() {
+            // How much there is nobody has counted: the part behind it is told by ids, which are random.
             Some((column, percent)) => format!(
-                "sealing values, pass {}: {column} {percent} % ({} looked at, {} sealed)",
-                rotation.pass, rotation.values_seen, rotation.values_sealed
+                "sealing values, pass {}: {column}{} ({} looked at, {} sealed)",
+                rotation.pass,
+                part_of(percent),
+                rotation.values_seen,
+                rotation.values_sealed
             ),
             None => format!("sealing values, pass {}", rotation.pass),
         },
         Phase::Resting | Phase::Sweeping | Phase::Done => "done".to_owned(),
+    }
+}
+
+/// A count, once there is something to count: a zero that stands looks stuck.
+fn done_so_far(count: i64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(": {count} so far"),
+    }
+}
+
+fn part_of(percent: u8) -> String {
+    match percent {
+        0 => String::new(),
+        percent => format!(" {percent} %"),
     }
 }
 
@@ -423,6 +460,30 @@ async fn retire_from_ring(config: &Config, store: &Store, name: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_named_when_it_has_been_waited_for() {
+        let (mut seen, at) = (Seen::default(), Timestamp::from_secs);
+        for (secs, waits, named) in [
+            (0, true, false),
+            (9, true, false),
+            (10, true, true),
+            (11, false, false),
+            (30, true, false),
+            (40, true, true),
+        ] {
+            assert_eq!(seen.out_of_patience(waits, at(secs)), named, "{secs}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_begun_is_not_counted() {
+        assert_eq!(
+            (done_so_far(0), done_so_far(3)),
+            (String::new(), ": 3 so far".to_owned())
+        );
+        assert_eq!((part_of(0), part_of(1)), (String::new(), " 1 %".to_owned()));
+    }
 
     #[test]
     fn a_new_root_key_is_called_after_its_day_and_numbered_if_need_be() {

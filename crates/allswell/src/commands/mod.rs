@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use allswell_core::id::ProjectId;
 use allswell_core::scope::{ProjectScope, SystemScope};
+use allswell_engine::channels::Fault;
 #[cfg(debug_assertions)]
 use allswell_engine::failpoint::{self, failpoint};
 use allswell_store::audit::Act;
@@ -89,6 +90,40 @@ fn json_for_terminals(value: &serde_json::Value) -> String {
     } else {
         text
     }
+}
+
+/// Faults of what was typed, field by field.
+#[derive(Debug)]
+struct Faulty(Vec<Fault>);
+
+impl std::fmt::Display for Faulty {
+    /// Whoever runs the binary may know what was refused and what would allow it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line = |fault: &Fault| format!("{}: {}", printable(&fault.field), printable(told(fault)));
+        f.write_str(&self.0.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl std::error::Error for Faulty {}
+
+fn told(fault: &Fault) -> &str {
+    fault.for_administrators.as_deref().unwrap_or(&fault.sentence)
+}
+
+/// Says on standard error why a command failed: in words, or in JSON where that was asked for.
+pub fn say_failure(error: &anyhow::Error, json: bool) {
+    if !json {
+        eprintln!("allswell: {error:#}");
+        return;
+    }
+    let mut value = serde_json::json!({ "error": format!("{error:#}") });
+    if let Some(Faulty(faults)) = error.downcast_ref() {
+        let fields = faults.iter().map(
+            |fault| serde_json::json!({ "field": fault.field, "rule": fault.rule, "detail": told(fault) }),
+        );
+        value["errors"] = fields.collect();
+    }
+    eprintln!("{}", json_for_terminals(&value));
 }
 
 /// Runs what was typed; gives the status to end with.
@@ -208,8 +243,7 @@ fn run_and_succeed(arguments: Arguments) -> Result<()> {
             | Command::Doctor(_)
             | Command::Routes
             | Command::Schedule(_)
-            | Command::Run(_)
-            | Command::Relay => {
+            | Command::Run(_) => {
                 unreachable!("answered above")
             }
         }
@@ -284,6 +318,12 @@ fn printable(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// So many of something, in words that fit one as well.
+fn counted(count: i64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 /// A conflict in the store means that somebody was first; the sentence says with what.

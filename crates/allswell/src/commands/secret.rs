@@ -75,8 +75,8 @@ async fn list(config: &Config, answer: Answer, project: allswell_core::id::Proje
         .map(|named| {
             json!({
                 "name": named.name,
-                "created_at": named.created_at.to_rfc3339_secs(),
-                "updated_at": named.updated_at.to_rfc3339_secs(),
+                "created_at": named.created_at.to_string(),
+                "updated_at": named.updated_at.to_string(),
             })
         })
         .collect();

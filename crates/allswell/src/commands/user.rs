@@ -1,5 +1,6 @@
 //! `allswell user`
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use allswell_core::id::UserId;
@@ -29,6 +30,7 @@ pub async fn create(
     let email = checked_email(email)?;
     let file = system::read_small_file(password_file, PASSWORD_FILE_BYTES_MAX).context("--password-file")?;
     let password = Secret::new(file.lines().next().unwrap_or_default().to_owned());
+    let exposed = exposed(password_file);
     let mut house = house::open(config).await?;
     let hash = hash_password(&password, &email, &mut house.dice).context("--password-file")?;
 
@@ -51,10 +53,29 @@ pub async fn create(
         })
         .await
         .map_err(|error| conflict_means(error, format!("--email: {email} has an account already")))?;
+    let warnings: Vec<_> = exposed
+        .iter()
+        .map(|detail| json!({ "field": "password-file", "rule": "exposed", "detail": detail }))
+        .collect();
+    let note = exposed.map_or_else(String::new, |detail| format!("Note on password-file: {detail}\n"));
     answer.give(
-        &json!({ "id": id.to_string(), "email": email, "admin": admin, "check_limit": check_limit }),
-        &format!("Account {email} made.\n"),
+        &json!({
+            "id": id.to_string(), "email": email, "admin": admin, "check_limit": check_limit, "warnings": warnings,
+        }),
+        &format!("Account {email} made.\n{note}"),
     )
+}
+
+/// What is wrong with a file of a password that others may read; a pipe is nobody else's.
+fn exposed(file: &Path) -> Option<String> {
+    let facts = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
+    let mode = facts.permissions().mode() & 0o7777;
+    (mode & 0o044 != 0).then(|| {
+        format!(
+            "{} has mode {mode:o}: others on this machine may have read the password; remove the file",
+            file.display()
+        )
+    })
 }
 
 /// An address as RFC 5321 has it, roughly: whether mail arrives is known only once some was sent.

@@ -87,10 +87,12 @@ async fn tried(config: &Config, store: &Store, findings: &mut Findings) -> anyho
         .collect();
     if failed.is_empty() {
         let count: i64 = used.iter().map(|used| used.wraps).sum();
-        findings.ok(
-            "keys",
-            &format!("{} opens all {count} data keys", names.join(", ")),
-        );
+        let data_keys = match count {
+            1 => "the one data key".to_owned(),
+            count => format!("all {count} data keys"),
+        };
+        let open = if names.len() == 1 { "opens" } else { "open" };
+        findings.ok("keys", &format!("{} {open} {data_keys}", names.join(", ")));
     } else {
         findings.fail(
             "keys",

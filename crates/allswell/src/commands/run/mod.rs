@@ -23,7 +23,7 @@ use settings::{Layer, Settings};
 
 /// Runs the job and gives its exit status; where it was ended by a signal, this process ends by the same.
 pub fn run(arguments: RunArguments, config: Option<&Path>) -> ExitCode {
-    let RunArguments { flags, command } = arguments;
+    let RunArguments { flags, command, .. } = arguments;
     let variables = environment();
     let (settings, complaints) = Settings::load(Layer::of_flags(flags), config, &variables);
     for complaint in complaints {
