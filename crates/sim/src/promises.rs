@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use allswell_core::absence::CLOCKS_DIFFER;
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, CheckId, DeliveryId, NodeId};
 use allswell_core::limits::ALERT_HOURS_MAX;
@@ -120,9 +121,10 @@ impl World {
             return self.ended_rightly(before, now, all, committed.len() > 1);
         }
         match lost {
-            // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
+            // Nobody takes a lease from somebody else before it has lapsed by a clock a minute behind; the only server takes
+            // all at its start.
             Some((_, until)) => {
-                let lapsed = until <= self.latest_clock || self.starting;
+                let lapsed = until + CLOCKS_DIFFER <= self.latest_clock || self.starting;
                 holds(LEASED, lapsed || held, tell)
             }
             None => Ok(()),

@@ -106,7 +106,11 @@ async fn an_absence_from_which_we_just_return_is_known_before_it_is_noted(store:
     assert_eq!(away(101, HOUR).await, [(100, HOUR)]);
     mark(store, node, after(HOUR)).await;
     assert_eq!(away(101, HOUR).await, [(100, HOUR)], "it is noted now");
-    assert_eq!(away(0, 0).await, [(0, 100), (100, HOUR)], "by a clock that was set back");
+    assert_eq!(
+        away(0, 0).await,
+        [(0, 100), (100, HOUR)],
+        "by a clock that was set back"
+    );
 }
 
 async fn an_absence_is_a_time_in_which_no_node_was_awake(store: &Store) {
