@@ -19,6 +19,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -326,6 +327,50 @@ def test_an_empty_key_ring_of_an_encrypted_database_is_to_be_put_back(house):
     ring.write_text(whole)
     house.start()
     assert job.api()["n_pings"] == 0
+
+
+def test_a_data_directory_that_cannot_be_used_says_whose_it_is():
+    """As somebody who is nobody here, if the tests are root, who may do all."""
+    us = 65534 if os.geteuid() == 0 else os.geteuid()
+
+    def serve(data: Path) -> str:
+        env = {**os.environ, "ALLSWELL_DATA_DIR": str(data), "ALLSWELL_LISTEN": "127.0.0.1:0"}
+        user = {"user": us} if os.geteuid() == 0 else {}
+        done = subprocess.run(
+            [str(program), "serve"], env=env, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **user
+        )
+        assert done.returncode == 1, done
+        return done.stderr
+
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o755)
+        home = Path(home)
+        # Where the tests lie may be closed to others.
+        program = home / "allswell"
+        shutil.copy(binary(), program)
+        file, theirs, open_dir = home / "file", home / "theirs", home / "open"
+        file.write_text("x")
+        said = serve(file)
+        assert "data_dir" in said and "is a file" in said, said
+        theirs.mkdir(mode=0o500)
+        assert f"(uid {us})" in (said := serve(theirs / "data")) and "data_dir" in said, said
+        said = serve(theirs)
+        assert f"{theirs} " in said and f"uid {us}" in said and ("chown" in said or "chmod" in said), said
+        open_dir.mkdir()
+        os.chmod(open_dir, 0o777)
+        (open_dir / "allswell.db.lock").touch(mode=0o400)
+        said = serve(open_dir)
+        assert f"{open_dir}/allswell.db.lock " in said and f"uid {us}" in said, said
+
+
+def test_a_log_in_json_holds_nothing_else():
+    with House(settings={"LOG_FORMAT": "json"}) as house:
+        house.stop()
+        lines = [json.loads(line) for line in house.log.read_text().splitlines()]
+        said = [line["fields"]["message"] if "fields" in line else line["message"] for line in lines]
+        for beginning in ["Allswell ", "Listening on 127.0.0.1:", "Start here within ", "Key ring: "]:
+            assert any(message.startswith(beginning) for message in said), (beginning, said)
+        house.start()
 
 
 def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():

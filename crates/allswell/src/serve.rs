@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::commands::start_link;
-use crate::config::{Config, Loaded, SiteUrl, Source};
+use crate::config::{Config, Loaded, LogFormat, SiteUrl, Source, Target};
 use crate::house::{self, House};
 use crate::{keyring, notify, outward, readers, system, telemetry, tzdata};
 
@@ -54,7 +55,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
 
     let Some(serving) = loops::tried_again(|| house::lock_for_serving(config).transpose())
         .await
-        .transpose()?
+        .transpose()
+        .map_err(|error| whose(config, error))?
     else {
         bail!(
             "another Allswell already serves the data in {}; stop it first, or give this one a directory of its own \
@@ -62,7 +64,9 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             config.data_dir.display()
         );
     };
-    let store = house::open_locked(config).await?;
+    let store = house::open_locked(config)
+        .await
+        .map_err(|error| whose(config, error))?;
     let House {
         store,
         mut dice,
@@ -92,7 +96,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
 
     let flush = store.flush_time(loops::now).await?;
     let link = start_link::make_if_new(&store, &site.url, &mut dice).await?;
-    system::print(&greeting(config, &site, flush, link.as_deref(), new_ring))?;
+    Greeting::new(config, &site, flush, link.as_deref(), new_ring).give(config.log.format)?;
     let durability = store.durability().await?;
     if !durability.is_kept() {
         tracing::warn!("the database may lose answered pings when its machine crashes: {durability:?}");
@@ -341,6 +345,25 @@ pub async fn run(loaded: Loaded) -> Result<()> {
     Ok(())
 }
 
+/// An error of opening the database, with whose it is where that is why.
+fn whose(config: &Config, error: anyhow::Error) -> anyhow::Error {
+    let Target::Sqlite(path) = config.database.url.target() else {
+        return error;
+    };
+    let beside = |end: &str| {
+        let mut name = path.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut paths: Vec<PathBuf> = dir.map(PathBuf::from).into_iter().collect();
+    paths.extend(["", ".lock", "-wal", "-shm"].map(beside));
+    match system::closed_to_us(paths.iter().map(PathBuf::as_path)) {
+        Some(why) => error.context(why),
+        None => error,
+    }
+}
+
 /// The ingest loop on a thread of its own. Among the connections it would wait for its turn behind hundreds of them, and
 /// the writer with it.
 fn apart(ingest: Ingest) -> Result<impl FnOnce() + Send + 'static> {
@@ -398,30 +421,56 @@ fn site(loaded: &Loaded, bound: SocketAddr) -> Site {
     }
 }
 
-/// What an operator should know, in at most six lines.
-fn greeting(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_ring: bool) -> String {
-    let mut lines = vec![
-        format!(
-            "Allswell {} · {} · a commit to disk takes {:.1} ms",
-            env!("CARGO_PKG_VERSION"),
-            config.database.url.masked(),
-            flush.as_micros() as f64 / 1_000.0
-        ),
-        format!("Listening on {}, reached at {}", config.listen, site.url),
-    ];
-    if let Some(link) = link {
-        lines.push(format!("Start here within {START_LINK_MINUTES} minutes: {link}"));
+/// What an operator should know at a start, each line by itself.
+struct Greeting {
+    lines: Vec<String>,
+    /// The one that somebody must act on, if there is one.
+    start: Option<String>,
+}
+
+impl Greeting {
+    fn new(config: &Config, site: &Site, flush: Span, link: Option<&str>, new_ring: bool) -> Self {
+        let ring = config.keys.ring.place();
+        let made = if new_ring { " (made just now)" } else { "" };
+        Greeting {
+            start: link.map(|link| format!("Start here within {START_LINK_MINUTES} minutes: {link}")),
+            lines: vec![
+                format!(
+                    "Allswell {} · {} · a commit to disk takes {:.1} ms",
+                    env!("CARGO_PKG_VERSION"),
+                    config.database.url.masked(),
+                    flush.as_micros() as f64 / 1_000.0
+                ),
+                format!("Listening on {}, reached at {}", config.listen, site.url),
+                format!("Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"),
+                format!("A job reports in with: curl -fsS {}/CHECK-ID", site.ping_base()),
+            ],
+        }
     }
-    let ring = config.keys.ring.place();
-    let made = if new_ring { " (made just now)" } else { "" };
-    lines.push(format!(
-        "Key ring: {ring}{made}. Back it up: without it the stored secrets are lost"
-    ));
-    lines.push(format!(
-        "A job reports in with: curl -fsS {}/CHECK-ID",
-        site.ping_base()
-    ));
-    lines.join("\n") + "\n"
+
+    /// To people on standard output; to programs as records of the log, where nothing may stand that is no JSON.
+    fn give(self, format: LogFormat) -> Result<()> {
+        let Greeting { mut lines, start } = self;
+        match format {
+            LogFormat::Text => {
+                // Behind the address that it leads to.
+                lines.splice(2..2, start);
+                system::print(&(lines.join("\n") + "\n"))
+            }
+            LogFormat::Json => {
+                for line in lines {
+                    tracing::info!("{line}");
+                }
+                // Somebody must act on it, so it is said also where the log is quiet.
+                match start {
+                    Some(start) if tracing::enabled!(tracing::Level::WARN) => tracing::warn!("{start}"),
+                    Some(start) => system::print(&format!("{start}\n"))?,
+                    None => {}
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 fn network(config: &Config) -> Network {

@@ -1,12 +1,13 @@
 //! What the program asks of the operating system: randomness, file modes, limits.
 
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use allswell_core::chance::Dice;
 use anyhow::{Context, Result, bail};
+use rustix::fs::Access;
 
 /// Dice whose seed comes from the operating system.
 #[expect(
@@ -26,11 +27,47 @@ pub fn close_new_files_to_others() {
 
 /// Makes a directory that only we may enter, with those above it. One that exists is left as it is.
 pub fn make_private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("could not make the data directory {}", path.display()))
+    let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(path) else {
+        return Ok(());
+    };
+    let shown = path.display();
+    let advice = match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            ": something on this path is a file. data_dir (ALLSWELL_DATA_DIR) names a directory".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            let uid = rustix::process::geteuid().as_raw();
+            format!(
+                ": the account this runs as (uid {uid}) may not. Make it for that account, as with \
+                 `install -d -m 700 -o {uid} {shown}`, or name another place in data_dir (ALLSWELL_DATA_DIR)"
+            )
+        }
+        _ => String::new(),
+    };
+    Err(error).with_context(|| format!("could not make the data directory {shown}{advice}"))
+}
+
+/// Whose the first of these is that we may not read and write, and what to do; `None` if none is. What is not there counts
+/// for nothing.
+pub fn closed_to_us<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Option<String> {
+    let uid = rustix::process::geteuid().as_raw();
+    paths.into_iter().find_map(|path| {
+        let facts = std::fs::metadata(path).ok()?;
+        let mut wanted = Access::READ_OK | Access::WRITE_OK;
+        if facts.is_dir() {
+            wanted |= Access::EXEC_OK;
+        }
+        rustix::fs::access(path, wanted).err()?;
+        let (shown, owner) = (path.display(), facts.uid());
+        Some(if owner == uid {
+            format!("{shown} is closed to its owner, the account this runs as (uid {uid}): chmod -R u+rwX {shown}")
+        } else {
+            format!(
+                "{shown} belongs to uid {owner}, and this runs as uid {uid}: run it as the owner, or give it over \
+                 (chown -R {uid} {shown}), or name another place in data_dir (ALLSWELL_DATA_DIR)"
+            )
+        })
+    })
 }
 
 /// Writes a new file that only we may read, and waits until it is on disk. It appears whole or not at all, and never

@@ -176,10 +176,12 @@ impl Kind {
     /// The error is the whole problem, fit to be shown: a secret is not repeated in it.
     pub fn parse(&self, raw: &Raw) -> Result<Value, String> {
         self.value(raw).map_err(|why| {
-            let given = if self.is_secret() {
-                raw.described()
-            } else {
-                raw.shown()
+            let given = match (self, raw) {
+                _ if self.is_secret() => raw.described(),
+                (Self::SiteUrl, Raw::Variable(text) | Raw::Text(text)) => {
+                    Raw::Text(without_user(text)).shown()
+                }
+                _ => raw.shown(),
             };
             let colon = if why.is_empty() { "" } else { ": " };
             format!("{given} was given{colon}{why}; allowed is {}", self.allowed())
@@ -324,6 +326,18 @@ impl Raw {
             Self::Truth(truth) => truth.to_string(),
             Self::Other(name) => (*name).to_owned(),
         }
+    }
+}
+
+/// A URL without what may be a password: all before its last `@` but the scheme.
+fn without_user(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, after)) => format!("{scheme}***@{after}"),
+        None => url.to_owned(),
     }
 }
 

@@ -150,3 +150,19 @@ fn a_secret_that_everybody_can_read_is_warned_of() {
     folder.mode_set("allswell.toml", 0o644);
     assert_eq!(folder.loaded(&[]).warnings, Vec::<String>::new());
 }
+
+#[test]
+fn a_password_in_the_public_address_is_not_repeated() {
+    for url in [
+        "https://admin:hunter2-\u{e9}@mon.example.org",
+        "https://admin:hun/ter2@x@mon.example.org/?a",
+        "admin:hunter2@mon.example.org",
+    ] {
+        let error = Folder::with_config(&format!("site_url = '{url}'"))
+            .load(&[])
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("***@mon.example.org"), "{error}");
+        assert!(!error.contains("hun") && !error.contains("admin"), "{error}");
+    }
+}
