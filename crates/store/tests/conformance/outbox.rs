@@ -634,6 +634,7 @@ async fn of_told(store: &Store, delivery: &Claimed) -> Vec<u64> {
 async fn what_piles_up_in_a_lane_costs_two_rows_for_each_flip(store: &Store) {
     let mut house = House::build(store).await;
     let (mut check, mut flip) = failed(&mut house).await;
+    let down = flip.clone();
     let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
     let mut made = Vec::new();
     for secs in 1..=250 {
@@ -672,6 +673,15 @@ async fn what_piles_up_in_a_lane_costs_two_rows_for_each_flip(store: &Store) {
     assert_eq!(ids(&claimed), made[249..]);
     let newest: Vec<u64> = (151..=250).collect();
     assert_eq!(of_told(store, &claimed[0]).await, newest);
+
+    // However many flips came since, it is shown which one it told.
+    let charlie = house.charlie.scope();
+    let whole = store.read(async move |reader| {
+        let hidden = reader.delivery_flips_whole(charlie, first).await?;
+        Ok::<_, Error>((reader.delivery_flips_whole(scope, first).await?, hidden))
+    });
+    let (whole, hidden) = whole.await.expect("a read");
+    assert_eq!((whole, hidden), (vec![down], vec![]));
 
     // What was claimed late is overtaken as what waits is: all of it, or it waits for the rest.
     for secs in 251..=255 {
