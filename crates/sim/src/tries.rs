@@ -208,9 +208,6 @@ impl World {
         let deleted = deleted_in.is_some_and(|look| look <= since);
         holds(DELETED, !deleted, tell)?;
         holds(EARLY_TRY, promise.next_at <= self.now, tell)?;
-        if self.hands.forced.contains_key(&promise.id) {
-            return Ok(());
-        }
         let open = self.open_in_lane(promise.check, promise.channel);
         holds(ALONE, open.is_none(), || {
             format!("{}, and meanwhile {open:?}", tell())

@@ -98,18 +98,12 @@ async fn show(config: &Config, answer: Answer, one: OneDelivery) -> Result<()> {
             let Some(delivery) = reader.delivery(scope, id).await? else {
                 return Ok(None);
             };
-            let told = reader.delivery_flips(scope, id).await?;
-            let mut reasons = Vec::new();
-            if let Some(check) = delivery.check {
-                let flips = reader.flips(scope, check, 1_000).await?;
-                reasons.extend(flips.into_iter().filter(|flip| told.contains(&flip.seq)));
-            }
+            let flips = reader.delivery_flips_whole(scope, id).await?;
             let attempts = reader.attempts_whole(scope, id).await?;
-            Ok::<_, anyhow::Error>(Some((delivery, reasons, attempts)))
+            Ok::<_, anyhow::Error>(Some((delivery, flips, attempts)))
         })
         .await?;
-    let (delivery, mut flips, attempts) = found.ok_or_else(|| nothing(project, id))?;
-    flips.sort_unstable_by_key(|flip| flip.seq);
+    let (delivery, flips, attempts) = found.ok_or_else(|| nothing(project, id))?;
     let mut shown = document(&delivery);
     let mut lines = line(&delivery) + "\n";
     shown["flips"] = flips

@@ -289,15 +289,15 @@ impl Facts {
         let Some(message) = self.message(target, trade, now) else {
             return gone("check");
         };
-        if let Some(why) = self.outdated {
-            return Work::End(End::Cancelled, why.sentence().to_owned());
-        }
         let attempt = AttemptInfo {
             delivery: claimed.id,
             n: claimed.attempts + 1,
             now,
             redelivery: claimed.redelivery,
         };
+        if let Some(why) = self.outdated {
+            return Work::End(End::Cancelled, why.sentence().to_owned());
+        }
         match Kind::from_word(&target.kind) {
             Some(Kind::Log) => Work::Line(line(&message)),
             Some(Kind::Silent) => Work::End(End::Cancelled, "this kind sends nothing".to_owned()),

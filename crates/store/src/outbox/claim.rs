@@ -31,12 +31,15 @@ macro_rules! claimed {
 
 // Nothing stands before it in its lane. As a value and not as `not exists`: of that PostgreSQL makes a join, and in a table
 // that has grown from nothing within seconds, of which its planner knows nothing, it read the whole index of lanes for
-// each row.
+// each row. Behind one that somebody had sent again a newer one may be under way: that one ends first.
 macro_rules! at_head {
     () => {
         "(select 1 from deliveries o
                          where o.shard = d.shard and o.channel_id = d.channel_id and o.seq < d.seq
-                           and o.finished_at is null limit 1) is null"
+                           and o.finished_at is null limit 1) is null
+                    and (not d.redelivery or (select 1 from deliveries o
+                         where o.shard = d.shard and o.channel_id = d.channel_id and o.seq > d.seq
+                           and o.finished_at is null and o.lease_owner is not null limit 1) is null)"
     };
 }
 

@@ -257,6 +257,25 @@ impl Reader<'_> {
         rows.iter().map(|row| row.get("id")).collect()
     }
 
+    /// The flips that a delivery tells, those it overtook first; of old ones those that are still kept.
+    pub async fn delivery_flips_whole(&mut self, scope: ProjectScope, id: DeliveryId) -> Result<Vec<Flip>> {
+        let Some(delivery) = self.delivery(scope, id).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(check) = delivery.check else {
+            return Ok(Vec::new());
+        };
+        let values = [check.into(), id.into(), limits::ALERT_FLIPS_MAX.into()];
+        let rows = self.all(&FLIPS, &values).await?;
+        let mut flips = rows
+            .iter()
+            .map(crate::flips::from_row)
+            .collect::<Result<Vec<_>>>()?;
+        flips.sort_unstable_by_key(|flip| flip.seq);
+        flips.dedup_by_key(|flip| flip.seq);
+        Ok(flips)
+    }
+
     /// How a delivery stands to what is now. Asked after its check was read: whatever came to the check before that, and is
     /// promised, is seen here.
     pub async fn delivery_standing(&mut self, _: SystemScope, claimed: &Claimed) -> Result<Option<Standing>> {

@@ -29,6 +29,7 @@ on_each_database!(
     many_channels_are_claimed_from_at_once_each_within_its_limit,
     a_lane_is_told_in_order,
     what_is_sent_again_can_be_overtaken_again_and_is_told,
+    what_is_sent_again_waits_for_a_newer_one_that_is_under_way,
     what_piles_up_in_a_lane_costs_two_rows_for_each_flip,
     a_crowd_is_walked_in_the_order_of_ids,
     the_health_of_a_channel_is_kept,
@@ -611,6 +612,31 @@ async fn a_lane_is_told_in_order(store: &Store) {
     assert_eq!(overtaken.last_outcome, Some(format!("overtaken by {second}")));
 }
 
+/// Somebody insists on an older alert while a newer one of its lane is under way.
+async fn what_is_sent_again_waits_for_a_newer_one_that_is_under_way(store: &Store) {
+    let mut house = House::build(store).await;
+    let (mut check, down) = failed(&mut house).await;
+    let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
+    let first = house.promise(&check, &down, channel, NOW).await;
+    let claimed = claim(store, NOW, 9, node).await.remove(0);
+    assert!(finish(store, &claimed, node, End::Delivered).await);
+    let up = house.ping(&mut check, Kind::Success, b"", after(1)).await;
+    let second = house
+        .promise(&check, &up.expect("a flip"), channel, after(1))
+        .await;
+    let newer = claim(store, after(1), 9, node).await.remove(0);
+    assert_eq!(newer.id, second);
+    let scope = house.alice.scope();
+    let again = store.write(async move |tx| {
+        tx.delivery_redeliver(scope, first, true, after(2), after(500))
+            .await
+    });
+    assert_eq!(again.await.expect("an answer"), Some(Redelivered::Yes));
+    assert_eq!(claim(store, after(3), 9, node).await, [], "one at a time");
+    assert!(finish(store, &newer, node, End::Delivered).await);
+    assert_eq!(ids(&claim(store, after(4), 9, node).await), [first]);
+}
+
 async fn of_told(store: &Store, delivery: &Claimed) -> Vec<u64> {
     let told = told(store, delivery).await.expect("it");
     told.flips.iter().map(|flip| flip.seq).collect()
@@ -621,6 +647,7 @@ async fn of_told(store: &Store, delivery: &Claimed) -> Vec<u64> {
 async fn what_piles_up_in_a_lane_costs_two_rows_for_each_flip(store: &Store) {
     let mut house = House::build(store).await;
     let (mut check, mut flip) = failed(&mut house).await;
+    let down = flip.clone();
     let (channel, node) = (house.channel(house.alice, b"").await.id, house.node());
     let mut made = Vec::new();
     for secs in 1..=250 {
@@ -659,6 +686,15 @@ async fn what_piles_up_in_a_lane_costs_two_rows_for_each_flip(store: &Store) {
     assert_eq!(ids(&claimed), made[249..]);
     let newest: Vec<u64> = (151..=250).collect();
     assert_eq!(of_told(store, &claimed[0]).await, newest);
+
+    // However many flips came since, it is shown which one it told.
+    let charlie = house.charlie.scope();
+    let whole = store.read(async move |reader| {
+        let hidden = reader.delivery_flips_whole(charlie, first).await?;
+        Ok::<_, Error>((reader.delivery_flips_whole(scope, first).await?, hidden))
+    });
+    let (whole, hidden) = whole.await.expect("a read");
+    assert_eq!((whole, hidden), (vec![down], vec![]));
 
     // What was claimed late is overtaken as what waits is: all of it, or it waits for the rest.
     for secs in 251..=255 {
