@@ -225,7 +225,8 @@ mod tests {
         };
         let expires = |hours: i64| (0, hours);
         let again = |hours: i64| (hours - 24, hours);
-        let table: [(&str, Class, (i64, i64), &[Absence], i64, Option<i64>, bool); 10] = [
+        type Row<'a> = (&'a str, Class, (i64, i64), &'a [Absence], i64, Option<i64>, bool);
+        let table: [Row<'_>; 10] = [
             ("awake", Class::Alert, expires(24), &[], 24, None, false),
             (
                 "away before",
