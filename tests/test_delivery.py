@@ -214,3 +214,35 @@ def test_kill_9_at_random_moments_loses_nothing(database: str) -> None:
             house.start()
         come_to_rest(stored)
         agree(stored, receiver)
+
+
+def test_pings_are_taken_while_a_stop_waits_for_a_receiver() -> None:
+    receiver = Receiver()
+    with stored_on("sqlite") as stored, House(settings=SETTINGS) as house:
+        stored.of(house)
+        one, other, *_ = furnish(house, receiver)
+        with receiver.lock:
+            # It is not answered meanwhile.
+            assert ping(house, one, "/fail")
+            end = time.monotonic() + 20
+            while not stored.number("select count(*) from deliveries where state = 'leased'"):
+                assert time.monotonic() < end, house.tail()
+                time.sleep(0.05)
+            house.server.send_signal(signal.SIGTERM)
+            while "SIGTERM: ending" not in house.tail():
+                assert time.monotonic() < end, house.tail()
+                time.sleep(0.05)
+            for _ in range(10):
+                assert ping(house, other, "/fail")
+                time.sleep(0.1)
+        assert house.server.wait(20) == 0, house.tail()
+        house.server = None
+        assert stored.number("select count(*) from pings") == 11
+        # What was under way has ended, and what was promised since waits for the next start.
+        assert stored.rows("select state, count(*) from deliveries group by state order by state") == [
+            ("delivered", "1"),
+            ("ready", "1"),
+        ]
+        house.start()
+        come_to_rest(stored)
+        agree(stored, receiver)

@@ -237,7 +237,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         meters: meters.clone(),
     };
     let deliver = Deliver::new(store.clone(), rules, parts);
-    // It ends first and for itself: its attempts may take longer than the requests in flight, and go on beside them.
+    // It ends first and for itself: its attempts may take long, and requests are served meanwhile.
     let (stop_deliver, deliver_stopped) = watch::channel(false);
     let mut delivering = JoinSet::new();
     delivering.spawn(loops::run(
@@ -296,16 +296,30 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         _ = &mut ingesting => true,
         _ = &mut watching => true,
     };
-    // Nothing more is begun that would have to be awaited.
+    // Nothing more is begun that would have to be awaited. A receiver may take its time over what is under way: meanwhile pings
+    // are served, since nobody else may be there to take them.
     let _ = stop_deliver.send(true);
+    notify::stopping();
+    let mut hurry = false;
+    if !broken {
+        tokio::select! {
+            () = async { while delivering.join_next().await.is_some() {} } => {}
+            name = stop.wait() => {
+                tracing::info!("{name}: ending requests in flight");
+                hurry = true;
+            }
+        }
+    }
     // Who listens to events would listen for ever.
     listeners.close();
     telling.abort();
-    notify::stopping();
     // It holds an end of the inbox, which must be gone before ingest is.
     watching.abort();
     // Requests first, then the pings they handed in, then the loops, then the database.
     let _ = stop_http.send(true);
+    if hurry {
+        http.shutdown().await;
+    }
     tokio::select! {
         () = async { while http.join_next().await.is_some() {} } => {}
         name = stop.wait() => {
