@@ -9,6 +9,7 @@ are then four seconds. What the server decides is the same; the engine's own tes
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import pty
@@ -371,6 +372,19 @@ def test_a_log_in_json_holds_nothing_else():
         for beginning in ["Allswell ", "Listening on 127.0.0.1:", "Start here within ", "Key ring: "]:
             assert any(message.startswith(beginning) for message in said), (beginning, said)
         house.start()
+
+
+def test_the_start_page_names_the_configuration_that_the_server_has(tmp_path):
+    """Whoever gives its commands elsewhere must not make a second database."""
+    file = tmp_path / "my allswell.toml"
+    file.write_text("")
+    with House(server_env={"ALLSWELL_CONFIG": str(file)}) as house:
+        link = re.search(r"Start here within .*?/start/(\w+)", house.log.read_text())[1]
+        status, page = house.get(f"/start/{link}")
+        assert status == 200
+        text = html.unescape(page.decode())
+        assert text.count(f"allswell --config '{file}' ") == 7 and "environment" not in text, text
+        assert str(file) not in house.get("/")[1].decode(), "of no interest to strangers"
 
 
 def test_behind_a_proxy_that_takes_a_path_away_every_link_leads_there():

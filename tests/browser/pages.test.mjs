@@ -144,13 +144,37 @@ test('the first page needs no script', async () => {
   }, { javaScriptEnabled: false })
 })
 
-test('the start link shows the commands for the first account, project, key and check', async () => {
+test('the headline of the first page is no status', async () => {
+  await visit('/', async (page) => {
+    assert.equal((await page.locator('h1').innerText()).trim(), 'Allswell')
+  })
+})
+
+test('no command is broken, however small the window', async () => {
+  const link = await house.startLink()
+  for (const [width, height] of [[1280, 800], [390, 844]]) {
+    for (const address of ['/', link]) {
+      await visit(address, async (page) => {
+        // Each line as it is written has one line on the screen.
+        const broken = await page.evaluate(() => [...document.querySelectorAll('pre')].filter((pre) => {
+          const style = getComputedStyle(pre)
+          const height = pre.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom)
+          return Math.round(height / parseFloat(style.lineHeight)) !== pre.textContent.split('\n').length
+        }).map((pre) => pre.textContent))
+        assert.deepEqual(broken, [], `${address} at ${width}`)
+      }, { viewport: { width, height } })
+    }
+  }
+})
+
+test('the start link shows the commands for the first account, project, channel, check and key', async () => {
   await visit(await house.startLink(), async (page, response) => {
     const text = await page.locator('body').innerText()
-    for (const command of ['allswell user create', 'allswell project create', 'allswell api-key create', 'allswell check create']) {
+    for (const command of ['allswell user create', 'allswell project create', 'allswell api-key create', 'allswell channel create', 'allswell channel test', 'allswell check create', '&& rm password']) {
       assert.ok(text.includes(command), `${command} is missing`)
     }
     assert.match(text, /curl/)
+    assert.match(text, /twelve characters/)
     // A page behind a secret address stays out of caches and of other sites' logs.
     assert.match(response.headers()['cache-control'] ?? '', /no-store/)
     assert.match(response.headers()['referrer-policy'] ?? '', /no-referrer|same-origin/)

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -432,7 +432,24 @@ fn site(loaded: &Loaded, bound: SocketAddr) -> Site {
         url,
         badge_label: loaded.config.badges.label.clone(),
         metrics_key: loaded.config.metrics.key.clone(),
+        command: command(loaded.file.as_deref()),
     }
+}
+
+/// How commands begin that read the same file, wherever they are given.
+fn command(file: Option<&Path>) -> String {
+    let Some(file) = file else {
+        return "allswell".to_owned();
+    };
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let whole = whole.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%".contains(c);
+    let quoted = if whole.chars().all(is_plain) {
+        whole
+    } else {
+        format!("'{}'", whole.replace('\'', "'\\''"))
+    };
+    format!("allswell --config {quoted}")
 }
 
 /// What an operator should know at a start, each line by itself.
@@ -564,5 +581,28 @@ impl Stop {
                  takes new ones (SIGTERM ends the server)"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_the_file_that_the_server_has() {
+        for (file, begins) in [
+            (None, "allswell"),
+            (
+                Some("/etc/allswell/allswell.toml"),
+                "allswell --config /etc/allswell/allswell.toml",
+            ),
+            (
+                Some("/home/it's me/a.toml"),
+                r"allswell --config '/home/it'\''s me/a.toml'",
+            ),
+        ] {
+            assert_eq!(command(file.map(Path::new)), begins);
+        }
+        assert!(command(Some(Path::new("a.toml"))).starts_with("allswell --config /"));
     }
 }

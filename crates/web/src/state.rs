@@ -52,6 +52,9 @@ pub struct Site {
     pub badge_label: String,
     /// What `X-Metrics-Key` must say to see the instance's counts; `None`: nobody sees them.
     pub metrics_key: Option<Secret<String>>,
+    /// How commands begin that find this server's settings, for a shell: `allswell`, with `--config` where it was given a
+    /// file.
+    pub command: String,
 }
 
 impl Site {
@@ -308,6 +311,7 @@ mod tests {
                 url: url.to_owned(),
                 badge_label: String::new(),
                 metrics_key: None,
+                command: "allswell".to_owned(),
             };
             assert_eq!(site.base(), base, "{url}");
         }

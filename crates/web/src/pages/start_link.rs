@@ -1,4 +1,4 @@
-//! `/start/<secret>`: the commands for the first account, project, key and check.
+//! `/start/<secret>`: the commands for the first account, project, channel and check.
 //!
 //! The page makes nothing, so opening it does not use the link up: it opens until its time is over.
 
@@ -12,11 +12,16 @@ use super::render;
 use crate::error::Error;
 use crate::state::App;
 
+/// A command that is given no file.
+const COMMAND: &str = "allswell";
+
 #[derive(Template)]
 #[template(path = "start_link.html")]
 struct StartLink<'a> {
     base: &'a str,
     site: &'a str,
+    command: &'a str,
+    has_file: bool,
 }
 
 #[derive(Template)]
@@ -39,6 +44,8 @@ pub(crate) async fn page(State(app): State<App>, Path(secret): Path<String>) -> 
             &StartLink {
                 base,
                 site: &app.site().url,
+                command: &app.site().command,
+                has_file: app.site().command != COMMAND,
             },
         )
     } else {

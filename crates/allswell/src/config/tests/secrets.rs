@@ -158,7 +158,7 @@ fn a_password_in_the_public_address_is_not_repeated() {
         "https://admin:hun/ter2@x@mon.example.org/?a",
         "admin:hunter2@mon.example.org",
     ] {
-        let error = Folder::with_config(&format!("site_url = '{url}'"))
+        let error = Folder::with_config(format!("site_url = '{url}'"))
             .load(&[])
             .expect_err("refused")
             .to_string();

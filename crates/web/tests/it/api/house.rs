@@ -180,6 +180,7 @@ impl House {
             url: SITE.to_owned(),
             badge_label: "All's well".to_owned(),
             metrics_key: Some(Secret::new(METRICS_KEY.to_owned())),
+            command: "allswell".to_owned(),
         };
         let limits = WebLimits {
             ping_key_required: rules.require_key,
