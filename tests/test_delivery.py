@@ -26,9 +26,8 @@ from stored import DATABASES, Stored, stored_on  # noqa: E402
 
 CHECKS = 10
 EVENTS = 50
-# On PostgreSQL what a server had claimed that was killed waits for its lease and a minute more, two minutes in all, and what
-# stands behind it for longer.
-REST_SECS = 240
+# Twice the lease of a server that was killed: what it had claimed waits for that, and what stands behind it for longer.
+REST_SECS = 120
 POINTS = [
     "during_startup_recovery:1",
     "after_state_commit:20",

@@ -39,8 +39,8 @@ impl World {
         for (receiver, mood) in moods.into_iter().enumerate() {
             self.outside.set_mood(receiver, mood);
         }
-        // Leases of those who crashed lapse, a minute later others take them, and what was under way ends.
-        self.calm_until(self.now + Span::from_secs(190))?;
+        // Leases of those who crashed lapse, and what was under way ends.
+        self.calm_until(self.now + Span::from_secs(130))?;
         self.calm_since = Some(self.now);
         for _ in 0..2 {
             let begun = self.now;

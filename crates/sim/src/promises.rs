@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use allswell_core::absence::CLOCKS_DIFFER;
 use allswell_core::check::Status;
 use allswell_core::delivery::Class;
 use allswell_core::flip::Flip;
@@ -127,10 +126,9 @@ impl World {
             return self.ended_rightly(all_before, now, all, committed.len() > 1);
         }
         match lost {
-            // Nobody takes a lease from somebody else before it has lapsed by a clock a minute behind; the only server takes
-            // all at its start.
+            // Nobody takes a lease from somebody else before it has lapsed; the only server takes all at its start.
             Some((_, until)) => {
-                let lapsed = until + CLOCKS_DIFFER <= self.latest_clock || self.starting;
+                let lapsed = until <= self.latest_clock || self.starting;
                 holds(LEASED, lapsed || held, tell)
             }
             None => Ok(()),

@@ -162,12 +162,12 @@ pub(super) struct Found {
 impl<O: Outbound> Deliver<O> {
     /// Where deliveries are due. Of a crowd the projects and channels whose turn it is to be asked.
     pub(super) async fn due(&self, now: Timestamp) -> Result<Found> {
-        let (system, node) = (SystemScope::engine(), self.node);
+        let system = SystemScope::engine();
         let (ready, crowded, next, lapse) = self
             .store
             .read(async move |reader| {
                 let (ready, crowded) = reader.deliveries_due(system, now, LOOKED_AT).await?;
-                let (next, lapse) = reader.deliveries_next(system, node, now).await?;
+                let (next, lapse) = reader.deliveries_next(system, now).await?;
                 Ok::<_, Error>((ready, crowded, next, lapse))
             })
             .await?;

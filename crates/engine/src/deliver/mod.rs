@@ -5,8 +5,8 @@
 //! memory for the next step, which a nudge brings about at once; so results are stored in batches without a timer. A crash
 //! between answer and commit means that the receiver sees the same id again: the one case that cannot be avoided.
 //!
-//! A lease lasts for twice the longest attempt, and none starts when less is left than an attempt may take; whoever takes
-//! another's lease waits for a minute more, by which clocks of nodes may differ: so two owners never overlap.
+//! A lease lasts for twice the longest attempt, and none starts when less is left than an attempt may take: so two owners
+//! never overlap.
 
 mod attempt;
 mod crowd;
@@ -360,7 +360,7 @@ impl<O: Outbound> Step for Deliver<O> {
                 .write(async move |tx| {
                     tx.deliveries_renew(system, &under_way, node, now, LEASE).await?;
                     failpoint("during_lease_renewal");
-                    tx.deliveries_release(system, node, now, LAPSED_MAX).await
+                    tx.deliveries_release(system, now, LAPSED_MAX).await
                 })
                 .await?;
             return Ok(Due::Now);

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use allswell_core::absence::CLOCKS_DIFFER;
 use allswell_core::delivery::Class;
 use allswell_core::id::{ChannelId, DeliveryId, NodeId, ProjectId};
 use allswell_core::limits;
@@ -122,11 +121,9 @@ statements! {
              where check_id = $1 and delivery_id = $2 and occasion > 0 and flip_seq in
                  (select f.flip_seq from delivery_flips f where f.check_id = $1 and f.delivery_id = $2
                   order by f.flip_seq desc limit $4 offset $3)";
-    // Materialized as in CLAIM, so that a step gives no more back than it was told to. Clocks of nodes differ: what another
-    // has leased may last by his when it has lapsed by ours.
+    // Materialized as in CLAIM, so that a step gives no more back than it was told to.
     RELEASE_LAPSED = "with lapsed as materialized
-                          (select shard, id from deliveries
-                           where state = 'leased' and lease_until <= $1 and (lease_owner = $3 or lease_until <= $4) limit $2",
+                          (select shard, id from deliveries where state = 'leased' and lease_until <= $1 limit $2",
                       skipping locked, then ")
                       update deliveries set state = 'ready', lease_owner = null, lease_until = null
                       where (shard, id) in (select shard, id from lapsed)";
@@ -174,7 +171,7 @@ statements! {
                             and d.channel_id = c.id and d.next_at <= $4 limit 1) is not null as due
         from c where c.id is not null";
     NEXT_AT = "select next_at from deliveries where state = 'ready' and next_at > $1 order by next_at limit 1";
-    NEXT_LAPSE = "select lease_until, lease_owner from deliveries where state = 'leased' order by lease_until limit 1";
+    NEXT_LAPSE = "select lease_until from deliveries where state = 'leased' order by lease_until limit 1";
 }
 
 postgres_statements! {
@@ -371,27 +368,17 @@ impl Reader<'_> {
         walked(&rows)
     }
 
-    /// The next instant after `now` at which a delivery becomes due, and when `node` gives the oldest lease back: its own
-    /// when it lapses, another's a minute later.
+    /// The next instant after `now` at which a delivery becomes due, and the next at which a lease lapses.
     pub async fn deliveries_next(
         &mut self,
         _: SystemScope,
-        node: NodeId,
         now: Timestamp,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
         let due = self.first(&NEXT_AT, &[now.into()]).await?;
-        let lapse_row = self.first(&NEXT_LAPSE, &[]).await?;
-        let lapse = |row: Row| {
-            let (until, owner): (Timestamp, NodeId) = (row.get("lease_until")?, row.get("lease_owner")?);
-            Ok::<_, Error>(if owner == node {
-                until
-            } else {
-                until + CLOCKS_DIFFER
-            })
-        };
+        let lapse = self.first(&NEXT_LAPSE, &[]).await?;
         Ok((
             due.map(|row| row.get("next_at")).transpose()?,
-            lapse_row.map(lapse).transpose()?,
+            lapse.map(|row| row.get("lease_until")).transpose()?,
         ))
     }
 }
@@ -611,22 +598,9 @@ impl Tx<'_> {
         Ok((overtaken, whole))
     }
 
-    /// Gives deliveries back whose lease has lapsed: their owner is gone. Those of others than `node` a minute later, by
-    /// which clocks of nodes may differ: their owner sends nothing after the lease's end by its own clock.
-    pub async fn deliveries_release(
-        &mut self,
-        _: SystemScope,
-        node: NodeId,
-        now: Timestamp,
-        limit: i64,
-    ) -> Result<u64> {
-        let values = [
-            now.into(),
-            limit.into(),
-            node.into(),
-            (now - CLOCKS_DIFFER).into(),
-        ];
-        self.run(&RELEASE_LAPSED, &values).await
+    /// Gives deliveries back whose lease has lapsed: their owner is gone.
+    pub async fn deliveries_release(&mut self, _: SystemScope, now: Timestamp, limit: i64) -> Result<u64> {
+        self.run(&RELEASE_LAPSED, &[now.into(), limit.into()]).await
     }
 
     /// Lengthens leases of ours that the clock says have lapsed, though their attempts are under way: it was stepped.

@@ -35,7 +35,7 @@ fn plans_for_empty_tables_are_good_for_full_ones() {
 const WHOLE_ON_PURPOSE: [&str; 3] = [
     "outbox/claim RELEASE_ALL: ->  Index Scan using deliveries_leased on deliveries",
     "outbox/claim RELEASE_MINE: ->  Index Scan using deliveries_leased on deliveries",
-    "outbox/claim NEXT_LAPSE: ->  Index Scan using deliveries_leased on deliveries",
+    "outbox/claim NEXT_LAPSE: ->  Index Only Scan using deliveries_leased on deliveries",
 ];
 
 fn schema(disk: &OnDisk) -> Vec<(String, Option<String>)> {
