@@ -106,9 +106,13 @@ impl Term<'_> {
 
     /// What is asked for again has its time from then on.
     fn begins_at(&self) -> Timestamp {
-        let asked = self.expires_at - Span::from_secs(limits::ALERT_HOURS_MAX * 3_600);
-        self.promised_at.max(asked)
+        self.promised_at.max(asked_at(self.expires_at))
     }
+}
+
+/// When somebody asked for a delivery again whose time ends at `expires_at`: it has its day from then on.
+pub fn asked_at(expires_at: Timestamp) -> Timestamp {
+    expires_at - Span::from_secs(limits::ALERT_HOURS_MAX * 3_600)
 }
 
 /// Whether anybody is told of this flip: going down always, coming up only from down

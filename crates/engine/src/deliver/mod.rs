@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use allswell_core::chance::Dice;
+use allswell_core::delivery::asked_at;
 use allswell_core::id::NodeId;
 use allswell_core::retry::{FAST_PHASE, FAST_TRIES, Schedule, fast_phase_is_over};
 use allswell_core::scope::SystemScope;
@@ -285,6 +286,20 @@ impl<O: Outbound> Deliver<O> {
     }
 }
 
+/// Whether a newer alert need not wait for this one any more. What somebody had sent again is tried before, unless nothing could
+/// be sent for a fast phase.
+async fn may_be_overtaken(tx: &mut Tx<'_>, delivery: &Claimed, now: Timestamp) -> Result<bool> {
+    if !fast_phase_is_over(delivery.attempts, delivery.created_at, now) {
+        return Ok(false);
+    }
+    let asked = asked_at(delivery.expires_at);
+    if !delivery.redelivery || now - asked >= FAST_PHASE {
+        return Ok(true);
+    }
+    let last = tx.last_try(SystemScope::engine(), delivery).await?;
+    Ok(last.is_some_and(|at| at >= asked))
+}
+
 /// Lets newer alerts overtake those that were claimed late, and claims in the place of what went so. Gives how many were
 /// overtaken, beside the `before` that this transaction has let be already.
 async fn settle(
@@ -299,8 +314,7 @@ async fn settle(
     let left = |overtaken: u64| OVERTAKEN_MAX.saturating_sub(before + overtaken);
     let (mut overtaken, mut kept) = (0, 0);
     for delivery in got {
-        let is_over = fast_phase_is_over(delivery.attempts, delivery.created_at, now);
-        let went = if is_over {
+        let went = if may_be_overtaken(tx, &delivery, now).await? {
             tx.delivery_overtake(system, &delivery, node, now, left(overtaken))
                 .await?
         } else {

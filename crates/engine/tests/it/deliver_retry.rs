@@ -5,7 +5,7 @@ use allswell_core::exchange::{End, Phase, RetryAfter};
 use allswell_core::id::{CheckId, DeliveryId};
 use allswell_core::refusal::{Refusal, Rule};
 use allswell_core::signal::Action;
-use allswell_core::time::Timestamp;
+use allswell_core::time::{Span, Timestamp};
 use allswell_engine::Due;
 use allswell_engine::loops::Step;
 use allswell_store::outbox::{Attempt, Redelivered};
@@ -445,6 +445,52 @@ async fn what_has_ended_can_be_sent_again_unless_it_is_stale() {
     quiet(&deliver, &script, after(60)).await;
     assert_eq!(again(&house, false).await, Some(Redelivered::NewerDelivered));
     assert_eq!(again(&house, true).await, Some(Redelivered::Yes));
+}
+
+/// The newer one waits for its next try: it overtakes what somebody had sent again once that was tried, and not before.
+#[tokio::test]
+async fn what_is_sent_again_by_force_is_tried_though_a_newer_one_waits() {
+    let mut house = House::in_memory().await;
+    let channel = house.webhook("https://hooks.example.com/x").await;
+    let id = house.check(|_| {}).await;
+    house.tell(id, &[&channel]).await;
+    let script = Script::default();
+    let deliver = deliver_with(&mut house, &script, Default::default());
+    house.ping(id, Action::Fail, NOW).await.expect("a ping");
+    quiet(&deliver, &script, NOW).await;
+    script.otherwise(status(503));
+    house.ping(id, Action::Success, after(60)).await.expect("a ping");
+    for secs in [60, 64, 80] {
+        quiet(&deliver, &script, after(secs)).await;
+    }
+    let seqs = |script: &Script| script.sent().iter().map(|sent| sent.seq()).collect::<Vec<_>>();
+    assert_eq!(seqs(&script), [1, 2, 2, 2]);
+
+    let of_down = async |house: &House| {
+        let mut all = house.deliveries(id).await.into_iter();
+        all.find(|delivery| delivery.flip_seq == 1).expect("its delivery")
+    };
+    let (scope, first) = (house.scope(), of_down(&house).await.id);
+    let day = Span::from_secs(24 * 3_600);
+    let again = async |house: &House, at| {
+        let ask = house
+            .store
+            .write(async move |tx| tx.delivery_redeliver(scope, first, true, at, at + day).await);
+        assert_eq!(ask.await.expect("an answer"), Some(Redelivered::Yes));
+        let shown = of_down(house).await;
+        assert_eq!((shown.state.as_str(), shown.last_outcome), ("ready", None));
+    };
+    again(&house, after(400)).await;
+    quiet(&deliver, &script, after(400)).await;
+    assert_eq!(
+        seqs(&script)[4..],
+        [1, 2],
+        "it is sent, and the newer one after it"
+    );
+    script.otherwise(status(200));
+    quiet(&deliver, &script, after(8_000)).await;
+    assert_eq!(seqs(&script)[6..], [2]);
+    assert_eq!(of_down(&house).await.state, "superseded");
 }
 
 /// The newer one arrived, was sent again and then given up: its channel has heard it all the same.

@@ -50,9 +50,15 @@ macro_rules! waiting {
     };
 }
 
+// What somebody had sent again has its day from then on (`core::delivery::asked_at`), and is tried before it is overtaken, unless
+// nothing could be sent for a fast phase.
 macro_rules! overtaken {
     () => {
-        "h.seq > 0 and h.seq < d.seq and h.state = 'ready' and (h.attempts >= $7 or h.created_at <= $5) order by h.shard"
+        "h.seq > 0 and h.seq < d.seq and h.state = 'ready' and (h.attempts >= $7 or h.created_at <= $5)
+                and (not h.redelivery or h.expires_at <= $5 + 86400000000
+                     or (select 1 from attempts a where a.shard = h.shard and a.delivery_id = h.id
+                           and a.started_at >= h.expires_at - 86400000000 limit 1) is not null)
+             order by h.shard"
     };
 }
 
@@ -86,7 +92,8 @@ statements! {
         on postgres concat!("select h.shard as shard, h.id as id, h.seq as seq
              from (select shard, max(seq) as seq from (", waiting!(), ") w group by shard) d
              cross join lateral
-                 (select o.shard, o.id, o.seq, o.state, o.attempts, o.created_at from deliveries o
+                 (select o.shard, o.id, o.seq, o.state, o.attempts, o.created_at, o.redelivery, o.expires_at
+                  from deliveries o
                   where o.shard = d.shard and o.channel_id = $3 and o.finished_at is null order by o.seq limit 1) h
              where ", overtaken!());
     // Not one that is under way: its message is written, and tells nothing of what it would overtake now. Locked, so that

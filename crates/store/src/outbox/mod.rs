@@ -53,7 +53,7 @@ statements! {
     COUNT_BY_STATE = "select state, count(*) as deliveries from deliveries
                       where state in ('ready', 'leased') group by state order by state";
     REDELIVER = "update deliveries set state = 'ready', redelivery = $5, next_at = $3, expires_at = $4,
-                        finished_at = null
+                        finished_at = null, last_outcome = null
                  where project_id = $1 and id = $2 and finished_at is not null";
     // One that is open tells the newer flip soon; an older one that became due again would stand before it. One that arrived
     // and was sent again may have ended in another way since: what was heard stands in its attempts.
