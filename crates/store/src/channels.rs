@@ -20,7 +20,8 @@ statements! {
            where id = $1 and project_id = $2 and deleted_at is null";
     CONFIGS = "select id, sealed_config from channels where project_id = $1 and kind = $2 and deleted_at is null";
     // Sealing rolls a nonce, so that no two sealed texts are alike: who read this one is the only one to replace it.
-    UPDATE = "update channels set name = $4, sealed_config = $5, tells_down = $6, tells_up = $7
+    // What our own rules refuse from then on is said again.
+    UPDATE = "update channels set name = $4, sealed_config = $5, tells_down = $6, tells_up = $7, blocked_said_at = null
               where id = $1 and project_id = $2 and sealed_config = $3 and deleted_at is null";
     DELETE_SOFTLY = "update channels set deleted_at = $3 where id = $1 and project_id = $2 and deleted_at is null";
     CONFIG = "select sealed_config from channels where id = $1 and project_id = $2 and deleted_at is null";
