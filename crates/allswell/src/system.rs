@@ -60,11 +60,12 @@ pub fn closed_to_us<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Option<Str
         rustix::fs::access(path, wanted).err()?;
         let (shown, owner) = (path.display(), facts.uid());
         Some(if owner == uid {
-            format!("{shown} is closed to its owner, the account this runs as (uid {uid}): chmod -R u+rwX {shown}")
+            format!("{shown} is closed to its owner, the account this runs as (uid {uid}): chmod u+rwX {shown}")
         } else {
+            // Not to be given over by what can be pasted: it may be a directory of the system's.
             format!(
-                "{shown} belongs to uid {owner}, and this runs as uid {uid}: run it as the owner, or give it over \
-                 (chown -R {uid} {shown}), or name another place in data_dir (ALLSWELL_DATA_DIR)"
+                "{shown} belongs to uid {owner}, and this runs as uid {uid}: run it as the owner, or name a directory of its \
+                 own in data_dir (ALLSWELL_DATA_DIR)"
             )
         })
     })
