@@ -5,7 +5,7 @@ use allswell_core::scope::SystemScope;
 use allswell_store::Store;
 use allswell_store::channels::Channel;
 
-use crate::kit::{House, after, on_each_database};
+use crate::kit::{House, NOW, SYSTEM, after, on_each_database};
 
 on_each_database!(
     channels_come_back_in_the_order_of_their_making,
@@ -87,6 +87,11 @@ async fn of_two_who_change_a_channel_one_is_told_so(store: &Store) {
         read.await.expect("a read").expect("a channel")
     };
     let (first, second) = (open().await, open().await);
+    let blocked_said = async || {
+        let said = store.write(async move |tx| tx.channel_blocked_said(SYSTEM, id, NOW).await);
+        said.await.expect("a write")
+    };
+    assert!(blocked_said().await && !blocked_said().await);
     assert_eq!(
         (&first.channel, first.config.reveal().as_slice()),
         (&made, b"one".as_slice())
@@ -106,6 +111,7 @@ async fn of_two_who_change_a_channel_one_is_told_so(store: &Store) {
             .await;
         assert_eq!(replaced.expect("a write"), new);
     }
+    assert!(blocked_said().await, "of what it is now that was not said");
     let after = open().await;
     assert_eq!(
         (&after.channel, after.config.reveal().as_slice()),
