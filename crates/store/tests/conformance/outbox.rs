@@ -743,7 +743,8 @@ fn what_tells_too_much_is_cut_step_by_step() {
     });
 }
 
-/// The first of three is overtaken by the second, which is given up, and sent again: the third overtakes it, and tells it.
+/// The first of three is overtaken by the second, which is given up, and sent again: the third overtakes it once it was
+/// tried, and tells it.
 async fn what_is_sent_again_can_be_overtaken_again_and_is_told(store: &Store) {
     let mut house = House::build(store).await;
     let (mut check, down) = failed(&mut house).await;
@@ -774,16 +775,21 @@ async fn what_is_sent_again_can_be_overtaken_again_and_is_told(store: &Store) {
     assert_eq!(ids(&claimed), [second]);
     assert!(finish(store, &claimed[0], node, End::Exhausted).await);
 
-    let again = store.write(async move |tx| {
-        tx.delivery_redeliver(scope, first, false, after(3), after(500))
-            .await
-    });
+    let until = after(30) + Span::from_secs(24 * 3_600);
+    let again =
+        store.write(async move |tx| tx.delivery_redeliver(scope, first, false, after(30), until).await);
     assert_eq!(again.await.expect("an answer"), Some(Redelivered::Yes));
-    let down_again = house.ping(&mut check, Kind::Fail, b"", after(4)).await;
+    let down_again = house.ping(&mut check, Kind::Fail, b"", after(31)).await;
     let down_again = down_again.expect("a flip");
-    let third = house.promise(&check, &down_again, channel, after(4)).await;
-    assert_eq!(overtake(after(5)).await, 1);
-    let claimed = claim(store, after(5), 9, node).await;
+    let third = house.promise(&check, &down_again, channel, after(31)).await;
+    assert_eq!(overtake(after(32)).await, 0, "it was not tried yet");
+    let claimed = claim(store, after(33), 9, node).await;
+    assert_eq!(ids(&claimed), [first]);
+    let mut tried = recorded(&claimed[0], Next::Again(after(500)));
+    tried.found.as_mut().expect("an attempt").started_at = after(33);
+    record(store, vec![tried], node).await;
+    assert_eq!(overtake(after(34)).await, 1);
+    let claimed = claim(store, after(34), 9, node).await;
     assert_eq!(ids(&claimed), [third]);
     let told = told(store, &claimed[0]).await.expect("it");
     let told: Vec<u64> = told.flips.iter().map(|flip| flip.seq).collect();
